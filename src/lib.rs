@@ -1,0 +1,20 @@
+//! Deterministic simulation and formal verification of distributed transactions.
+//!
+//! The chain that the crate exists for: TLA+ specs, their stateright mirrors, the protocol code that runs
+//! and the histories that clients saw are tied to one another, link by link. ARCHITECTURE.md says how.
+
+#[cfg(not(madsim))]
+compile_error!(
+    "ordain needs `--cfg madsim`, which .cargo/config.toml sets. A RUSTFLAGS environment variable \
+     replaces that setting silently: unset RUSTFLAGS, or add `--cfg madsim` to it."
+);
+
+pub mod check;
+pub mod consensus;
+pub mod model;
+pub mod process;
+pub mod protocol;
+pub mod record;
+pub mod scenario;
+pub mod shard;
+pub mod sim;
