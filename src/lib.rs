@@ -10,11 +10,16 @@ compile_error!(
 );
 
 pub mod check;
+pub mod client;
 pub mod consensus;
+pub mod digest;
+pub mod hlc;
 pub mod model;
+pub mod plan;
 pub mod process;
 pub mod protocol;
 pub mod record;
 pub mod scenario;
 pub mod shard;
 pub mod sim;
+pub mod txn;

@@ -82,7 +82,9 @@ impl Display for Addr {
 /// A reading of a node's wall clock in nanoseconds since the start of the run, as far as that clock knows.
 ///
 /// Never compare readings of two nodes as if one clock had made them; that is what [`crate::hlc`] is for.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct WallTime(pub u64);
 
@@ -130,7 +132,10 @@ pub struct Delay {
 impl Delay {
     /// Exactly this long.
     pub const fn exactly(ns: u64) -> Self {
-        Self { min_ns: ns, max_ns: ns }
+        Self {
+            min_ns: ns,
+            max_ns: ns,
+        }
     }
 
     /// Somewhere in the range, as the host decides.
@@ -278,17 +283,24 @@ impl<M, T> Effects<M, T> {
         message: impl Fn(M2) -> M,
         timer: impl Fn(T2) -> T,
     ) {
-        self.list.extend(child.list.drain(..).map(|effect| match effect {
-            Effect::Send { to, message: m } => Effect::Send { to, message: message(m) },
-            Effect::SetTimer { timer: t, after } => Effect::SetTimer { timer: timer(t), after },
-            Effect::CancelTimer(t) => Effect::CancelTimer(timer(t)),
-            Effect::Append { file, bytes } => Effect::Append { file, bytes },
-            Effect::Replace { file, bytes } => Effect::Replace { file, bytes },
-            Effect::Flush(flush) => Effect::Flush(flush),
-            Effect::Work(operations) => Effect::Work(operations),
-            Effect::Observe(observation) => Effect::Observe(observation),
-            Effect::Halt(why) => Effect::Halt(why),
-        }));
+        self.list
+            .extend(child.list.drain(..).map(|effect| match effect {
+                Effect::Send { to, message: m } => Effect::Send {
+                    to,
+                    message: message(m),
+                },
+                Effect::SetTimer { timer: t, after } => Effect::SetTimer {
+                    timer: timer(t),
+                    after,
+                },
+                Effect::CancelTimer(t) => Effect::CancelTimer(timer(t)),
+                Effect::Append { file, bytes } => Effect::Append { file, bytes },
+                Effect::Replace { file, bytes } => Effect::Replace { file, bytes },
+                Effect::Flush(flush) => Effect::Flush(flush),
+                Effect::Work(operations) => Effect::Work(operations),
+                Effect::Observe(observation) => Effect::Observe(observation),
+                Effect::Halt(why) => Effect::Halt(why),
+            }));
     }
 
     /// The effects in order.

@@ -1,1 +1,133 @@
-//! See ARCHITECTURE.md.
+//! The protocols: one file or folder each, written sans-io, and what each of them promises.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::plan::PlannedOperation;
+use crate::process::Process;
+use crate::scenario::layout::{Layout, ShardId};
+use crate::txn::{Key, Row, TxnId, WriteId};
+
+/// The isolation that a protocol promises for the transactions that it acknowledges.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Isolation {
+    /// Nothing.
+    None,
+    /// Snapshot isolation.
+    SnapshotIsolation,
+    /// Serializability.
+    Serializable,
+    /// Serializability in an order that respects real time.
+    StrictSerializable,
+}
+
+/// The atomicity that a protocol promises.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Atomicity {
+    /// Nothing.
+    None,
+    /// In the end either every effect of a transaction stands, or every one is compensated or never
+    /// happened (Garcia-Molina and Salem, SIGMOD 1987).
+    Saga,
+    /// All effects or none.
+    AllOrNothing,
+}
+
+/// Under which faults a protocol promises that every initiated transaction ends.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Progress {
+    /// Nothing.
+    None,
+    /// Once every machine that holds a part of the transaction, the coordinator's included, is back and
+    /// connected. Until then participants may stay in doubt.
+    AllBack,
+    /// While a majority of the log's replicas and one replica of each shard are up and connected.
+    Majority,
+}
+
+/// What a run of a protocol is judged against: less is a violation, a documented weakness is a measurement.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Promises {
+    /// Isolation of acknowledged transactions.
+    pub isolation: Isolation,
+    /// Atomicity of all transactions.
+    pub atomicity: Atomicity,
+    /// Whether effects acknowledged to a client survive every fault of the scenario.
+    pub durability: bool,
+    /// When every initiated transaction ends.
+    pub progress: Progress,
+    /// Whether a transaction aborts only by its own logic (its guards), never because of the system.
+    pub no_system_aborts: bool,
+}
+
+/// The processes of a protocol on the machines of a scenario: `processes[node][port]`, each in its
+/// pristine state, which it returns to in every crash.
+#[derive(Clone, Debug)]
+pub struct Deployment<P> {
+    /// By node, then port.
+    pub processes: Vec<Vec<P>>,
+}
+
+/// One write that a shard's state contains, in the order of application.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct LedgerEntry {
+    /// The row.
+    pub key: Key,
+    /// The write, or the compensation of one.
+    pub write: WriteId,
+}
+
+/// What an autopsy finds at one copy of a shard.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ShardState {
+    /// The shard.
+    pub shard: ShardId,
+    /// Position of the region of this copy.
+    pub region: usize,
+    /// Every row.
+    pub rows: BTreeMap<Key, Row>,
+    /// Every write applied since the start, in order.
+    pub ledger: Vec<LedgerEntry>,
+    /// Transactions that the copy has voted for and does not know the decision of.
+    pub in_doubt: BTreeSet<TxnId>,
+    /// How far the copy has applied its log, where the protocol has one.
+    pub applied_to: u64,
+}
+
+/// A process whose state can be read from outside when a run is over.
+pub trait Autopsy: Process {
+    /// The copy of a shard that this process keeps, if it keeps one.
+    fn autopsy(&self) -> Option<ShardState>;
+}
+
+/// A protocol: how it is deployed, and what it promises.
+pub trait Protocol {
+    /// The processes on its machines, its client sessions included.
+    type Process: Autopsy;
+    /// Its options in a scenario (`[protocol.NAME]`), every field with a default.
+    type Options: Clone + Default + DeserializeOwned + Serialize + std::fmt::Debug;
+
+    /// Its name on the command line and in scenarios.
+    const NAME: &'static str;
+    /// Its full name and source.
+    const TITLE: &'static str;
+
+    /// What it promises with these options.
+    fn promises(options: &Self::Options) -> Promises;
+
+    /// Places its processes on the machines of `layout`, with client sessions that run `operations`.
+    ///
+    /// # Errors
+    ///
+    /// When the layout cannot carry the protocol (no quorum, say): what is missing and what to change.
+    fn deploy(
+        layout: &Layout,
+        options: &Self::Options,
+        operations: &[PlannedOperation],
+    ) -> Result<Deployment<Self::Process>, String>;
+}

@@ -1,1 +1,4 @@
-//! See ARCHITECTURE.md.
+//! Scenarios: validated plain data about topology, clocks, disks, engines, workload, faults and
+//! expectations.
+
+pub mod layout;

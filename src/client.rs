@@ -1,0 +1,218 @@
+//! Client sessions: the process that plays the plan's operations against any protocol.
+//!
+//! One client process runs all sessions of a region's client machine. It states what its sessions saw
+//! with [`Observation::Invoked`] and [`Observation::Returned`]; those two make the history.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::process::{Addr, Delay, Effects, Input, Process, WallTime, Wire};
+use crate::record::{Observation, Outcome};
+use crate::txn::{Txn, TxnId};
+
+/// What travels between clients and the protocol.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum ClientMessage {
+    /// Run this transaction. A resent request carries the same id.
+    Request {
+        /// The transaction.
+        txn: Arc<Txn>,
+    },
+    /// How it ended.
+    Reply {
+        /// The transaction.
+        txn: TxnId,
+        /// The end; never [`Outcome::Unknown`].
+        outcome: Outcome,
+    },
+}
+
+impl ClientMessage {
+    /// The label for traces and counts.
+    pub fn label(&self) -> &'static str {
+        match self {
+            ClientMessage::Request { .. } => "request",
+            ClientMessage::Reply { .. } => "reply",
+        }
+    }
+}
+
+/// A protocol's message type, which carries the clients' messages besides its own.
+pub trait CarriesClient: Wire {
+    /// Wraps a client message.
+    fn from_client(message: ClientMessage) -> Self;
+    /// Unwraps one, if it is one.
+    fn into_client(self) -> Option<ClientMessage>;
+}
+
+/// When an operation starts.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Start {
+    /// Open loop: this long after the start of the run, in nanoseconds, whatever else is under way.
+    At(u64),
+    /// Closed loop: this long, in nanoseconds, after the session's previous operation returned (after the
+    /// start of the run, for the first).
+    Think(u64),
+}
+
+/// One operation of a session.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Operation {
+    /// The session; under an open loop every operation is a session of its own.
+    pub session: u32,
+    /// When it starts.
+    pub start: Start,
+    /// What it does.
+    pub txn: Arc<Txn>,
+    /// Whom to ask, in order of preference; resends go round.
+    pub entries: Vec<Addr>,
+}
+
+/// How patient clients are.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Patience {
+    /// Send the request again, to the next entry, after this many nanoseconds without a reply. Only for
+    /// protocols that recognise a duplicate.
+    pub resend_ns: Option<u64>,
+    /// Report [`Outcome::Unknown`] after this many nanoseconds. `None`: wait for ever.
+    pub give_up_ns: Option<u64>,
+}
+
+/// A timer of the client process, naming the operation by position.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum ClientTimer {
+    /// The operation starts.
+    Start(u32),
+    /// The operation has had no reply for a while.
+    Resend(u32),
+    /// The client gives the operation up.
+    GiveUp(u32),
+}
+
+/// The sessions of one client machine. Clients keep nothing on disk: the faults of a scenario cut client
+/// machines off, and do not crash them.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Client<M> {
+    operations: Arc<[Operation]>,
+    patience: Patience,
+    /// Operations under way: position, and how many times the request was sent.
+    open: BTreeMap<u32, u32>,
+    by_txn: BTreeMap<TxnId, u32>,
+    message: std::marker::PhantomData<fn() -> M>,
+}
+
+impl<M: CarriesClient> Client<M> {
+    /// Sessions that will run `operations`; those of one session start in the order given.
+    pub fn new(operations: Vec<Operation>, patience: Patience) -> Self {
+        Self {
+            operations: operations.into(),
+            patience,
+            open: BTreeMap::new(),
+            by_txn: BTreeMap::new(),
+            message: std::marker::PhantomData,
+        }
+    }
+
+    fn boot(&mut self, out: &mut Effects<M, ClientTimer>) {
+        let mut closed_loop_started = std::collections::BTreeSet::new();
+        for (position, operation) in self.operations.iter().enumerate() {
+            let after_ns = match operation.start {
+                Start::At(ns) => ns,
+                Start::Think(ns) if closed_loop_started.insert(operation.session) => ns,
+                Start::Think(_) => continue,
+            };
+            out.set_timer(
+                ClientTimer::Start(position as u32),
+                Delay::exactly(after_ns),
+            );
+        }
+    }
+
+    fn start(&mut self, position: u32, out: &mut Effects<M, ClientTimer>) {
+        let operation = &self.operations[position as usize];
+        let (txn, session) = (operation.txn.id, operation.session);
+        out.observe(Observation::Invoked { txn, session });
+        self.open.insert(position, 0);
+        self.by_txn.insert(txn, position);
+        if let Some(give_up_ns) = self.patience.give_up_ns {
+            out.set_timer(ClientTimer::GiveUp(position), Delay::exactly(give_up_ns));
+        }
+        self.send(position, out);
+    }
+
+    fn send(&mut self, position: u32, out: &mut Effects<M, ClientTimer>) {
+        let operation = &self.operations[position as usize];
+        let Some(sent) = self.open.get_mut(&position) else {
+            return;
+        };
+        let entry = operation.entries[*sent as usize % operation.entries.len()];
+        *sent += 1;
+        let txn = Arc::clone(&operation.txn);
+        out.send(entry, M::from_client(ClientMessage::Request { txn }));
+        if let Some(resend_ns) = self.patience.resend_ns {
+            out.set_timer(ClientTimer::Resend(position), Delay::exactly(resend_ns));
+        }
+    }
+
+    fn finish(&mut self, position: u32, outcome: Outcome, out: &mut Effects<M, ClientTimer>) {
+        if self.open.remove(&position).is_none() {
+            return; // A duplicate reply, or one that came after the client gave up.
+        }
+        let operation = &self.operations[position as usize];
+        self.by_txn.remove(&operation.txn.id);
+        out.cancel_timer(ClientTimer::Resend(position));
+        out.cancel_timer(ClientTimer::GiveUp(position));
+        let session = operation.session;
+        out.observe(Observation::Returned {
+            txn: operation.txn.id,
+            session,
+            outcome,
+        });
+        let rest = self
+            .operations
+            .iter()
+            .enumerate()
+            .skip(position as usize + 1);
+        let next = rest.into_iter().find(|(_, next)| next.session == session);
+        if let Some((
+            next,
+            Operation {
+                start: Start::Think(ns),
+                ..
+            },
+        )) = next
+        {
+            out.set_timer(ClientTimer::Start(next as u32), Delay::exactly(*ns));
+        }
+    }
+}
+
+impl<M: CarriesClient> Process for Client<M> {
+    type Message = M;
+    type Timer = ClientTimer;
+
+    fn step(
+        &mut self,
+        _now: WallTime,
+        input: Input<M, ClientTimer>,
+        out: &mut Effects<M, ClientTimer>,
+    ) {
+        match input {
+            Input::Boot(_) => self.boot(out),
+            Input::Timer(ClientTimer::Start(position)) => self.start(position, out),
+            Input::Timer(ClientTimer::Resend(position)) => self.send(position, out),
+            Input::Timer(ClientTimer::GiveUp(position)) => {
+                self.finish(position, Outcome::Unknown, out)
+            }
+            Input::Message { message, .. } => {
+                if let Some(ClientMessage::Reply { txn, outcome }) = message.into_client()
+                    && let Some(position) = self.by_txn.get(&txn).copied()
+                {
+                    self.finish(position, outcome, out);
+                }
+            }
+            Input::Flushed(_) | Input::FlushFailed(_) => {}
+        }
+    }
+}
