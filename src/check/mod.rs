@@ -1,1 +1,214 @@
-//! See ARCHITECTURE.md.
+//! Checkers of histories: which consistency model does what the clients saw still allow?
+//!
+//! Depends on nothing else in the crate: keys, values and processes are numbers, instants are numbers that
+//! grow. [`check`] looks at what the history holds and runs the checkers that apply:
+//!
+//! | operations | checker | complete for |
+//! |---|---|---|
+//! | append, list read | `list_append` | every model, given unique appends |
+//! | write, register read | `register` | serializability, its strict form, snapshot isolation |
+//!
+//! A checker that a workload asks for by name (bank, seats, linearizability) is called directly.
+
+pub mod anomaly;
+pub mod history;
+
+use serde::Serialize;
+
+pub use anomaly::{AnomalyKind, Boundary, Model};
+pub use history::{History, HistoryBuilder, KeyId, Op, Status, Txn, TxnId};
+
+/// What to check and how hard to try.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The model that [`Report::verdict`] is about.
+    pub model: Model,
+    /// At most so many anomalies of one kind are explained; all are counted.
+    pub examples_max: usize,
+    /// The budget of one search, in steps (nodes visited, decisions taken): never wall-clock time, so that the
+    /// verdict is the same on every machine.
+    pub steps_max: u64,
+}
+
+impl Options {
+    /// The default effort for a model.
+    pub fn new(model: Model) -> Self {
+        Options {
+            model,
+            examples_max: 8,
+            steps_max: 20_000_000,
+        }
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options::new(Model::StrictSerializable)
+    }
+}
+
+/// Does the history satisfy the model?
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It does, as far as the checker is complete for the model.
+    Valid,
+    /// It does not; the anomalies say why.
+    Invalid,
+    /// Nothing could be decided; [`Report::notes`] says why.
+    Unknown,
+}
+
+/// Why one transaction must precede another.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Dependency {
+    /// `to` wrote the version that follows one of `from`.
+    WriteWrite {
+        /// The key, as text.
+        key: String,
+        /// The version that `from` wrote.
+        from_value: u64,
+        /// The version that `to` wrote.
+        to_value: u64,
+    },
+    /// `to` read a version that `from` wrote.
+    WriteRead {
+        /// The key, as text.
+        key: String,
+        /// The version.
+        value: u64,
+    },
+    /// `from` read a version that `to` replaced: an anti-dependency.
+    ReadWrite {
+        /// The key, as text.
+        key: String,
+        /// The version that `from` read, `None` for the initial one.
+        read: Option<u64>,
+        /// The next version, written by `to`.
+        written: u64,
+    },
+    /// The same process ran `from`, then `to`.
+    Process {
+        /// The process.
+        process: u64,
+    },
+    /// `from` completed before `to` was invoked.
+    Realtime {
+        /// Instant of the completion.
+        complete: u64,
+        /// Instant of the invocation.
+        invoke: u64,
+    },
+}
+
+/// One edge of a cycle.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Step {
+    /// The transaction that must come first.
+    pub from: TxnId,
+    /// The transaction that must come after it.
+    pub to: TxnId,
+    /// Why.
+    pub because: Dependency,
+}
+
+/// A reason why the history is outside of a model.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Anomaly {
+    /// Its name.
+    #[serde(rename = "type")]
+    pub kind: AnomalyKind,
+    /// The cycle, if it is one: each step's `to` is the next one's `from`, the last one's is the first's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cycle: Vec<Step>,
+    /// The transactions that suffice to show it.
+    pub transactions: Vec<TxnId>,
+    /// The key that it is about, if it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Sentences that a person can check by hand.
+    pub explanation: String,
+}
+
+/// How often the checker had a chance to find something: a verdict with zeros here is vacuous.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Exercised {
+    /// Transactions that committed or may have.
+    pub transactions: u64,
+    /// Transactions whose fate the client does not know.
+    pub indeterminate: u64,
+    /// Transactions that certainly aborted.
+    pub failed: u64,
+    /// Writes of every sort.
+    pub writes: u64,
+    /// Reads with a known result.
+    pub reads: u64,
+    /// Reads that saw somebody's write.
+    pub reads_nonempty: u64,
+    /// Write dependencies.
+    pub edges_ww: u64,
+    /// Read dependencies.
+    pub edges_wr: u64,
+    /// Anti-dependencies.
+    pub edges_rw: u64,
+}
+
+/// The outcome of a check.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Report {
+    /// The model asked about.
+    pub model: Model,
+    /// Does the history satisfy it?
+    #[serde(rename = "valid")]
+    pub verdict: Verdict,
+    /// Every kind found, with at most [`Options::examples_max`] examples of each: those that violate the model
+    /// first, and the worst kind first.
+    pub anomalies: Vec<Anomaly>,
+    /// How many of each kind were found, which may be more than were explained.
+    pub counts: std::collections::BTreeMap<&'static str, u64>,
+    /// What the anomalies rule out, and what they leave.
+    pub boundary: Boundary,
+    /// How often anything was tested.
+    pub exercised: Exercised,
+    /// Reasons for an unknown verdict, and other remarks.
+    pub notes: Vec<String>,
+}
+
+impl Report {
+    /// Assembles a report: sorts the anomalies, draws the boundary, derives the verdict.
+    ///
+    /// `undecided` holds reasons why the absence of anomalies would prove nothing.
+    pub fn new(
+        options: &Options,
+        mut anomalies: Vec<Anomaly>,
+        exercised: Exercised,
+        undecided: Vec<String>,
+    ) -> Report {
+        let mut counts = std::collections::BTreeMap::new();
+        for anomaly in &anomalies {
+            *counts.entry(anomaly.kind.name()).or_default() += 1;
+        }
+        anomalies.sort_by_key(|a| (!options.model.forbids(a.kind), a.kind));
+        let violates = anomalies.iter().any(|a| options.model.forbids(a.kind));
+        let boundary = Boundary::of(anomalies.iter().map(|a| a.kind));
+        Report {
+            model: options.model,
+            verdict: match (violates, undecided.is_empty()) {
+                (true, _) => Verdict::Invalid,
+                (false, true) => Verdict::Valid,
+                (false, false) => Verdict::Unknown,
+            },
+            anomalies,
+            counts,
+            boundary,
+            exercised,
+            notes: undecided,
+        }
+    }
+
+    /// Was an anomaly of this kind found?
+    pub fn found(&self, kind: AnomalyKind) -> bool {
+        self.anomalies.iter().any(|a| a.kind == kind)
+    }
+}

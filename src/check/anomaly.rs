@@ -1,0 +1,504 @@
+//! Names: consistency models, anomalies, and which of them implies or forbids which.
+//!
+//! Three relations, each given by its direct members and closed by [`Model::implied`] and its kin:
+//! a model implies weaker models; an anomaly is also another, more general one; a model proscribes
+//! anomalies. Sources: Adya, *Weak Consistency* (PhD thesis, MIT 1999); Bailis et al., *Highly Available
+//! Transactions* (VLDB 2013); Cerone, Bernardi, Gotsman, *A Framework for Transactional Consistency Models
+//! with Atomic Visibility* (CONCUR 2015); Cerone, Gotsman, *Analysing Snapshot Isolation* (PODC 2016);
+//! Daudjee, Salem (ICDE 2004, VLDB 2006); Kingsbury, Alvaro, *Elle* (VLDB 2020). Where these leave a choice
+//! we take Elle's: "serializable" is conflict-serializable (PL-3) and snapshot isolation is generalised
+//! (a snapshot may be old), which forbids every cycle whose anti-dependencies are nowhere adjacent.
+
+use std::fmt;
+use std::str::FromStr;
+
+macro_rules! named {
+    ($(#[$meta:meta])* $type:ident { $($(#[$doc:meta])* $variant:ident = $name:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum $type { $($(#[$doc])* $variant,)* }
+
+        impl $type {
+            /// All of them, in the order of their declaration.
+            pub const ALL: &'static [$type] = &[$($type::$variant,)*];
+
+            /// The name, as it is written in reports and options.
+            pub fn name(self) -> &'static str {
+                match self { $($type::$variant => $name,)* }
+            }
+
+            fn bit(self) -> u64 {
+                1 << self as u8
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.name())
+            }
+        }
+
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.name())
+            }
+        }
+    };
+}
+
+named! {
+    /// A consistency model: a set of histories.
+    Model {
+        /// PL-1: no dirty writes.
+        ReadUncommitted = "read-uncommitted",
+        /// PL-2: no dirty reads either.
+        ReadCommitted = "read-committed",
+        /// PL-1 whose order respects sessions.
+        StrongSessionReadUncommitted = "strong-session-read-uncommitted",
+        /// PL-2 whose order respects sessions.
+        StrongSessionReadCommitted = "strong-session-read-committed",
+        /// PL-1 whose order respects real time.
+        StrongReadUncommitted = "strong-read-uncommitted",
+        /// PL-2 whose order respects real time.
+        StrongReadCommitted = "strong-read-committed",
+        /// PL-CS: no lost updates through a cursor.
+        CursorStability = "cursor-stability",
+        /// PL-2L, Adya.
+        MonotonicView = "monotonic-view",
+        /// PL-MSR, Adya.
+        MonotonicSnapshotRead = "monotonic-snapshot-read",
+        /// PL-2+: all of a transaction's effects, or none, and all that it depended on.
+        ConsistentView = "consistent-view",
+        /// PL-FCV, Adya.
+        ForwardConsistentView = "forward-consistent-view",
+        /// Once some of a transaction's effects are seen, all are. Bailis.
+        MonotonicAtomicView = "monotonic-atomic-view",
+        /// Reads see all or none of a transaction (no fractured reads). Cerone, Bailis (RAMP).
+        ReadAtomic = "read-atomic",
+        /// Read atomic, and causally transitive. Cerone.
+        CausalConsistency = "causal-consistency",
+        /// Read atomic without lost updates. Cerone, ROLA.
+        UpdateAtomic = "update-atomic",
+        /// Snapshots that need not agree on the order of independent writers. Sovran, Cerone.
+        ParallelSnapshotIsolation = "parallel-snapshot-isolation",
+        /// Snapshots are prefixes of one order. Cerone.
+        Prefix = "prefix",
+        /// PL-2.99: serializable but for predicates.
+        RepeatableRead = "repeatable-read",
+        /// PL-SI, generalised.
+        SnapshotIsolation = "snapshot-isolation",
+        /// PL-3U: the updaters, with any one reader, are serializable.
+        UpdateSerializable = "update-serializable",
+        /// PL-3, conflict serializability.
+        Serializable = "serializable",
+        /// Snapshot isolation whose snapshots hold the session's past.
+        StrongSessionSnapshotIsolation = "strong-session-snapshot-isolation",
+        /// Snapshot isolation whose snapshots hold all that completed before.
+        StrongSnapshotIsolation = "strong-snapshot-isolation",
+        /// Serializable in an order that respects sessions.
+        StrongSessionSerializable = "strong-session-serializable",
+        /// Serializable in an order that respects real time (linearizable transactions).
+        StrictSerializable = "strict-serializable",
+        /// Every object on its own is atomic in real time. Herlihy, Wing 1990.
+        Linearizable = "linearizable",
+        /// Every object on its own is atomic in some order that respects processes. Lamport 1979.
+        Sequential = "sequential",
+        /// Causal memory: PRAM and writes follow reads.
+        Causal = "causal",
+        /// Pipelined memory: reads and writes of a session in its order.
+        Pram = "pram",
+        /// A session does not go back in time.
+        MonotonicReads = "monotonic-reads",
+        /// A session's writes are seen in its order.
+        MonotonicWrites = "monotonic-writes",
+        /// A session sees its own writes.
+        ReadYourWrites = "read-your-writes",
+        /// Who sees a write sees what its writer had read.
+        WritesFollowReads = "writes-follow-reads",
+    }
+}
+
+named! {
+    /// A reason why a history is outside of some model.
+    AnomalyKind {
+        /// A cycle of write dependencies: a dirty write.
+        G0 = "G0",
+        /// G0 with session edges.
+        G0Process = "G0-process",
+        /// G0 with real-time edges.
+        G0Realtime = "G0-realtime",
+        /// A read of something that an aborted transaction wrote.
+        G1a = "G1a",
+        /// A read of a version that was not its writer's last.
+        G1b = "G1b",
+        /// A cycle of write and read dependencies.
+        G1c = "G1c",
+        /// G1c with session edges.
+        G1cProcess = "G1c-process",
+        /// G1c with real-time edges.
+        G1cRealtime = "G1c-realtime",
+        /// A cycle with exactly one anti-dependency: read skew.
+        GSingle = "G-single-item",
+        /// G-single with session edges.
+        GSingleProcess = "G-single-item-process",
+        /// G-single with real-time edges.
+        GSingleRealtime = "G-single-item-realtime",
+        /// A cycle whose anti-dependencies, two or more, are nowhere adjacent.
+        GNonadjacent = "G-nonadjacent-item",
+        /// G-nonadjacent with session edges.
+        GNonadjacentProcess = "G-nonadjacent-item-process",
+        /// G-nonadjacent with real-time edges.
+        GNonadjacentRealtime = "G-nonadjacent-item-realtime",
+        /// A cycle with adjacent anti-dependencies.
+        G2Item = "G2-item",
+        /// G2-item with session edges.
+        G2ItemProcess = "G2-item-process",
+        /// G2-item with real-time edges.
+        G2ItemRealtime = "G2-item-realtime",
+        /// Two transactions read one version and both replaced it.
+        LostUpdate = "lost-update",
+        /// Two transactions read what the other then overwrote, on different keys.
+        WriteSkew = "write-skew",
+        /// A transaction disagrees with its own earlier operations.
+        Internal = "internal",
+        /// A transaction read what it was only going to write.
+        FutureRead = "future-read",
+        /// A committed version was built on an aborted transaction's.
+        DirtyUpdate = "dirty-update",
+        /// Two reads of a key, neither a prefix of the other.
+        IncompatibleOrder = "incompatible-order",
+        /// A read that holds an element twice.
+        DuplicateElements = "duplicate-elements",
+        /// A read of a value that nobody wrote.
+        GarbageRead = "garbage-read",
+        /// The inferred order of a key's versions has a cycle.
+        CyclicVersions = "cyclic-versions",
+        /// No order of versions makes the history snapshot isolated.
+        NotSnapshotIsolated = "no-snapshot-isolated-order",
+        /// No order of versions makes the history serializable.
+        NotSerializable = "no-serial-order",
+        /// No order of versions makes the history serializable in session order.
+        NotStrongSessionSerializable = "no-strong-session-serial-order",
+        /// No order of versions makes the history serializable in real time.
+        NotStrictSerializable = "no-strict-serial-order",
+        /// No linearization of a key exists.
+        NotLinearizable = "nonlinearizable",
+        /// A read saw part of a transaction's effects.
+        FracturedRead = "fractured-read",
+        /// Two readers saw two independent writes in opposite orders.
+        LongFork = "long-fork",
+        /// A write was seen without one that had completed before it.
+        CausalReverse = "causal-reverse",
+        /// A session went back in time.
+        NonMonotonicRead = "non-monotonic-read",
+        /// A session's writes were seen out of its order.
+        NonMonotonicWrite = "non-monotonic-write",
+        /// A session did not see its own write.
+        ReadYourWritesViolation = "read-your-writes-violation",
+        /// A write was seen without what its writer had read.
+        WritesFollowReadsViolation = "writes-follow-reads-violation",
+        /// Balances do not add up to the constant total.
+        WrongTotal = "wrong-total",
+        /// A balance below zero where none may be.
+        NegativeBalance = "negative-balance",
+        /// More was sold than there was.
+        Oversold = "oversold",
+        /// An acknowledged element is missing from a later read.
+        LostElement = "lost-element",
+    }
+}
+
+impl AnomalyKind {
+    /// The most general kinds that this one is also called.
+    fn directly_implies(self) -> &'static [AnomalyKind] {
+        use AnomalyKind::*;
+        match self {
+            G0 => &[G1c, G0Process],
+            G0Process => &[G1cProcess, G0Realtime],
+            G0Realtime => &[G1cRealtime],
+            G1c => &[G1cProcess],
+            G1cProcess => &[G1cRealtime],
+            GSingle => &[GSingleProcess, GNonadjacent],
+            GSingleProcess => &[GSingleRealtime, GNonadjacentProcess],
+            GSingleRealtime => &[GNonadjacentRealtime],
+            GNonadjacent => &[G2Item, GNonadjacentProcess],
+            GNonadjacentProcess => &[G2ItemProcess, GNonadjacentRealtime],
+            GNonadjacentRealtime => &[G2ItemRealtime],
+            G2Item => &[G2ItemProcess],
+            G2ItemProcess => &[G2ItemRealtime],
+            LostUpdate | WriteSkew => &[G2Item],
+            FutureRead => &[G1c],
+            DirtyUpdate | IncompatibleOrder | GarbageRead => &[G1a],
+            FracturedRead => &[GSingle],
+            LongFork => &[GNonadjacent],
+            NotSnapshotIsolated => &[],
+            NotSerializable => &[NotStrongSessionSerializable],
+            NotStrongSessionSerializable => &[NotStrictSerializable],
+            _ => &[],
+        }
+    }
+}
+
+impl Model {
+    /// The next weaker models: whatever satisfies `self` satisfies these.
+    fn directly_implies(self) -> &'static [Model] {
+        use Model::*;
+        match self {
+            ReadUncommitted => &[],
+            ReadCommitted => &[ReadUncommitted],
+            StrongSessionReadUncommitted => &[ReadUncommitted],
+            StrongSessionReadCommitted => &[ReadCommitted, StrongSessionReadUncommitted],
+            StrongReadUncommitted => &[StrongSessionReadUncommitted],
+            StrongReadCommitted => &[StrongSessionReadCommitted, StrongReadUncommitted],
+            CursorStability | MonotonicView | MonotonicSnapshotRead | MonotonicAtomicView => {
+                &[ReadCommitted]
+            }
+            ConsistentView => &[CursorStability, MonotonicView],
+            ForwardConsistentView => &[ConsistentView],
+            ReadAtomic => &[MonotonicAtomicView],
+            CausalConsistency | UpdateAtomic => &[ReadAtomic],
+            ParallelSnapshotIsolation => &[CausalConsistency, UpdateAtomic],
+            Prefix => &[CausalConsistency],
+            RepeatableRead => &[CursorStability, MonotonicAtomicView],
+            SnapshotIsolation => &[
+                ForwardConsistentView,
+                MonotonicSnapshotRead,
+                ParallelSnapshotIsolation,
+                Prefix,
+            ],
+            UpdateSerializable => &[ForwardConsistentView],
+            Serializable => &[RepeatableRead, SnapshotIsolation, UpdateSerializable],
+            StrongSessionSnapshotIsolation => &[SnapshotIsolation, StrongSessionReadCommitted],
+            StrongSnapshotIsolation => &[StrongSessionSnapshotIsolation, StrongReadCommitted],
+            StrongSessionSerializable => &[Serializable, StrongSessionSnapshotIsolation],
+            StrictSerializable => &[
+                StrongSessionSerializable,
+                StrongSnapshotIsolation,
+                Linearizable,
+            ],
+            Linearizable => &[Sequential],
+            Sequential => &[Causal],
+            Causal => &[WritesFollowReads, Pram],
+            Pram => &[MonotonicReads, MonotonicWrites, ReadYourWrites],
+            MonotonicReads | MonotonicWrites | ReadYourWrites | WritesFollowReads => &[],
+        }
+    }
+
+    /// What this model forbids beyond its weaker ones.
+    fn directly_proscribes(self) -> &'static [AnomalyKind] {
+        use AnomalyKind::*;
+        match self {
+            Model::ReadUncommitted => &[G0, DuplicateElements, CyclicVersions],
+            Model::ReadCommitted => &[G1a, G1b, G1c],
+            Model::StrongSessionReadUncommitted => &[G0Process],
+            Model::StrongSessionReadCommitted => &[G1cProcess],
+            Model::StrongReadUncommitted => &[G0Realtime],
+            Model::StrongReadCommitted => &[G1cRealtime],
+            Model::CursorStability | Model::UpdateAtomic => &[LostUpdate],
+            Model::MonotonicView | Model::MonotonicSnapshotRead | Model::MonotonicAtomicView => &[],
+            Model::ConsistentView => &[GSingle],
+            Model::ForwardConsistentView | Model::UpdateSerializable => &[],
+            Model::ReadAtomic => &[Internal, FutureRead, FracturedRead],
+            Model::CausalConsistency => &[],
+            Model::ParallelSnapshotIsolation => &[],
+            Model::Prefix => &[LongFork],
+            Model::RepeatableRead => &[G2Item, LostUpdate, Internal],
+            Model::SnapshotIsolation => &[GNonadjacent, NotSnapshotIsolated],
+            Model::Serializable => &[NotSerializable, WriteSkew],
+            Model::StrongSessionSnapshotIsolation => &[GNonadjacentProcess],
+            Model::StrongSnapshotIsolation => &[GNonadjacentRealtime],
+            Model::StrongSessionSerializable => &[G2ItemProcess, NotStrongSessionSerializable],
+            Model::StrictSerializable => &[G2ItemRealtime, NotStrictSerializable, CausalReverse],
+            Model::Linearizable => &[NotLinearizable],
+            Model::Sequential | Model::Causal | Model::Pram => &[],
+            Model::MonotonicReads => &[NonMonotonicRead],
+            Model::MonotonicWrites => &[NonMonotonicWrite],
+            Model::ReadYourWrites => &[ReadYourWritesViolation],
+            Model::WritesFollowReads => &[WritesFollowReadsViolation],
+        }
+    }
+
+    /// Every model that `self` implies, itself included.
+    pub fn implied(self) -> Vec<Model> {
+        Self::members(self.closure())
+    }
+
+    /// Is every history that satisfies `self` one that satisfies `other`?
+    pub fn implies(self, other: Model) -> bool {
+        self.closure() & other.bit() != 0
+    }
+
+    /// Does a history with such an anomaly violate the model?
+    pub fn forbids(self, anomaly: AnomalyKind) -> bool {
+        self.closure() & violated_directly(anomaly) != 0
+    }
+
+    fn closure(self) -> u64 {
+        close(self.bit(), Model::ALL, |model| {
+            bits(model.directly_implies(), Model::bit)
+        })
+    }
+
+    fn members(set: u64) -> Vec<Model> {
+        let all = Model::ALL.iter().copied();
+        all.filter(|model| set & model.bit() != 0).collect()
+    }
+}
+
+/// The text is not a model's name.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("unknown consistency model {0:?}; one of: {names}", names = model_names())]
+pub struct UnknownModel(pub String);
+
+fn model_names() -> String {
+    let names: Vec<&str> = Model::ALL.iter().map(|model| model.name()).collect();
+    names.join(", ")
+}
+
+impl FromStr for Model {
+    type Err = UnknownModel;
+
+    /// Reads a model's name, or one of the usual abbreviations (`PL-3`, `si`, `strong-serializable`).
+    fn from_str(text: &str) -> Result<Self, UnknownModel> {
+        let lower = text.trim_start_matches(':').to_ascii_lowercase();
+        let synonym = match lower.as_str() {
+            "pl-1" => Model::ReadUncommitted,
+            "pl-2" => Model::ReadCommitted,
+            "pl-cs" => Model::CursorStability,
+            "pl-2l" => Model::MonotonicView,
+            "pl-msr" => Model::MonotonicSnapshotRead,
+            "pl-2+" => Model::ConsistentView,
+            "pl-fcv" => Model::ForwardConsistentView,
+            "pl-2.99" => Model::RepeatableRead,
+            "pl-si" | "si" => Model::SnapshotIsolation,
+            "pl-3u" => Model::UpdateSerializable,
+            "pl-3" | "conflict-serializable" => Model::Serializable,
+            "pl-ss" | "strong-serializable" => Model::StrictSerializable,
+            "causal-cerone" => Model::CausalConsistency,
+            _ => {
+                let mut all = Model::ALL.iter().copied();
+                return all
+                    .find(|model| model.name() == lower)
+                    .ok_or_else(|| UnknownModel(text.into()));
+            }
+        };
+        Ok(synonym)
+    }
+}
+
+/// What a set of anomalies leaves standing.
+#[derive(Clone, PartialEq, Eq, Debug, Default, serde::Serialize)]
+pub struct Boundary {
+    /// The weakest models that are violated: none of them implies another violated one.
+    pub violated: Vec<Model>,
+    /// All stronger models, violated too.
+    pub also_violated: Vec<Model>,
+    /// The strongest models that the anomalies do not rule out.
+    pub possible: Vec<Model>,
+}
+
+impl Boundary {
+    /// The boundary that these anomalies draw through the lattice.
+    pub fn of(anomalies: impl IntoIterator<Item = AnomalyKind>) -> Boundary {
+        let direct = anomalies
+            .into_iter()
+            .fold(0, |set, kind| set | violated_directly(kind));
+        let fails = |model: &Model| model.closure() & direct != 0;
+        let (failing, standing): (Vec<Model>, Vec<Model>) =
+            Model::ALL.iter().copied().partition(fails);
+        let (violated, also_violated) = failing.iter().partition(|model| {
+            let mut others = failing.iter().filter(|other| other != model);
+            !others.any(|other| model.implies(*other))
+        });
+        let is_strongest = |model: &Model| {
+            let mut others = standing.iter().filter(|other| *other != model);
+            !others.any(|other| other.implies(*model))
+        };
+        Boundary {
+            violated,
+            also_violated,
+            possible: standing.iter().copied().filter(is_strongest).collect(),
+        }
+    }
+}
+
+/// The models whose own proscription the anomaly, or one that it implies, breaks.
+fn violated_directly(anomaly: AnomalyKind) -> u64 {
+    let kinds = close(anomaly.bit(), AnomalyKind::ALL, |kind| {
+        bits(kind.directly_implies(), AnomalyKind::bit)
+    });
+    let proscribes =
+        |model: &&Model| bits(model.directly_proscribes(), AnomalyKind::bit) & kinds != 0;
+    let models = Model::ALL.iter().filter(proscribes);
+    models.fold(0, |set, model| set | model.bit())
+}
+
+fn bits<T: Copy>(items: &[T], bit: impl Fn(T) -> u64) -> u64 {
+    items.iter().fold(0, |set, &item| set | bit(item))
+}
+
+/// The reflexive, transitive closure of `set` under `step`; element `i` of `all` is bit `i`.
+fn close<T: Copy>(mut set: u64, all: &[T], step: impl Fn(T) -> u64) -> u64 {
+    loop {
+        let members = all.iter().enumerate().filter(|(i, _)| set & (1 << i) != 0);
+        let next = members.fold(set, |next, (_, &member)| next | step(member));
+        if next == set {
+            return set;
+        }
+        set = next;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strict_serializability_implies_every_model() {
+        let implied = Model::StrictSerializable.implied();
+        assert_eq!(implied, Model::ALL);
+    }
+
+    #[test]
+    fn snapshot_isolation_and_repeatable_read_are_incomparable() {
+        assert!(!Model::SnapshotIsolation.implies(Model::RepeatableRead));
+        assert!(!Model::RepeatableRead.implies(Model::SnapshotIsolation));
+    }
+
+    #[test]
+    fn write_skew_leaves_snapshot_isolation_standing() {
+        let boundary = Boundary::of([AnomalyKind::WriteSkew]);
+        assert_eq!(boundary.violated, [Model::RepeatableRead]);
+        assert!(boundary.possible.contains(&Model::StrongSnapshotIsolation));
+        assert!(!Model::SnapshotIsolation.forbids(AnomalyKind::WriteSkew));
+        assert!(Model::Serializable.forbids(AnomalyKind::WriteSkew));
+    }
+
+    #[test]
+    fn no_anomaly_leaves_the_strongest_model() {
+        let boundary = Boundary::of([]);
+        assert_eq!(boundary.violated, []);
+        assert_eq!(boundary.possible, [Model::StrictSerializable]);
+    }
+
+    #[test]
+    fn every_anomaly_of_isolation_violates_some_model_and_strict_serializability() {
+        use AnomalyKind::*;
+        let of_state = [WrongTotal, NegativeBalance, Oversold, LostElement];
+        for &kind in AnomalyKind::ALL {
+            let violates = Model::StrictSerializable.forbids(kind);
+            assert_eq!(violates, !of_state.contains(&kind), "{kind}");
+        }
+    }
+
+    #[test]
+    fn names_read_back() {
+        for &model in Model::ALL {
+            assert_eq!(model.name().parse(), Ok(model));
+        }
+        assert_eq!("PL-3".parse(), Ok(Model::Serializable));
+        let error = "serialisable".parse::<Model>().unwrap_err();
+        assert!(error.to_string().contains("serialisable"));
+    }
+}

@@ -1,0 +1,639 @@
+//! What clients saw, as data: the columnar history that every checker reads.
+//!
+//! A history is built once, by [`HistoryBuilder`], and never changes. Operations live in three parallel
+//! columns (13 bytes each) and lists that are prefixes of one another share their elements, so that a
+//! history whose text is quadratic (every read repeats the whole list) costs memory in the number of
+//! *distinct* elements only.
+//!
+//! ```
+//! use ordain::check::history::{HistoryBuilder, Status};
+//! let mut history = HistoryBuilder::new();
+//! history.begin(0, 1);
+//! history.append(7, 100);
+//! history.end(Status::Ok, Some(2));
+//! history.begin(1, 3);
+//! history.read_list(7, &[100]);
+//! history.end(Status::Ok, Some(4));
+//! let history = history.finish();
+//! assert_eq!(history.len(), 2);
+//! ```
+
+use std::collections::BTreeMap;
+
+/// Index of a transaction in its [`History`]: dense, from 0, in the order of [`HistoryBuilder::begin`].
+pub type TxnId = u32;
+
+/// Index of a key in its [`History`]: dense, from 0, in the order of first use.
+pub type KeyId = u32;
+
+/// An instant at which a transaction that never completed "completes".
+pub const NEVER: u64 = u64::MAX;
+
+/// Values from here on may stand for a text, see [`HistoryBuilder::name`].
+const NAME_BASE: u64 = 1 << 63;
+
+/// What a client knows about the fate of its transaction.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub enum Status {
+    /// Committed, and the client was told.
+    Ok,
+    /// Certainly without effect.
+    Fail,
+    /// Indeterminate: it may have committed, now or at any later time, or never.
+    Info,
+}
+
+/// One operation of a transaction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Op<'a> {
+    /// Append `value` to the list under `key`. Appended values are unique per key.
+    Append {
+        /// The list's key.
+        key: KeyId,
+        /// The appended element.
+        value: u64,
+    },
+    /// Read the whole list under `key`; a list that does not exist is empty.
+    ReadList {
+        /// The list's key.
+        key: KeyId,
+        /// Every element, oldest first.
+        list: &'a [u64],
+    },
+    /// Overwrite the register `key` blindly.
+    Write {
+        /// The register's key.
+        key: KeyId,
+        /// The new value.
+        value: u64,
+    },
+    /// Read the register `key`.
+    Read {
+        /// The register's key.
+        key: KeyId,
+        /// The value, or `None` for the initial state.
+        value: Option<u64>,
+    },
+    /// Compare the register with `expected` and, being equal, set it to `new`.
+    Cas {
+        /// The register's key.
+        key: KeyId,
+        /// The value that must be there.
+        expected: u64,
+        /// The value set.
+        new: u64,
+    },
+    /// Add `delta` to a counter, or the element `delta` to a set.
+    Add {
+        /// The counter's or set's key.
+        key: KeyId,
+        /// The addend.
+        delta: i64,
+    },
+    /// A read whose result the client never learnt.
+    ReadUnknown {
+        /// The key.
+        key: KeyId,
+    },
+}
+
+impl Op<'_> {
+    /// The key that the operation touches.
+    pub fn key(&self) -> KeyId {
+        match *self {
+            Op::Append { key, .. }
+            | Op::ReadList { key, .. }
+            | Op::Write { key, .. }
+            | Op::Read { key, .. }
+            | Op::Cas { key, .. }
+            | Op::Add { key, .. }
+            | Op::ReadUnknown { key } => key,
+        }
+    }
+}
+
+/// The column form of an operation's kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(super) enum Kind {
+    Append,
+    ReadList,
+    Write,
+    Read,
+    ReadNil,
+    Cas,
+    Add,
+    ReadUnknown,
+}
+
+/// A list read, as a prefix of a shared trunk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct ListRef {
+    /// Index into the history's trunks.
+    pub trunk: u32,
+    /// How many of the trunk's elements were read.
+    pub len: u32,
+}
+
+impl ListRef {
+    fn pack(self) -> u64 {
+        u64::from(self.trunk) << 32 | u64::from(self.len)
+    }
+
+    /// The inverse of the packing used in the argument column.
+    pub fn unpack(arg: u64) -> Self {
+        ListRef {
+            trunk: (arg >> 32) as u32,
+            len: arg as u32,
+        }
+    }
+}
+
+/// The longest of a family of lists, each a prefix of the next.
+#[derive(Clone, Debug)]
+pub(super) struct Trunk {
+    /// The key that the lists were read from.
+    pub key: KeyId,
+    /// The elements, oldest first.
+    pub elements: Vec<u64>,
+    /// Next older trunk of the same key, or [`NONE`].
+    older: u32,
+}
+
+/// No trunk.
+const NONE: u32 = u32::MAX;
+
+/// How many trunks of one key a new list is compared with before it founds its own.
+const TRUNKS_TRIED: usize = 8;
+
+/// Header of a transaction, without its operations.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Header {
+    /// The client process: at most one of its transactions is outstanding.
+    pub process: u64,
+    /// Instant of the invocation.
+    pub invoke: u64,
+    /// Instant of the completion, or [`NEVER`].
+    pub complete: u64,
+    /// What the client was told.
+    pub status: Status,
+}
+
+/// A transaction in a [`History`].
+#[derive(Clone, Copy)]
+pub struct Txn<'a> {
+    /// Its index.
+    pub id: TxnId,
+    /// Process, instants and status.
+    pub header: Header,
+    history: &'a History,
+}
+
+impl<'a> Txn<'a> {
+    /// The operations, in program order.
+    pub fn ops(&self) -> impl ExactSizeIterator<Item = Op<'a>> + DoubleEndedIterator + use<'a> {
+        let history = self.history;
+        history.op_range(self.id).map(move |op| history.op(op))
+    }
+
+    /// May the transaction's effects exist: it committed, or nobody knows that it did not?
+    pub fn may_have_happened(&self) -> bool {
+        self.header.status != Status::Fail
+    }
+}
+
+/// Transactions as their clients saw them.
+#[derive(Clone, Default)]
+pub struct History {
+    headers: Vec<Header>,
+    /// `op_start[t]..op_start[t + 1]` are the operations of transaction `t`.
+    op_start: Vec<u32>,
+    pub(super) kinds: Vec<Kind>,
+    pub(super) op_keys: Vec<KeyId>,
+    pub(super) args: Vec<u64>,
+    cas: Vec<(u64, u64)>,
+    pub(super) trunks: Vec<Trunk>,
+    newest_trunk: Vec<u32>,
+    keys: Vec<u64>,
+    names: Vec<Box<str>>,
+    version_orders: BTreeMap<KeyId, Vec<u64>>,
+}
+
+impl History {
+    /// The number of transactions.
+    pub fn len(&self) -> usize {
+        self.headers.len()
+    }
+
+    /// Are there no transactions?
+    pub fn is_empty(&self) -> bool {
+        self.headers.is_empty()
+    }
+
+    /// The number of distinct keys; key ids run from 0 to here.
+    pub fn key_count(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// The number of operations.
+    pub fn op_count(&self) -> usize {
+        self.kinds.len()
+    }
+
+    /// One transaction.
+    ///
+    /// # Panics
+    /// If there is no such transaction.
+    pub fn txn(&self, id: TxnId) -> Txn<'_> {
+        Txn {
+            id,
+            header: self.headers[id as usize],
+            history: self,
+        }
+    }
+
+    /// All transactions, in the order of their ids.
+    pub fn txns(&self) -> impl ExactSizeIterator<Item = Txn<'_>> {
+        (0..self.headers.len() as u32).map(|id| self.txn(id))
+    }
+
+    /// One transaction's header.
+    pub fn header(&self, id: TxnId) -> &Header {
+        &self.headers[id as usize]
+    }
+
+    /// The caller's own number (or name, see [`HistoryBuilder::name`]) of a key.
+    pub fn key_value(&self, key: KeyId) -> u64 {
+        self.keys[key as usize]
+    }
+
+    /// A key as text.
+    pub fn show_key(&self, key: KeyId) -> String {
+        self.show_value(self.keys[key as usize])
+    }
+
+    /// A value as text.
+    pub fn show_value(&self, value: u64) -> String {
+        match value
+            .checked_sub(NAME_BASE)
+            .and_then(|i| self.names.get(usize::try_from(i).ok()?))
+        {
+            Some(name) => name.to_string(),
+            None => value.to_string(),
+        }
+    }
+
+    /// The true order of the versions under `key`, where somebody could look inside the database.
+    pub fn version_order(&self, key: KeyId) -> Option<&[u64]> {
+        self.version_orders.get(&key).map(Vec::as_slice)
+    }
+
+    /// The positions of a transaction's operations in the columns.
+    pub(super) fn op_range(&self, id: TxnId) -> std::ops::Range<usize> {
+        self.op_start[id as usize] as usize..self.op_start[id as usize + 1] as usize
+    }
+
+    /// The operation at a position in the columns.
+    pub(super) fn op(&self, at: usize) -> Op<'_> {
+        let (key, arg) = (self.op_keys[at], self.args[at]);
+        match self.kinds[at] {
+            Kind::Append => Op::Append { key, value: arg },
+            Kind::ReadList => Op::ReadList {
+                key,
+                list: self.list(ListRef::unpack(arg)),
+            },
+            Kind::Write => Op::Write { key, value: arg },
+            Kind::Read => Op::Read {
+                key,
+                value: Some(arg),
+            },
+            Kind::ReadNil => Op::Read { key, value: None },
+            Kind::Cas => {
+                let (expected, new) = self.cas[arg as usize];
+                Op::Cas { key, expected, new }
+            }
+            Kind::Add => Op::Add {
+                key,
+                delta: arg as i64,
+            },
+            Kind::ReadUnknown => Op::ReadUnknown { key },
+        }
+    }
+
+    /// The elements that a list reference stands for.
+    pub(super) fn list(&self, list: ListRef) -> &[u64] {
+        if list.len == 0 {
+            return &[];
+        }
+        &self.trunks[list.trunk as usize].elements[..list.len as usize]
+    }
+}
+
+/// Builds a [`History`] transaction by transaction: [`begin`](Self::begin), operations, [`end`](Self::end).
+///
+/// Instants are any numbers that grow with real time (nanoseconds, line numbers). One transaction precedes
+/// another in real time if its completion is *strictly* smaller than the other's invocation, so equal
+/// instants are concurrent.
+#[derive(Default)]
+pub struct HistoryBuilder {
+    history: History,
+    key_ids: Table,
+    name_ids: BTreeMap<Box<str>, u64>,
+    open: bool,
+}
+
+impl HistoryBuilder {
+    /// An empty history.
+    pub fn new() -> Self {
+        let mut builder = HistoryBuilder::default();
+        builder.history.op_start.push(0);
+        builder
+    }
+
+    /// Starts a transaction of `process`, invoked at `invoke`.
+    ///
+    /// # Panics
+    /// If the transaction before it was not ended, or there are 2^32 of them.
+    pub fn begin(&mut self, process: u64, invoke: u64) -> TxnId {
+        assert!(!self.open, "the transaction before was not ended");
+        self.open = true;
+        let id = u32::try_from(self.history.headers.len()).expect("fewer than 2^32 transactions");
+        self.history.headers.push(Header {
+            process,
+            invoke,
+            complete: NEVER,
+            status: Status::Info,
+        });
+        id
+    }
+
+    /// Ends the transaction; `complete` is `None` if no answer ever came.
+    ///
+    /// # Panics
+    /// If no transaction was begun, or it completes before its invocation.
+    pub fn end(&mut self, status: Status, complete: Option<u64>) {
+        assert!(self.open, "no transaction was begun");
+        self.open = false;
+        let header = self.history.headers.last_mut().expect("begun above");
+        header.status = status;
+        header.complete = complete.unwrap_or(NEVER);
+        assert!(header.invoke <= header.complete, "completed before invoked");
+        let end = u32::try_from(self.history.kinds.len()).expect("fewer than 2^32 operations");
+        self.history.op_start.push(end);
+    }
+
+    /// Adds an append.
+    pub fn append(&mut self, key: u64, value: u64) {
+        self.push(Kind::Append, key, value);
+    }
+
+    /// Adds a list read that returned `list`.
+    pub fn read_list(&mut self, key: u64, list: &[u64]) {
+        let id = self.key_id(key);
+        let list = self.intern(id, list).pack();
+        self.push_id(Kind::ReadList, id, list);
+    }
+
+    /// Adds a blind write of a register.
+    pub fn write(&mut self, key: u64, value: u64) {
+        self.push(Kind::Write, key, value);
+    }
+
+    /// Adds a read of a register.
+    pub fn read(&mut self, key: u64, value: Option<u64>) {
+        match value {
+            Some(value) => self.push(Kind::Read, key, value),
+            None => self.push(Kind::ReadNil, key, 0),
+        }
+    }
+
+    /// Adds a compare-and-set.
+    pub fn cas(&mut self, key: u64, expected: u64, new: u64) {
+        let arg = self.history.cas.len() as u64;
+        self.history.cas.push((expected, new));
+        self.push(Kind::Cas, key, arg);
+    }
+
+    /// Adds an increment of a counter or an addition to a set.
+    pub fn add(&mut self, key: u64, delta: i64) {
+        self.push(Kind::Add, key, delta as u64);
+    }
+
+    /// Adds a read whose result is not known: every read of a transaction that is not [`Status::Ok`].
+    pub fn read_unknown(&mut self, key: u64) {
+        self.push(Kind::ReadUnknown, key, 0);
+    }
+
+    /// States the true order of all versions of `key`, oldest first, as seen inside the database. Makes
+    /// the check complete where clients did not read enough.
+    pub fn version_order(&mut self, key: u64, values: &[u64]) {
+        let id = self.key_id(key);
+        self.history.version_orders.insert(id, values.to_vec());
+    }
+
+    /// A number that stands for `text` as a key or value, for texts that are no integer below 2^63.
+    pub fn name(&mut self, text: &str) -> u64 {
+        if let Some(&id) = self.name_ids.get(text) {
+            return id;
+        }
+        let id = NAME_BASE + self.history.names.len() as u64;
+        self.history.names.push(text.into());
+        self.name_ids.insert(text.into(), id);
+        id
+    }
+
+    /// The finished history.
+    ///
+    /// # Panics
+    /// If a transaction was begun and not ended.
+    pub fn finish(self) -> History {
+        assert!(!self.open, "the last transaction was not ended");
+        self.history
+    }
+
+    fn push(&mut self, kind: Kind, key: u64, arg: u64) {
+        let id = self.key_id(key);
+        self.push_id(kind, id, arg);
+    }
+
+    fn push_id(&mut self, kind: Kind, key: KeyId, arg: u64) {
+        assert!(self.open, "an operation outside of a transaction");
+        self.history.kinds.push(kind);
+        self.history.op_keys.push(key);
+        self.history.args.push(arg);
+    }
+
+    fn key_id(&mut self, key: u64) -> KeyId {
+        let next = self.history.keys.len() as u32;
+        let id = self.key_ids.get_or_insert(key, next);
+        if id == next {
+            self.history.keys.push(key);
+            self.history.newest_trunk.push(NONE);
+        }
+        id
+    }
+
+    /// Finds a trunk that the list is a prefix of or extends, or founds one.
+    fn intern(&mut self, key: KeyId, list: &[u64]) -> ListRef {
+        let len = u32::try_from(list.len()).expect("fewer than 2^32 elements");
+        let newest = self.history.newest_trunk[key as usize];
+        let mut at = newest;
+        for _ in 0..TRUNKS_TRIED {
+            if at == NONE {
+                break;
+            }
+            let trunk = &mut self.history.trunks[at as usize];
+            let common = trunk.elements.len().min(list.len());
+            if trunk.elements[..common] == list[..common] {
+                trunk.elements.extend_from_slice(&list[common..]);
+                return ListRef { trunk: at, len };
+            }
+            at = trunk.older;
+        }
+        if list.is_empty() {
+            return ListRef {
+                trunk: NONE,
+                len: 0,
+            };
+        }
+        let at = self.history.trunks.len() as u32;
+        self.history.trunks.push(Trunk {
+            key,
+            elements: list.to_vec(),
+            older: newest,
+        });
+        self.history.newest_trunk[key as usize] = at;
+        ListRef { trunk: at, len }
+    }
+}
+
+/// An open-addressing map from `u64` to `u32`: a tenth of the cost of the standard map with its keyed hash,
+/// and the same on every run. The mixing is that of splitmix64, so that keys that differ in few bits spread.
+#[derive(Default, Clone)]
+pub(super) struct Table {
+    slots: Vec<(u64, u32)>,
+    len: usize,
+}
+
+impl Table {
+    fn slot(&self, key: u64) -> usize {
+        let mut z = key.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let mask = self.slots.len() - 1;
+        let mut at = (z ^ (z >> 31)) as usize & mask;
+        while self.slots[at].1 != NONE && self.slots[at].0 != key {
+            at = (at + 1) & mask;
+        }
+        at
+    }
+
+    /// The value under `key`.
+    pub fn get(&self, key: u64) -> Option<u32> {
+        if self.slots.is_empty() {
+            return None;
+        }
+        let (_, value) = self.slots[self.slot(key)];
+        (value != NONE).then_some(value)
+    }
+
+    /// The value under `key`, which becomes `value` if there was none. `u32::MAX` is not a value.
+    pub fn get_or_insert(&mut self, key: u64, value: u32) -> u32 {
+        debug_assert!(value != NONE);
+        if (self.len + 1) * 2 > self.slots.len() {
+            self.grow();
+        }
+        let at = self.slot(key);
+        if self.slots[at].1 == NONE {
+            self.slots[at] = (key, value);
+            self.len += 1;
+        }
+        self.slots[at].1
+    }
+
+    fn grow(&mut self) {
+        let size = (self.slots.len() * 2).max(16);
+        let old = std::mem::replace(&mut self.slots, vec![(0, NONE); size]);
+        for (key, value) in old.into_iter().filter(|&(_, value)| value != NONE) {
+            let at = self.slot(key);
+            self.slots[at] = (key, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_that_are_prefixes_share_one_trunk() {
+        let mut builder = HistoryBuilder::new();
+        builder.begin(0, 0);
+        for list in [&[1, 2][..], &[1], &[], &[1, 2, 3], &[1, 2, 3, 4]] {
+            builder.read_list(9, list);
+        }
+        builder.end(Status::Ok, Some(1));
+        let history = builder.finish();
+        assert_eq!(history.trunks.len(), 1);
+        let lists: Vec<Op> = history.txn(0).ops().collect();
+        let list = |list: &'static [u64]| Op::ReadList { key: 0, list };
+        assert_eq!(
+            lists,
+            [
+                list(&[1, 2]),
+                list(&[1]),
+                list(&[]),
+                list(&[1, 2, 3]),
+                list(&[1, 2, 3, 4])
+            ]
+        );
+    }
+
+    #[test]
+    fn diverging_lists_keep_their_own_elements() {
+        let mut builder = HistoryBuilder::new();
+        builder.begin(0, 0);
+        for n in 0..20 {
+            builder.read_list(1, &[n, n + 1]);
+        }
+        builder.read_list(1, &[19, 20, 21]);
+        builder.end(Status::Ok, None);
+        let history = builder.finish();
+        assert_eq!(history.trunks.len(), 20);
+        for (n, op) in history.txn(0).ops().take(20).enumerate() {
+            let n = n as u64;
+            assert_eq!(
+                op,
+                Op::ReadList {
+                    key: 0,
+                    list: &[n, n + 1]
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn names_print_as_their_text_and_numbers_as_numbers() {
+        let mut builder = HistoryBuilder::new();
+        let x = builder.name(":x");
+        assert_eq!(x, builder.name(":x"));
+        builder.begin(0, 0);
+        builder.append(x, 5);
+        builder.end(Status::Info, None);
+        let history = builder.finish();
+        assert_eq!(history.show_key(0), ":x");
+        assert_eq!(history.show_value(5), "5");
+        assert_eq!(history.show_value(u64::MAX), u64::MAX.to_string());
+    }
+
+    #[test]
+    fn the_table_finds_what_was_put_in_and_nothing_else() {
+        let mut table = Table::default();
+        for n in 0..10_000u32 {
+            assert_eq!(table.get_or_insert(u64::from(n) << 40, n), n);
+        }
+        assert_eq!(table.get_or_insert(5 << 40, 77), 5);
+        assert_eq!(table.get(9_999 << 40), Some(9_999));
+        assert_eq!(table.get(1), None);
+    }
+}
