@@ -18,6 +18,7 @@ pub mod model;
 pub mod plan;
 pub mod process;
 pub mod protocol;
+pub mod random;
 pub mod record;
 pub mod scenario;
 pub mod shard;
