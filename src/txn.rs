@@ -8,10 +8,11 @@
 //! follows from a value: its footprint is known only after a reconnaissance read, and [`Txn::evaluate`]
 //! says [`Evaluation::Moved`] when the value has changed since.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Identifies a transaction, and with it every duplicate, retry and replay of it. Zero is the writer of
 /// the initial state and never a client's transaction.
@@ -53,13 +54,57 @@ impl Display for Key {
 }
 
 /// What a row holds.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-#[serde(untagged)]
+///
+/// Text formats show a number or an array. Binary ones (logs, checkpoints) say first which it is, because
+/// they do not describe themselves.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Value {
     /// A quantity: a balance, a position, a number of free seats, a register.
     Int(i64),
     /// A list that only grows, for histories that show their own version order (Elle, section 4).
     List(Vec<u64>),
+}
+
+/// A value as text formats show it.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum TextValue<'a> {
+    Int(i64),
+    List(Cow<'a, [u64]>),
+}
+
+/// A value as binary formats hold it.
+#[derive(Serialize, Deserialize)]
+enum BinaryValue<'a> {
+    Int(i64),
+    List(Cow<'a, [u64]>),
+}
+
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match (self, serializer.is_human_readable()) {
+            (Value::Int(value), true) => TextValue::Int(*value).serialize(serializer),
+            (Value::List(list), true) => TextValue::List(list.into()).serialize(serializer),
+            (Value::Int(value), false) => BinaryValue::Int(*value).serialize(serializer),
+            (Value::List(list), false) => BinaryValue::List(list.into()).serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            TextValue::deserialize(deserializer).map(|value| match value {
+                TextValue::Int(value) => Value::Int(value),
+                TextValue::List(list) => Value::List(list.into_owned()),
+            })
+        } else {
+            BinaryValue::deserialize(deserializer).map(|value| match value {
+                BinaryValue::Int(value) => Value::Int(value),
+                BinaryValue::List(list) => Value::List(list.into_owned()),
+            })
+        }
+    }
 }
 
 impl Value {
@@ -238,24 +283,25 @@ pub struct Effect {
     pub op: Op,
 }
 
-/// A transaction: a stored procedure's call with everything it will do.
+/// A transaction: a stored procedure's call with everything it will do. Every field is always written,
+/// because logs keep transactions in a format that does not describe itself.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Txn {
     /// Identity, across retries.
     pub id: TxnId,
     /// Rows that the client wants to see, besides those that guards and effects touch (every one of
     /// those is returned too, as it was before the transaction).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub reads: Vec<Target>,
     /// Conditions, all of which must hold.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub guards: Vec<Guard>,
     /// Writes, in the order in which a saga performs them; no key twice.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub effects: Vec<Effect>,
     /// For sagas: the position in `effects` of the pivot. Effects before it are compensatable, those
     /// after it retriable. `None`: all are compensatable, and the last one is the pivot.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub pivot: Option<u16>,
 }
 
@@ -459,6 +505,31 @@ mod tests {
             txn.evaluate(&footprint, &rows(&[5, 0])),
             Evaluation::Commit(_)
         ));
+    }
+
+    #[test]
+    fn transactions_and_values_survive_text_and_binary_formats() {
+        let mut txn = dependent();
+        txn.guards = vec![Guard::SumAtMost {
+            keys: vec![key(3)],
+            at_most: -1,
+        }];
+        for txn in [dependent(), txn] {
+            let binary = postcard::to_stdvec(&txn).unwrap();
+            assert_eq!(postcard::from_bytes::<Txn>(&binary).unwrap(), txn);
+            let text = serde_json::to_string(&txn).unwrap();
+            assert_eq!(serde_json::from_str::<Txn>(&text).unwrap(), txn);
+        }
+        for (value, text) in [
+            (Value::Int(-3), "-3"),
+            (Value::List(vec![4, 5]), "[4,5]"),
+            (Value::List(vec![]), "[]"),
+        ] {
+            let binary = postcard::to_stdvec(&value).unwrap();
+            assert_eq!(postcard::from_bytes::<Value>(&binary).unwrap(), value);
+            assert_eq!(serde_json::to_string(&value).unwrap(), text);
+            assert_eq!(serde_json::from_str::<Value>(text).unwrap(), value);
+        }
     }
 
     #[test]
