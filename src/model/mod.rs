@@ -1,1 +1,4 @@
-//! See ARCHITECTURE.md.
+//! Model checking: the only place that knows stateright.
+
+pub mod graph;
+pub mod leads_to;
