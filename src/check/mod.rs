@@ -12,6 +12,7 @@
 
 pub mod anomaly;
 pub mod history;
+pub mod solver;
 
 use serde::Serialize;
 
