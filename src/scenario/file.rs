@@ -1,0 +1,335 @@
+//! The scenario file as it is written: every key, before names are resolved.
+//!
+//! This is the reference of the format. Unknown keys are refused. Durations are strings with a unit
+//! (`"10ms"`), probabilities are percentages (`"2%"`).
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::layout::EngineKind;
+use super::units::{Bandwidth, Ranged, Share, Span};
+
+/// A whole scenario.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct File {
+    /// The scenario's name, of letters, digits and dashes: it names folders.
+    pub name: Spanned<String>,
+    /// One sentence: what happens, and what it shows.
+    pub summary: String,
+    /// The protocols that `compare` runs, by name; all of them if absent.
+    pub protocols: Option<Vec<Spanned<String>>>,
+    /// How long things take.
+    pub phases: Phases,
+    /// The machines' places. At least one.
+    #[serde(rename = "region")]
+    pub regions: Vec<Region>,
+    /// Delays and losses.
+    pub network: Network,
+    /// What the machines are like.
+    #[serde(default)]
+    pub machines: Machines,
+    /// The data. At least one.
+    #[serde(rename = "table")]
+    pub tables: Vec<Table>,
+    /// What clients do.
+    pub workload: Workload,
+    /// What goes wrong.
+    #[serde(default, rename = "fault")]
+    pub faults: Vec<FaultEntry>,
+    /// Options of protocols, by name: see each protocol's `Options`.
+    #[serde(default)]
+    pub protocol: BTreeMap<Spanned<String>, toml::Table>,
+    /// What runs are expected to show, by protocol.
+    #[serde(default)]
+    pub expect: BTreeMap<Spanned<String>, Expectation>,
+}
+
+/// The phases of a run.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Phases {
+    /// How long faults may strike. Operations of an open loop start within it.
+    pub safety: Spanned<Span>,
+    /// By when, after healing, every initiated transaction must have ended.
+    pub settle: Spanned<Span>,
+    /// How long machines get to recover when all power is cut at the end, before the autopsy. `"0s"`: no
+    /// power cut. Default `"5s"`.
+    pub power_cycle: Option<Spanned<Span>>,
+    /// From when on a transaction that has not ended counts as blocked. Default `"1s"`.
+    pub patience: Option<Spanned<Span>>,
+}
+
+/// A region: a place with machines in one or more zones.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Region {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// The cloud that it belongs to.
+    pub cloud: Spanned<String>,
+    /// Number of zones, each with one front machine. Default 1.
+    pub zones: Option<Spanned<u16>>,
+    /// Offset of the wall clocks of its machines from true time; may be negative. Default: drawn for
+    /// each machine within `machines.clock-skew`.
+    pub clock_offset: Option<Span>,
+}
+
+/// The network without faults. Delays are one way.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Network {
+    /// Between machines of one zone. Default `"100us"`.
+    pub within_zone: Option<Spanned<Span>>,
+    /// Between zones of a region. Default `"500us"`.
+    pub between_zones: Option<Spanned<Span>>,
+    /// Between regions without a `link` of their own.
+    pub between_regions: Option<Spanned<Span>>,
+    /// Mean of the exponential jitter on top, as a share of the delay. Default `"5%"`.
+    pub jitter: Option<Share>,
+    /// Probability that a message is lost. Default `"0%"`.
+    #[serde(default)]
+    pub loss: Share,
+    /// Probability that a message arrives twice. Default `"0%"`.
+    #[serde(default)]
+    pub duplicate: Share,
+    /// Probability that others may overtake a message. Default `"0%"`: links are first in, first out.
+    #[serde(default)]
+    pub reorder: Share,
+    /// Bandwidth of each link between regions. Default: unlimited.
+    pub bandwidth: Option<Bandwidth>,
+    /// Delays between pairs of regions.
+    #[serde(default, rename = "link")]
+    pub links: Vec<LinkEntry>,
+}
+
+/// The delay between two regions.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LinkEntry {
+    /// The two regions.
+    pub between: (Spanned<String>, Spanned<String>),
+    /// One way.
+    pub latency: Spanned<Span>,
+}
+
+/// What every machine is like.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Machines {
+    /// CPU time to handle one input. Default `"10us"`.
+    pub handle: Option<Spanned<Span>>,
+    /// CPU time of one operation on a row. Default `"2us"`.
+    pub operation: Option<Spanned<Span>>,
+    /// Time of a flush. Default `"500us"`.
+    pub flush: Option<Spanned<Span>>,
+    /// Mean of the exponential jitter of a flush. Default `"100us"`.
+    pub flush_jitter: Option<Spanned<Span>>,
+    /// Wall clocks start within this much of true time, either way. Default `"0s"`.
+    pub clock_skew: Option<Spanned<Span>>,
+    /// Wall clocks drift by up to this many parts per million, either way. Default 0.
+    #[serde(default)]
+    pub clock_drift_ppm: u32,
+    /// How long a machine that stopped itself takes to come back. Default `"1s"`.
+    pub supervisor: Option<Spanned<Span>>,
+}
+
+/// A table of rows, spread over shards of its own.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Table {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// The engine of its shards.
+    pub engine: EngineKind,
+    /// Number of rows.
+    pub rows: Spanned<u32>,
+    /// Quantity that every row starts with; ignored by list workloads, whose rows start empty. Default 0.
+    #[serde(default)]
+    pub initial: i64,
+    /// One shard for each entry: the region that holds the only copy under protocols that do not
+    /// replicate shards.
+    pub homes: Spanned<Vec<Spanned<String>>>,
+}
+
+/// What kind of transactions clients run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WorkloadKind {
+    /// Delivery versus payment between two accounts, over the first two tables: a quantity of the first
+    /// against a quantity of the second.
+    Settlement,
+    /// Moves an amount from a row to `legs - 1` others. From the first table to the last.
+    Transfer,
+    /// Reads of and appends to lists, as Elle generates them.
+    ListAppend,
+    /// Reads of and writes to registers.
+    Register,
+    /// Reserve a seat, charge a wallet, emit a ticket, notify: over the tables, in this order.
+    SeatBooking,
+}
+
+/// What clients do.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Workload {
+    /// The kind of transactions.
+    pub kind: Spanned<WorkloadKind>,
+    /// How many transactions in all.
+    pub transactions: Spanned<u32>,
+    /// Open loop: arrivals a second, over all regions (Poisson). Exactly one of `rate` and `sessions`.
+    pub rate: Option<Spanned<f64>>,
+    /// Arrivals of an open loop come at even distances instead of Poisson. Default false.
+    #[serde(default)]
+    pub evenly: bool,
+    /// Closed loop: sessions, spread over the regions; each has one transaction under way.
+    pub sessions: Option<Spanned<u32>>,
+    /// Closed loop: mean time between a reply and the session's next transaction. Default `"10ms"`.
+    pub think: Option<Spanned<Span>>,
+    /// When the first operations start. Default `"1s"`, which lets elections finish.
+    pub start: Option<Spanned<Span>>,
+    /// The regions from which clients connect. Default: all.
+    pub clients: Option<Vec<Spanned<String>>>,
+    /// Share of transactions that only read. Default `"0%"`.
+    #[serde(default)]
+    pub reads: Share,
+    /// Share of transactions whose rows are spread over several shards; the others stay on one where the
+    /// kind allows. Default `"100%"`.
+    pub multi_shard: Option<Share>,
+    /// Share of transactions whose footprint depends on a value that they read. Default `"0%"`.
+    #[serde(default)]
+    pub dependent: Share,
+    /// Zipf exponent of the choice of rows: 0 is uniform. Default 0.
+    #[serde(default)]
+    pub skew: f64,
+    /// Number of hot rows at the start of the last table. Default 0.
+    #[serde(default)]
+    pub hot_rows: u32,
+    /// Share of transactions that go to a hot row. Default `"0%"`.
+    #[serde(default)]
+    pub hot_share: Share,
+    /// Rows for each transaction (lists and registers; `legs` of a transfer). Default 2.
+    pub legs: Option<Spanned<u32>>,
+    /// Largest amount moved; amounts are uniform from 1. Default 10.
+    pub amount: Option<Spanned<u32>>,
+    /// Move exactly `amount` each time. Default false.
+    #[serde(default)]
+    pub amount_fixed: bool,
+    /// Seat booking: share of customers whose wallet is empty. Default `"0%"`.
+    #[serde(default)]
+    pub broke: Share,
+    /// Seat booking: share of attempts that go to a seat somebody has just tried to book. Default `"0%"`.
+    #[serde(default)]
+    pub again: Share,
+}
+
+/// What kind of fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FaultName {
+    /// A zone, region or cloud loses power, and its machines start again when the fault ends.
+    Dark,
+    /// Machines crash, and start again when the fault ends.
+    Crash,
+    /// Machines stand still.
+    Pause,
+    /// Machines compute and flush at `percent` of their usual time.
+    Slow,
+    /// Nothing passes between `from` and `to` (one way if `one-way`).
+    Partition,
+    /// As a partition that comes (`down`) and goes (`up`).
+    Flap,
+    /// Links between `from` and `to` lose, duplicate, reorder or delay more.
+    Degrade,
+    /// Flushes take `percent` of their usual time.
+    SlowFlush,
+    /// Flushes fail with `probability`.
+    FailFlush,
+    /// The next boot reads its disk with a bit flipped.
+    CorruptRead,
+    /// Wall clocks step by `by`.
+    ClockStep,
+    /// Wall clocks drift by `ppm` more.
+    ClockDrift,
+}
+
+/// A fault. Machines are named by region (`"tokyo"`), by cloud (`"cloud:north"`), by zone
+/// (`"tokyo/zone0"`), by role (`"tokyo/front0"`, `"tokyo/equities1"`, `"tokyo/clients"`), by role over
+/// all regions (`"*/front0"`), or `"*"`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct FaultEntry {
+    /// What happens.
+    pub kind: Spanned<FaultName>,
+    /// When: a time, or a range to draw it from. Exactly one of `at` and `after`.
+    pub at: Option<Spanned<Ranged>>,
+    /// When: the moment at which an observation has been made `count` times from `from` on.
+    pub after: Option<Spanned<Moment>>,
+    /// How long, or a range to draw it from. Default: to the end of the safety phase.
+    #[serde(rename = "for")]
+    pub duration: Option<Spanned<Ranged>>,
+    /// Whether the settle phase leaves it as it is. Default false.
+    #[serde(default)]
+    pub permanent: bool,
+    /// The machines struck, or one side of the links.
+    pub nodes: Option<Spanned<Vec<Spanned<String>>>>,
+    /// The other side of the links. Default: all machines that are not in `nodes`.
+    pub to: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Partition: only messages from `nodes` to `to` are lost. Default false.
+    pub one_way: Option<Spanned<bool>>,
+    /// Crash, dark: what becomes of unflushed bytes: `"lost"` (default), `"kept"` or `"torn"`.
+    pub unflushed: Option<Spanned<String>>,
+    /// Slow, slow-flush: percent of the usual time.
+    pub percent: Option<Spanned<u32>>,
+    /// Fail-flush: probability that a flush fails.
+    pub probability: Option<Spanned<Share>>,
+    /// Flap: how long the link is down each time.
+    pub down: Option<Spanned<Span>>,
+    /// Flap: how long it works in between.
+    pub up: Option<Spanned<Span>>,
+    /// Degrade: added loss.
+    pub loss: Option<Spanned<Share>>,
+    /// Degrade: added duplication.
+    pub duplicate: Option<Spanned<Share>>,
+    /// Degrade: added reordering.
+    pub reorder: Option<Spanned<Share>>,
+    /// Degrade: added delay.
+    pub latency: Option<Spanned<Span>>,
+    /// Degrade: mean of the added jitter.
+    pub jitter: Option<Spanned<Span>>,
+    /// Degrade: bandwidth while it lasts.
+    pub bandwidth: Option<Spanned<Bandwidth>>,
+    /// Clock-step: by how much; may be negative.
+    pub by: Option<Spanned<Span>>,
+    /// Clock-drift: parts per million; may be negative.
+    pub ppm: Option<Spanned<i32>>,
+    /// Corrupt-read: the process on the machine, from 0. Default 0.
+    pub port: Option<Spanned<u8>>,
+    /// Corrupt-read: the file, from 0. Default 0.
+    pub file: Option<Spanned<u8>>,
+}
+
+/// A moment to aim a fault at.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Moment {
+    /// The observation, as traces print it: `"voted"`, `"decided"`, `"log.became-leader"`, or a mark.
+    pub observation: Spanned<String>,
+    /// Watch from this time on. Default: from the start.
+    pub from: Option<Spanned<Span>>,
+    /// How many of them. Default 1.
+    pub count: Option<Spanned<u32>>,
+}
+
+/// What a run of a protocol is expected to show. Where a scenario states it, meeting it is success.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Expectation {
+    /// The verdict of the whole run: `"ok"` (default) or `"violation"`.
+    pub verdict: Option<String>,
+    /// Properties by name, each `"held"`, `"broken"` or `"vacuous"`, promised or not.
+    #[serde(default)]
+    pub properties: BTreeMap<String, String>,
+}

@@ -1,0 +1,981 @@
+//! From the file to plain data: names become positions, and what cannot be is refused with a place.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use toml::Spanned;
+
+use super::file::{self, FaultEntry, FaultName, File, WorkloadKind};
+use super::layout::{Layout, Region, Shard, ShardId, Table};
+use super::problem::Problem;
+use super::units::Span;
+use super::{Arrivals, Clocks, FaultSpec, Scenario, WhenSpec, Workload};
+use crate::plan::{CrashLoss, FaultKind, Latency, Link};
+use crate::process::NodeId;
+use crate::txn::{TableId, Value};
+
+const DAY_NS: i64 = 86_400_000_000_000;
+
+/// A machine's place, before clocks are drawn.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// `region/role`.
+    pub name: String,
+    /// Position of its region.
+    pub region: u16,
+    /// Position of its zone in the region.
+    pub zone: u16,
+    cloud: String,
+}
+
+/// Resolves a file, given the names of the protocols that exist.
+///
+/// # Errors
+///
+/// Everything that is wrong with it, in the order of the text.
+pub fn resolve(file: &File, text: &str, known: &[&str]) -> Result<Scenario, Vec<Problem>> {
+    let mut resolver = Resolver {
+        problems: Vec::new(),
+    };
+    let scenario = resolver.scenario(file, text, known);
+    let mut problems = resolver.problems;
+    problems.sort_by_key(|problem| problem.span.start);
+    match scenario {
+        Some(scenario) if problems.is_empty() => Ok(scenario),
+        _ => Err(problems),
+    }
+}
+
+struct Resolver {
+    problems: Vec<Problem>,
+}
+
+fn list(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    let quoted: Vec<String> = names
+        .into_iter()
+        .map(|name| format!("`{}`", name.as_ref()))
+        .collect();
+    quoted.join(", ")
+}
+
+impl Resolver {
+    fn refuse(&mut self, span: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
+        self.problems.push(Problem::new(span, message, help));
+    }
+
+    /// A length of time that must lie in `0..=one day`, or the default.
+    fn ns(&mut self, value: &Option<Spanned<Span>>, default_ns: u64) -> u64 {
+        value
+            .as_ref()
+            .map_or(default_ns, |value| self.required_ns(value))
+    }
+
+    fn required_ns(&mut self, value: &Spanned<Span>) -> u64 {
+        let ns = value.get_ref().ns;
+        if !(0..=DAY_NS).contains(&ns) {
+            self.refuse(
+                value.span(),
+                "the duration is out of range",
+                "use 0 to 24 hours",
+            );
+        }
+        value.get_ref().as_ns()
+    }
+
+    fn name(&mut self, name: &Spanned<String>, what: &str) -> String {
+        let text = name.get_ref();
+        let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if text.is_empty() || !text.chars().all(fits) || text.starts_with('-') {
+            self.refuse(
+                name.span(),
+                format!("{what} `{text}` does not name a folder or a machine"),
+                "use letters, digits, dashes and underscores",
+            );
+        }
+        text.clone()
+    }
+
+    fn position(&mut self, of: &Spanned<String>, names: &[String], what: &str) -> Option<usize> {
+        let found = names.iter().position(|name| name == of.get_ref());
+        if found.is_none() {
+            let message = format!("there is no {what} `{}`", of.get_ref());
+            self.refuse(
+                of.span(),
+                message,
+                format!("the {what}s are {}", list(names)),
+            );
+        }
+        found
+    }
+
+    fn unique<'a>(&mut self, names: impl Iterator<Item = &'a Spanned<String>>, what: &str) {
+        let mut seen = BTreeSet::new();
+        for name in names {
+            if !seen.insert(name.get_ref()) {
+                let message = format!("two {what}s are called `{}`", name.get_ref());
+                self.refuse(name.span(), message, "give each its own name");
+            }
+        }
+    }
+
+    fn scenario(&mut self, file: &File, text: &str, known: &[&str]) -> Option<Scenario> {
+        let name = self.name(&file.name, "the scenario's name");
+        let known: Vec<String> = known.iter().map(|name| (*name).to_owned()).collect();
+        let protocols = match &file.protocols {
+            Some(chosen) => {
+                self.unique(chosen.iter(), "protocol");
+                chosen
+                    .iter()
+                    .filter_map(|p| self.position(p, &known, "protocol"))
+                    .collect()
+            }
+            None => (0..known.len()).collect::<Vec<_>>(),
+        };
+        for key in file.protocol.keys().chain(file.expect.keys()) {
+            self.position(key, &known, "protocol");
+        }
+        let (layout, places) = self.layout(file)?;
+        let workload = self.workload(&file.workload, file, &layout)?;
+        let safety_ns = self.required_ns(&file.phases.safety);
+        let faults = file
+            .faults
+            .iter()
+            .flat_map(|entry| self.fault(entry, &places, &layout, safety_ns))
+            .collect();
+        let (links, link_classes) = self.links(&file.network, &places, &layout);
+        let machines = &file.machines;
+        Some(Scenario {
+            name,
+            summary: file.summary.clone(),
+            text: text.to_owned(),
+            protocols: protocols.into_iter().map(|at| known[at].clone()).collect(),
+            safety_ns,
+            settle_ns: self.required_ns(&file.phases.settle),
+            power_cycle_ns: self.ns(&file.phases.power_cycle, 5_000_000_000),
+            patience_ns: self.ns(&file.phases.patience, 1_000_000_000),
+            clocks: Clocks {
+                skew_ns: self.ns(&machines.clock_skew, 0),
+                drift_ppm: machines.clock_drift_ppm,
+                region_offset_ns: file
+                    .regions
+                    .iter()
+                    .map(|region| region.clock_offset.map(|span| span.ns))
+                    .collect(),
+            },
+            handle_ns: self.ns(&machines.handle, 10_000),
+            operation_ns: self.ns(&machines.operation, 2_000),
+            flush: Latency {
+                base_ns: self.ns(&machines.flush, 500_000),
+                jitter_ns: self.ns(&machines.flush_jitter, 100_000),
+            },
+            supervisor_ns: self.ns(&machines.supervisor, 1_000_000_000),
+            layout,
+            places,
+            links,
+            link_classes,
+            workload,
+            faults,
+            options: file
+                .protocol
+                .iter()
+                .map(|(name, table)| (name.get_ref().clone(), (name.span(), table.clone())))
+                .collect(),
+            expect: self.expectations(file),
+        })
+    }
+
+    fn expectations(&mut self, file: &File) -> BTreeMap<String, file::Expectation> {
+        for (name, expectation) in &file.expect {
+            let verdict = expectation.verdict.as_deref().unwrap_or("ok");
+            if !["ok", "violation"].contains(&verdict) {
+                let message =
+                    format!("`{verdict}` is no verdict that a run can be expected to have");
+                self.refuse(name.span(), message, "expect `ok` or `violation`");
+            }
+            for (property, observed) in &expectation.properties {
+                if !["held", "broken", "vacuous"].contains(&observed.as_str()) {
+                    let message = format!("property `{property}` cannot be `{observed}`");
+                    self.refuse(name.span(), message, "expect `held`, `broken` or `vacuous`");
+                }
+            }
+        }
+        let plain =
+            |(name, e): (&Spanned<String>, &file::Expectation)| (name.get_ref().clone(), e.clone());
+        file.expect.iter().map(plain).collect()
+    }
+
+    fn layout(&mut self, file: &File) -> Option<(Layout, Vec<Place>)> {
+        self.unique(file.regions.iter().map(|region| &region.name), "region");
+        self.unique(file.tables.iter().map(|table| &table.name), "table");
+        let names: Vec<String> = file
+            .regions
+            .iter()
+            .map(|region| self.name(&region.name, "the region's name"))
+            .collect();
+        if names.is_empty() {
+            self.refuse(
+                0..0,
+                "the scenario has no region",
+                "add a [[region]] with name and cloud",
+            );
+        }
+        if file.tables.is_empty() {
+            self.refuse(
+                0..0,
+                "the scenario has no table",
+                "add a [[table]] with name, engine and homes",
+            );
+        }
+        let (tables, shards) = self.tables(file, &names);
+        let mut places = Vec::new();
+        let mut regions = Vec::new();
+        for (position, region) in file.regions.iter().enumerate() {
+            let zones = region.zones.as_ref().map_or(1, |zones| *zones.get_ref());
+            if zones == 0 || zones > 16 {
+                let span = region.zones.as_ref().expect("the default is 1").span();
+                self.refuse(
+                    span,
+                    format!("region `{}` would have {zones} zones", names[position]),
+                    "a region without machines can form no quorum: use 1 to 16 zones",
+                );
+            }
+            let cloud = self.name(&region.cloud, "the cloud's name");
+            let mut machine = |role: String, zone: u16| {
+                let name = format!("{}/{role}", names[position]);
+                places.push(Place {
+                    name,
+                    region: position as u16,
+                    zone,
+                    cloud: cloud.clone(),
+                });
+                NodeId((places.len() - 1) as u16)
+            };
+            let fronts = (0..zones)
+                .map(|zone| machine(format!("front{zone}"), zone))
+                .collect();
+            let mut data = Vec::new();
+            for table in &tables {
+                for at in 0..table.shards.len() {
+                    let zone = data.len() as u16 % zones.max(1);
+                    data.push(machine(format!("{}{at}", table.name), zone));
+                }
+            }
+            let client = machine("clients".to_owned(), 0);
+            regions.push(Region {
+                name: names[position].clone(),
+                cloud,
+                fronts,
+                data,
+                client,
+            });
+        }
+        if places.len() > 1_000 {
+            let message = format!("the scenario would need {} machines", places.len());
+            self.refuse(
+                0..0,
+                message,
+                "every region has a machine for each shard: use at most 1,000",
+            );
+        }
+        let nodes = places.len() as u16;
+        (!regions.is_empty() && !tables.is_empty()).then_some((
+            Layout {
+                regions,
+                tables,
+                shards,
+                nodes,
+            },
+            places,
+        ))
+    }
+
+    fn tables(&mut self, file: &File, regions: &[String]) -> (Vec<Table>, Vec<Shard>) {
+        let mut shards = Vec::new();
+        let lists = *file.workload.kind.get_ref() == WorkloadKind::ListAppend;
+        let mut tables = Vec::new();
+        for (position, table) in file.tables.iter().enumerate() {
+            let name = self.name(&table.name, "the table's name");
+            if ["front", "clients", "zone"]
+                .iter()
+                .any(|taken| name.starts_with(taken))
+            {
+                let message = format!("the table's name `{name}` is taken by other machines");
+                self.refuse(
+                    table.name.span(),
+                    message,
+                    "do not begin it with front, clients or zone",
+                );
+            }
+            if table.homes.get_ref().is_empty() {
+                let message = format!("table `{name}` has no shard");
+                self.refuse(
+                    table.homes.span(),
+                    message,
+                    "name at least one home region, as in homes = [\"tokyo\"]",
+                );
+            }
+            let rows = *table.rows.get_ref();
+            if rows == 0 || rows > 10_000_000 {
+                self.refuse(
+                    table.rows.span(),
+                    format!("table `{name}` would have {rows} rows"),
+                    "use 1 to 10,000,000",
+                );
+            }
+            let first = shards.len();
+            for home in table.homes.get_ref() {
+                if let Some(home) = self.position(home, regions, "region") {
+                    shards.push(Shard {
+                        table: TableId(position as u8),
+                        engine: table.engine,
+                        home,
+                    });
+                }
+            }
+            tables.push(Table {
+                name,
+                engine: table.engine,
+                shards: (first..shards.len()).map(|at| ShardId(at as u16)).collect(),
+                rows,
+                initial: if lists {
+                    Value::List(Vec::new())
+                } else {
+                    Value::Int(table.initial)
+                },
+            });
+        }
+        (tables, shards)
+    }
+
+    fn workload(&mut self, raw: &file::Workload, file: &File, layout: &Layout) -> Option<Workload> {
+        let regions: Vec<String> = layout
+            .regions
+            .iter()
+            .map(|region| region.name.clone())
+            .collect();
+        let clients = match &raw.clients {
+            Some(chosen) => chosen
+                .iter()
+                .filter_map(|c| self.position(c, &regions, "region"))
+                .collect(),
+            None => (0..regions.len()).collect::<Vec<_>>(),
+        };
+        if let Some(Some(empty)) = raw
+            .clients
+            .as_ref()
+            .map(|c| c.is_empty().then_some(raw.kind.span()))
+        {
+            self.refuse(
+                empty,
+                "nobody would connect",
+                "name at least one region in `clients`",
+            );
+        }
+        let kind = *raw.kind.get_ref();
+        let wanted = match kind {
+            WorkloadKind::Settlement => 2,
+            WorkloadKind::SeatBooking => 3,
+            _ => 1,
+        };
+        if layout.tables.len() < wanted {
+            let message = format!(
+                "this workload needs {wanted} tables and there are {}",
+                layout.tables.len()
+            );
+            self.refuse(
+                raw.kind.span(),
+                message,
+                "add a [[table]], or choose another kind",
+            );
+        }
+        let transactions = *raw.transactions.get_ref();
+        if transactions == 0 || transactions > 10_000_000 {
+            self.refuse(
+                raw.transactions.span(),
+                "nothing to judge, or too much",
+                "use 1 to 10,000,000 transactions",
+            );
+        }
+        let arrivals = self.arrivals(raw);
+        let legs = raw.legs.as_ref().map_or(2, |legs| *legs.get_ref());
+        let fewest = layout
+            .tables
+            .iter()
+            .map(|table| table.rows)
+            .min()
+            .unwrap_or(0);
+        if legs < 1 || legs > fewest.max(1) || legs > 64 {
+            let span = raw.legs.as_ref().map_or(raw.kind.span(), Spanned::span);
+            self.refuse(
+                span,
+                format!("a transaction cannot touch {legs} different rows"),
+                "use 1 up to the rows of the smallest table, and at most 64",
+            );
+        }
+        let amount = raw.amount.as_ref().map_or(10, |amount| *amount.get_ref());
+        if amount == 0 {
+            let span = raw.amount.as_ref().map_or(raw.kind.span(), Spanned::span);
+            self.refuse(span, "an amount of 0 moves nothing", "use at least 1");
+        }
+        if !(0.0..=10.0).contains(&raw.skew) {
+            self.refuse(
+                raw.kind.span(),
+                format!("the skew {} is out of range", raw.skew),
+                "use a Zipf exponent from 0 to 10",
+            );
+        }
+        let last_rows = file.tables.last().map_or(0, |table| *table.rows.get_ref());
+        if raw.hot_rows > last_rows {
+            let message = format!(
+                "{} hot rows do not fit the last table's {last_rows}",
+                raw.hot_rows
+            );
+            self.refuse(raw.kind.span(), message, "lower `hot-rows`");
+        }
+        Some(Workload {
+            kind,
+            transactions,
+            arrivals: arrivals?,
+            start_ns: self.ns(&raw.start, 1_000_000_000),
+            clients,
+            reads: raw.reads,
+            multi_shard: raw
+                .multi_shard
+                .unwrap_or(super::units::Share { ppm: 1_000_000 }),
+            dependent: raw.dependent,
+            skew: raw.skew,
+            hot_rows: raw.hot_rows,
+            hot_share: raw.hot_share,
+            legs,
+            amount,
+            amount_fixed: raw.amount_fixed,
+            broke: raw.broke,
+            again: raw.again,
+        })
+    }
+
+    fn arrivals(&mut self, raw: &file::Workload) -> Option<Arrivals> {
+        match (&raw.rate, &raw.sessions) {
+            (Some(rate), None) => {
+                let per_s = *rate.get_ref();
+                if !(per_s > 0.0 && per_s <= 1e6) {
+                    self.refuse(
+                        rate.span(),
+                        format!("{per_s} arrivals a second"),
+                        "use more than 0 and at most 1,000,000",
+                    );
+                }
+                Some(Arrivals::Open {
+                    per_s,
+                    evenly: raw.evenly,
+                })
+            }
+            (None, Some(sessions)) => {
+                let count = *sessions.get_ref();
+                if count == 0 || count > 100_000 {
+                    self.refuse(
+                        sessions.span(),
+                        format!("{count} sessions"),
+                        "use 1 to 100,000",
+                    );
+                }
+                Some(Arrivals::Closed {
+                    sessions: count,
+                    think_ns: self.ns(&raw.think, 10_000_000),
+                })
+            }
+            _ => {
+                self.refuse(
+                    raw.kind.span(),
+                    "the workload is neither an open nor a closed loop",
+                    "give either `rate` (arrivals a second) or `sessions`",
+                );
+                None
+            }
+        }
+    }
+
+    fn links(
+        &mut self,
+        raw: &file::Network,
+        places: &[Place],
+        layout: &Layout,
+    ) -> (Vec<Vec<u16>>, Vec<Link>) {
+        let names: Vec<String> = layout
+            .regions
+            .iter()
+            .map(|region| region.name.clone())
+            .collect();
+        let jitter = raw.jitter.map_or(0.05, |share| share.probability());
+        let class = |base_ns: u64, bandwidth: u64| Link {
+            latency: Latency {
+                base_ns,
+                jitter_ns: (base_ns as f64 * jitter) as u64,
+            },
+            bandwidth,
+            loss_ppm: raw.loss.ppm,
+            duplicate_ppm: raw.duplicate.ppm,
+            reorder_ppm: raw.reorder.ppm,
+        };
+        let within = class(self.ns(&raw.within_zone, 100_000), 0);
+        let between_zones = class(self.ns(&raw.between_zones, 500_000), 0);
+        let bandwidth = raw.bandwidth.map_or(0, |bandwidth| bandwidth.bytes_per_s);
+        let mut classes = vec![within, between_zones];
+        let mut pairs = BTreeMap::new();
+        for link in &raw.links {
+            let (a, b) = &link.between;
+            let ends = (
+                self.position(a, &names, "region"),
+                self.position(b, &names, "region"),
+            );
+            let (Some(a_at), Some(b_at)) = ends else {
+                continue;
+            };
+            if a_at == b_at {
+                self.refuse(
+                    b.span(),
+                    "a link joins two different regions",
+                    "delays within a region are `within-zone` and `between-zones`",
+                );
+            }
+            let latency_ns = self.required_ns(&link.latency);
+            if pairs
+                .insert((a_at.min(b_at), a_at.max(b_at)), classes.len() as u16)
+                .is_some()
+            {
+                self.refuse(
+                    a.span(),
+                    "this pair of regions already has a link",
+                    "remove one of the two",
+                );
+            }
+            classes.push(class(latency_ns, bandwidth));
+        }
+        let default = raw.between_regions.as_ref().map(|latency| {
+            let latency_ns = self.required_ns(latency);
+            classes.push(class(latency_ns, bandwidth));
+            (classes.len() - 1) as u16
+        });
+        for a in 0..names.len() {
+            for b in a + 1..names.len() {
+                match (pairs.contains_key(&(a, b)), default) {
+                    (true, _) => {}
+                    (false, Some(class)) => drop(pairs.insert((a, b), class)),
+                    (false, None) => self.refuse(
+                        0..0,
+                        format!(
+                            "no delay is given between `{}` and `{}`",
+                            names[a], names[b]
+                        ),
+                        "add a [[network.link]] for the pair, or `between-regions` for all others",
+                    ),
+                }
+            }
+        }
+        let class_of = |from: &Place, to: &Place| {
+            let (a, b) = (usize::from(from.region), usize::from(to.region));
+            match (a == b, from.zone == to.zone) {
+                (true, true) => 0,
+                (true, false) => 1,
+                (false, _) => pairs.get(&(a.min(b), a.max(b))).copied().unwrap_or(0),
+            }
+        };
+        let row = |from: &Place| places.iter().map(|to| class_of(from, to)).collect();
+        (places.iter().map(row).collect(), classes)
+    }
+
+    /// The machines that a pattern of a fault names.
+    fn nodes(&mut self, patterns: &Spanned<Vec<Spanned<String>>>, places: &[Place]) -> Vec<NodeId> {
+        let mut nodes = BTreeSet::new();
+        for pattern in patterns.get_ref() {
+            let wanted = pattern.get_ref().as_str();
+            let matches = |place: &Place| {
+                let (region, role) = place.name.split_once('/').expect("named region/role");
+                match wanted.split_once('/') {
+                    None if wanted == "*" => true,
+                    None => match wanted.strip_prefix("cloud:") {
+                        Some(cloud) => place.cloud == cloud,
+                        None => region == wanted,
+                    },
+                    Some((of, zone)) if zone.starts_with("zone") => {
+                        (of == "*" || of == region) && zone[4..] == place.zone.to_string()
+                    }
+                    Some((of, wanted)) => (of == "*" || of == region) && role == wanted,
+                }
+            };
+            let found = places
+                .iter()
+                .enumerate()
+                .filter(|(_, place)| matches(place));
+            let before = nodes.len();
+            nodes.extend(found.map(|(at, _)| NodeId(at as u16)));
+            if nodes.len() == before && !places.iter().any(matches) {
+                let examples = list(places.iter().map(|place| &place.name).take(4));
+                self.refuse(
+                    pattern.span(),
+                    format!("`{wanted}` names no machine"),
+                    format!("name a region, `cloud:NAME`, `REGION/zoneN`, `*`, or a machine such as {examples}"),
+                );
+            }
+        }
+        if patterns.get_ref().is_empty() {
+            self.refuse(
+                patterns.span(),
+                "the fault strikes no machine",
+                "name at least one",
+            );
+        }
+        nodes.into_iter().collect()
+    }
+
+    fn fault(
+        &mut self,
+        entry: &FaultEntry,
+        places: &[Place],
+        layout: &Layout,
+        safety_ns: u64,
+    ) -> Vec<FaultSpec> {
+        let at = entry.kind.span();
+        let when = self.when(entry, safety_ns);
+        let for_ns = entry.duration.as_ref().and_then(|duration| {
+            let bounds = duration.get_ref().bounds_ns();
+            if bounds.0 <= 0 || bounds.1 < bounds.0 || bounds.1 > DAY_NS {
+                self.refuse(
+                    duration.span(),
+                    "the duration is out of range",
+                    "use more than 0, and the smaller bound first",
+                );
+                return None;
+            }
+            Some((bounds.0 as u64, bounds.1 as u64))
+        });
+        let nodes = match &entry.nodes {
+            Some(nodes) => self.nodes(nodes, places),
+            None => {
+                self.refuse(
+                    at.clone(),
+                    "the fault does not say which machines it strikes",
+                    "add `nodes = [...]`",
+                );
+                Vec::new()
+            }
+        };
+        self.only_keys_of_its_kind(entry);
+        let kinds = self.kinds(entry, nodes, places, layout);
+        let Some(when) = when else { return Vec::new() };
+        kinds
+            .into_iter()
+            .map(|kind| FaultSpec {
+                when: when.clone(),
+                for_ns,
+                permanent: entry.permanent,
+                kind,
+            })
+            .collect()
+    }
+
+    fn when(&mut self, entry: &FaultEntry, safety_ns: u64) -> Option<WhenSpec> {
+        match (&entry.at, &entry.after) {
+            (Some(at), None) => {
+                let (low, high) = at.get_ref().bounds_ns();
+                if low < 0 || high < low || high as u64 > safety_ns {
+                    self.refuse(
+                        at.span(),
+                        "the fault would begin outside the safety phase",
+                        "use a time from 0 to `phases.safety`, the smaller bound first",
+                    );
+                }
+                Some(WhenSpec::At {
+                    low_ns: low.max(0) as u64,
+                    high_ns: high.max(low).max(0) as u64,
+                })
+            }
+            (None, Some(after)) => {
+                let moment = after.get_ref();
+                Some(WhenSpec::Moment {
+                    from_ns: self.ns(&moment.from, 0),
+                    observation: moment.observation.get_ref().clone(),
+                    count: moment
+                        .count
+                        .as_ref()
+                        .map_or(1, |count| (*count.get_ref()).max(1)),
+                })
+            }
+            _ => {
+                self.refuse(
+                    entry.kind.span(),
+                    "the fault has no time, or two",
+                    "give either `at` or `after`",
+                );
+                None
+            }
+        }
+    }
+
+    /// Refuses keys that say nothing about a fault of this kind, instead of ignoring them.
+    fn only_keys_of_its_kind(&mut self, entry: &FaultEntry) {
+        use FaultName::*;
+        let kind = *entry.kind.get_ref();
+        let keys: [(&str, Option<Range<usize>>, &[FaultName]); 16] = [
+            (
+                "to",
+                entry.to.as_ref().map(Spanned::span),
+                &[Partition, Flap, Degrade],
+            ),
+            (
+                "one-way",
+                entry.one_way.as_ref().map(Spanned::span),
+                &[Partition],
+            ),
+            (
+                "unflushed",
+                entry.unflushed.as_ref().map(Spanned::span),
+                &[Crash, Dark],
+            ),
+            (
+                "percent",
+                entry.percent.as_ref().map(Spanned::span),
+                &[Slow, SlowFlush],
+            ),
+            (
+                "probability",
+                entry.probability.as_ref().map(Spanned::span),
+                &[FailFlush],
+            ),
+            ("down", entry.down.as_ref().map(Spanned::span), &[Flap]),
+            ("up", entry.up.as_ref().map(Spanned::span), &[Flap]),
+            ("loss", entry.loss.as_ref().map(Spanned::span), &[Degrade]),
+            (
+                "duplicate",
+                entry.duplicate.as_ref().map(Spanned::span),
+                &[Degrade],
+            ),
+            (
+                "reorder",
+                entry.reorder.as_ref().map(Spanned::span),
+                &[Degrade],
+            ),
+            (
+                "latency",
+                entry.latency.as_ref().map(Spanned::span),
+                &[Degrade],
+            ),
+            (
+                "jitter",
+                entry.jitter.as_ref().map(Spanned::span),
+                &[Degrade],
+            ),
+            (
+                "bandwidth",
+                entry.bandwidth.as_ref().map(Spanned::span),
+                &[Degrade],
+            ),
+            ("by", entry.by.as_ref().map(Spanned::span), &[ClockStep]),
+            ("ppm", entry.ppm.as_ref().map(Spanned::span), &[ClockDrift]),
+            (
+                "port",
+                entry
+                    .port
+                    .as_ref()
+                    .or(entry.file.as_ref())
+                    .map(Spanned::span),
+                &[CorruptRead],
+            ),
+        ];
+        for (key, span, kinds) in keys {
+            if let Some(span) = span
+                && !kinds.contains(&kind)
+            {
+                self.refuse(
+                    span,
+                    format!("`{key}` says nothing about a fault of this kind"),
+                    "remove it, or choose the kind that it belongs to",
+                );
+            }
+        }
+    }
+
+    fn kinds(
+        &mut self,
+        entry: &FaultEntry,
+        nodes: Vec<NodeId>,
+        places: &[Place],
+        layout: &Layout,
+    ) -> Vec<FaultKind> {
+        let is_client = |node: &NodeId| layout.regions.iter().any(|region| region.client == *node);
+        let everyone = || (0..layout.nodes).map(NodeId);
+        let other_side = |resolver: &mut Self| match &entry.to {
+            Some(to) => resolver.nodes(to, places),
+            None => everyone().filter(|node| !nodes.contains(node)).collect(),
+        };
+        match *entry.kind.get_ref() {
+            FaultName::Dark => {
+                // Clients outlive the machines that they talk to: they are cut off, not crashed.
+                let loss = self.loss(entry);
+                let (clients, machines): (Vec<_>, Vec<_>) =
+                    nodes.iter().copied().partition(is_client);
+                let others = everyone().filter(|node| !clients.contains(node)).collect();
+                let mut kinds = vec![FaultKind::Crash {
+                    nodes: machines,
+                    loss,
+                }];
+                if !clients.is_empty() {
+                    kinds.push(FaultKind::Cut {
+                        from: clients,
+                        to: others,
+                        both_ways: true,
+                    });
+                }
+                kinds
+            }
+            FaultName::Crash => {
+                let loss = self.loss(entry);
+                if nodes.iter().any(is_client) {
+                    self.refuse(
+                        entry.kind.span(),
+                        "client machines do not crash",
+                        "name fronts or shards, or use kind = \"dark\" or \"partition\"",
+                    );
+                }
+                vec![FaultKind::Crash { nodes, loss }]
+            }
+            FaultName::Pause => vec![FaultKind::Pause { nodes }],
+            FaultName::Slow => vec![FaultKind::Slow {
+                percent: self.percent(entry),
+                nodes,
+            }],
+            FaultName::SlowFlush => vec![FaultKind::SlowFlush {
+                percent: self.percent(entry),
+                nodes,
+            }],
+            FaultName::Partition => {
+                let to = other_side(self);
+                let both_ways = !entry
+                    .one_way
+                    .as_ref()
+                    .is_some_and(|one_way| *one_way.get_ref());
+                vec![FaultKind::Cut {
+                    from: nodes,
+                    to,
+                    both_ways,
+                }]
+            }
+            FaultName::Flap => {
+                let to = other_side(self);
+                let (down_ns, up_ns) = (self.ns(&entry.down, 0), self.ns(&entry.up, 0));
+                if down_ns == 0 || up_ns == 0 {
+                    self.refuse(
+                        entry.kind.span(),
+                        "a flapping link goes down and comes up",
+                        "give `down` and `up`, both above 0",
+                    );
+                }
+                vec![FaultKind::Flap {
+                    from: nodes,
+                    to,
+                    down_ns,
+                    up_ns,
+                }]
+            }
+            FaultName::Degrade => {
+                let to = other_side(self);
+                let ppm = |share: &Option<Spanned<super::units::Share>>| {
+                    share.as_ref().map_or(0, |s| s.get_ref().ppm)
+                };
+                vec![FaultKind::Degrade {
+                    from: nodes,
+                    to,
+                    loss_ppm: ppm(&entry.loss),
+                    duplicate_ppm: ppm(&entry.duplicate),
+                    reorder_ppm: ppm(&entry.reorder),
+                    latency: Latency {
+                        base_ns: self.ns(&entry.latency, 0),
+                        jitter_ns: self.ns(&entry.jitter, 0),
+                    },
+                    bandwidth: entry
+                        .bandwidth
+                        .as_ref()
+                        .map_or(0, |b| b.get_ref().bytes_per_s),
+                }]
+            }
+            FaultName::FailFlush => {
+                let probability = self.needed(entry, &entry.probability, "probability");
+                vec![FaultKind::FailFlush {
+                    nodes,
+                    probability_ppm: probability.map_or(0, |share| share.ppm),
+                }]
+            }
+            FaultName::CorruptRead => nodes
+                .into_iter()
+                .map(|node| FaultKind::CorruptRead {
+                    node,
+                    port: entry.port.as_ref().map_or(0, |port| *port.get_ref()),
+                    file: entry.file.as_ref().map_or(0, |file| *file.get_ref()),
+                    position: 0,
+                })
+                .collect(),
+            FaultName::ClockStep => {
+                let by = self.needed(entry, &entry.by, "by");
+                vec![FaultKind::ClockStep {
+                    nodes,
+                    by_ns: by.map_or(0, |by| by.ns),
+                }]
+            }
+            FaultName::ClockDrift => {
+                let ppm = self.needed(entry, &entry.ppm, "ppm");
+                vec![FaultKind::ClockDrift {
+                    nodes,
+                    by_ppm: ppm.unwrap_or(0),
+                }]
+            }
+        }
+    }
+
+    fn needed<T: Copy>(
+        &mut self,
+        entry: &FaultEntry,
+        value: &Option<Spanned<T>>,
+        key: &str,
+    ) -> Option<T> {
+        if value.is_none() {
+            self.refuse(
+                entry.kind.span(),
+                format!("a fault of this kind needs `{key}`"),
+                format!("add `{key}`"),
+            );
+        }
+        value.as_ref().map(|value| *value.get_ref())
+    }
+
+    fn percent(&mut self, entry: &FaultEntry) -> u32 {
+        let percent = self.needed(entry, &entry.percent, "percent").unwrap_or(100);
+        if !(1..=1_000_000).contains(&percent) {
+            self.refuse(
+                entry.kind.span(),
+                format!("{percent} percent is out of range"),
+                "use 1 to 1,000,000",
+            );
+        }
+        percent
+    }
+
+    fn loss(&mut self, entry: &FaultEntry) -> CrashLoss {
+        match entry
+            .unflushed
+            .as_ref()
+            .map(|word| (word.get_ref().as_str(), word.span()))
+        {
+            None | Some(("lost", _)) => CrashLoss::Lost,
+            Some(("kept", _)) => CrashLoss::Kept,
+            Some(("torn", _)) => CrashLoss::Torn(0),
+            Some((other, span)) => {
+                self.refuse(
+                    span,
+                    format!("unflushed bytes cannot be `{other}`"),
+                    "use \"lost\", \"kept\" or \"torn\"",
+                );
+                CrashLoss::Lost
+            }
+        }
+    }
+}
