@@ -7,7 +7,119 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::Start;
 use crate::process::NodeId;
+use crate::random::{GENERATOR, Stream};
+use crate::scenario::{FaultSpec, Scenario, WhenSpec};
 use crate::txn::Txn;
+use crate::workload;
+
+/// Version of the plan's format and of the meaning of what it holds: a plan of another version is refused.
+pub const PLAN_VERSION: u32 = 1;
+
+/// Everything that a run depends on, besides the scenario's layout and the protocol's options.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// [`PLAN_VERSION`].
+    pub version: u32,
+    /// [`GENERATOR`].
+    pub generator: String,
+    /// The scenario's name.
+    pub scenario: String,
+    /// The seed that the plan was drawn with, and that fates beyond the recorded ones follow from.
+    pub seed: u64,
+    /// Machines and links.
+    pub environment: Environment,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
+    /// What clients do.
+    pub operations: Vec<PlannedOperation>,
+}
+
+impl Plan {
+    /// Draws the plan of a seed.
+    pub fn draw(scenario: &Scenario, seed: u64) -> Plan {
+        Plan {
+            version: PLAN_VERSION,
+            generator: GENERATOR.to_owned(),
+            scenario: scenario.name.clone(),
+            seed,
+            environment: environment(scenario, seed),
+            faults: scenario
+                .faults
+                .iter()
+                .enumerate()
+                .flat_map(|(at, spec)| faults(spec, seed, at))
+                .collect(),
+            operations: workload::draw(scenario, seed),
+        }
+    }
+}
+
+fn environment(scenario: &Scenario, seed: u64) -> Environment {
+    let machine = |(node, place): (usize, &crate::scenario::Place)| {
+        let mut clock = Stream::new(seed, &("clock", node));
+        let skew_ns = scenario.clocks.skew_ns;
+        let drawn_ns = clock.between(0, 2 * skew_ns) as i64 - skew_ns as i64;
+        let drift = scenario.clocks.drift_ppm;
+        Machine {
+            name: place.name.clone(),
+            region: place.region,
+            zone: place.zone,
+            clock_offset_ns: scenario.clocks.region_offset_ns[usize::from(place.region)]
+                .unwrap_or(drawn_ns),
+            clock_drift_ppm: clock.between(0, 2 * u64::from(drift)) as i32 - drift as i32,
+            handle_ns: scenario.handle_ns,
+            operation_ns: scenario.operation_ns,
+            flush: scenario.flush,
+        }
+    };
+    Environment {
+        machines: scenario.places.iter().enumerate().map(machine).collect(),
+        links: scenario.links.clone(),
+        link_classes: scenario.link_classes.clone(),
+        supervisor_ns: scenario.supervisor_ns,
+        safety_ns: scenario.safety_ns,
+        settle_ns: scenario.settle_ns,
+        power_cycle_ns: scenario.power_cycle_ns,
+    }
+}
+
+/// Draws what a scenario leaves open about a fault. Each entry has a stream of its own; its parts begin
+/// and end together.
+fn faults(spec: &FaultSpec, seed: u64, position: usize) -> Vec<Fault> {
+    let mut stream = Stream::new(seed, &("fault", position));
+    let when = match &spec.when {
+        WhenSpec::At { low_ns, high_ns } => When::At(stream.between(*low_ns, *high_ns)),
+        WhenSpec::Moment {
+            from_ns,
+            observation,
+            count,
+        } => When::Moment {
+            from_ns: *from_ns,
+            observation: observation.clone(),
+            count: *count,
+        },
+    };
+    let for_ns = spec.for_ns.map(|(low, high)| stream.between(low, high));
+    let mut draw = |kind: &FaultKind| {
+        let mut kind = kind.clone();
+        match &mut kind {
+            FaultKind::Crash {
+                loss: CrashLoss::Torn(cut),
+                ..
+            } => *cut = stream.word() as u16,
+            FaultKind::CorruptRead { position, .. } => *position = stream.word() as u32,
+            _ => {}
+        }
+        Fault {
+            when: when.clone(),
+            for_ns,
+            permanent: spec.permanent,
+            kind,
+        }
+    };
+    spec.kinds.iter().map(&mut draw).collect()
+}
 
 /// One client operation of a plan.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]

@@ -128,8 +128,9 @@ pub struct FaultSpec {
     pub for_ns: Option<(u64, u64)>,
     /// Whether the settle phase leaves it as it is.
     pub permanent: bool,
-    /// What happens.
-    pub kind: FaultKind,
+    /// What happens: an entry of the file may strike in several ways at once (a dark region crashes its
+    /// machines and cuts off its clients).
+    pub kinds: Vec<FaultKind>,
 }
 
 /// When a fault begins.
@@ -237,5 +238,33 @@ fn set(table: &mut toml::Table, key: &str, value: &str) -> Result<(), String> {
         at = next
             .as_table_mut()
             .ok_or_else(|| format!("`{segment}` has no keys below it"))?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Plan;
+
+    const KNOWN: [&str; 4] = ["naive", "2pc", "saga", "calvin"];
+
+    #[test]
+    fn every_shipped_scenario_can_be_read_and_drawn() {
+        for entry in std::fs::read_dir("scenarios").expect("the repository's scenarios") {
+            let path = entry.expect("a readable folder").path();
+            let text = std::fs::read_to_string(&path).expect("UTF-8");
+            let scenario = Scenario::read(&path.display().to_string(), &text, &KNOWN, &[])
+                .unwrap_or_else(|bad| panic!("{bad}"));
+            let plan = Plan::draw(&scenario, 1);
+            assert_eq!(plan, Plan::draw(&scenario, 1));
+            assert_eq!(
+                plan.operations.len(),
+                scenario.workload.transactions as usize
+            );
+            assert_eq!(
+                Some(scenario.name.as_str()),
+                path.file_stem().and_then(|stem| stem.to_str())
+            );
+        }
     }
 }

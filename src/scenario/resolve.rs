@@ -140,7 +140,7 @@ impl Resolver {
         let faults = file
             .faults
             .iter()
-            .flat_map(|entry| self.fault(entry, &places, &layout, safety_ns))
+            .filter_map(|entry| self.fault(entry, &places, &layout, safety_ns))
             .collect();
         let (links, link_classes) = self.links(&file.network, &places, &layout);
         let machines = &file.machines;
@@ -634,7 +634,7 @@ impl Resolver {
         places: &[Place],
         layout: &Layout,
         safety_ns: u64,
-    ) -> Vec<FaultSpec> {
+    ) -> Option<FaultSpec> {
         let at = entry.kind.span();
         let when = self.when(entry, safety_ns);
         let for_ns = entry.duration.as_ref().and_then(|duration| {
@@ -662,16 +662,12 @@ impl Resolver {
         };
         self.only_keys_of_its_kind(entry);
         let kinds = self.kinds(entry, nodes, places, layout);
-        let Some(when) = when else { return Vec::new() };
-        kinds
-            .into_iter()
-            .map(|kind| FaultSpec {
-                when: when.clone(),
-                for_ns,
-                permanent: entry.permanent,
-                kind,
-            })
-            .collect()
+        when.map(|when| FaultSpec {
+            when,
+            for_ns,
+            permanent: entry.permanent,
+            kinds,
+        })
     }
 
     fn when(&mut self, entry: &FaultEntry, safety_ns: u64) -> Option<WhenSpec> {
