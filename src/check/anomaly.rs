@@ -210,7 +210,12 @@ named! {
 }
 
 impl AnomalyKind {
-    /// The most general kinds that this one is also called.
+    /// Is an anomaly of this kind also one of the other?
+    pub fn implies(self, other: AnomalyKind) -> bool {
+        implied_kinds(self) & other.bit() != 0
+    }
+
+    /// The next more general kinds.
     fn directly_implies(self) -> &'static [AnomalyKind] {
         use AnomalyKind::*;
         match self {
@@ -425,13 +430,17 @@ impl Boundary {
 
 /// The models whose own proscription the anomaly, or one that it implies, breaks.
 fn violated_directly(anomaly: AnomalyKind) -> u64 {
-    let kinds = close(anomaly.bit(), AnomalyKind::ALL, |kind| {
-        bits(kind.directly_implies(), AnomalyKind::bit)
-    });
+    let kinds = implied_kinds(anomaly);
     let proscribes =
         |model: &&Model| bits(model.directly_proscribes(), AnomalyKind::bit) & kinds != 0;
     let models = Model::ALL.iter().filter(proscribes);
     models.fold(0, |set, model| set | model.bit())
+}
+
+fn implied_kinds(anomaly: AnomalyKind) -> u64 {
+    close(anomaly.bit(), AnomalyKind::ALL, |kind| {
+        bits(kind.directly_implies(), AnomalyKind::bit)
+    })
 }
 
 fn bits<T: Copy>(items: &[T], bit: impl Fn(T) -> u64) -> u64 {

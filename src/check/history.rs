@@ -126,6 +126,18 @@ pub(super) enum Kind {
     ReadUnknown,
 }
 
+impl Kind {
+    /// Is it an operation on lists?
+    pub fn is_list(self) -> bool {
+        matches!(self, Kind::Append | Kind::ReadList)
+    }
+
+    /// Is it an operation on a register, counter or set?
+    pub fn is_register(self) -> bool {
+        !self.is_list() && self != Kind::ReadUnknown
+    }
+}
+
 /// A list read, as a prefix of a shared trunk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct ListRef {
@@ -528,15 +540,6 @@ impl Table {
         at
     }
 
-    /// The value under `key`.
-    pub fn get(&self, key: u64) -> Option<u32> {
-        if self.slots.is_empty() {
-            return None;
-        }
-        let (_, value) = self.slots[self.slot(key)];
-        (value != NONE).then_some(value)
-    }
-
     /// The value under `key`, which becomes `value` if there was none. `u32::MAX` is not a value.
     pub fn get_or_insert(&mut self, key: u64, value: u32) -> u32 {
         debug_assert!(value != NONE);
@@ -633,7 +636,6 @@ mod tests {
             assert_eq!(table.get_or_insert(u64::from(n) << 40, n), n);
         }
         assert_eq!(table.get_or_insert(5 << 40, 77), 5);
-        assert_eq!(table.get(9_999 << 40), Some(9_999));
-        assert_eq!(table.get(1), None);
+        assert_eq!(table.get_or_insert(1, 10_000), 10_000);
     }
 }

@@ -11,7 +11,10 @@
 //! A checker that a workload asks for by name (bank, seats, linearizability) is called directly.
 
 pub mod anomaly;
+pub mod explain;
+pub mod graph;
 pub mod history;
+pub mod list_append;
 pub mod solver;
 
 use serde::Serialize;
@@ -212,4 +215,21 @@ impl Report {
     pub fn found(&self, kind: AnomalyKind) -> bool {
         self.anomalies.iter().any(|a| a.kind == kind)
     }
+}
+
+/// Checks a history against a model.
+///
+/// A history of list operations is checked by [`list_append`]; what it holds besides is not judged, and then the
+/// verdict can be invalid or unknown, but not valid.
+pub fn check(history: &History, options: &Options) -> Report {
+    let mut report = list_append::check(history, options);
+    if history.kinds.iter().any(|kind| kind.is_register()) {
+        report
+            .notes
+            .push("the history's register operations were not checked".into());
+        if report.verdict == Verdict::Valid {
+            report.verdict = Verdict::Unknown;
+        }
+    }
+    report
 }

@@ -1,0 +1,206 @@
+//! Sentences: what a person needs to check an anomaly by hand.
+//!
+//! A cycle is told in Elle's way: the transactions, then for each edge why the one must come before the
+//! other, then the contradiction. (Kingsbury, Alvaro, *Elle*, VLDB 2020, section 6.)
+
+use std::fmt::Write as _;
+
+use super::history::{History, NEVER, Op, Status, TxnId};
+use super::{Anomaly, AnomalyKind, Dependency, Step};
+
+/// Longer lists are printed with a gap.
+const ELEMENTS_SHOWN: usize = 12;
+
+/// A list, with a gap in the middle if it is long.
+pub fn list(history: &History, elements: &[u64]) -> String {
+    let show = |part: &[u64]| -> String {
+        let texts: Vec<String> = part.iter().map(|&v| history.show_value(v)).collect();
+        texts.join(" ")
+    };
+    if elements.len() <= ELEMENTS_SHOWN {
+        return format!("[{}]", show(elements));
+    }
+    let (head, tail) = (4, ELEMENTS_SHOWN - 4);
+    let last = &elements[elements.len() - tail..];
+    let left_out = elements.len() - head - tail;
+    format!(
+        "[{} ..{left_out} more.. {}]",
+        show(&elements[..head]),
+        show(last)
+    )
+}
+
+/// An operation, as in `append x 1` or `r y [1 2]`.
+pub fn op(history: &History, op: &Op) -> String {
+    let key = history.show_key(op.key());
+    let show = |value| history.show_value(value);
+    match *op {
+        Op::Append { value, .. } => format!("append {key} {}", show(value)),
+        Op::ReadList { list: l, .. } => format!("r {key} {}", list(history, l)),
+        Op::Write { value, .. } => format!("w {key} {}", show(value)),
+        Op::Read { value: None, .. } => format!("r {key} nil"),
+        Op::Read { value: Some(v), .. } => format!("r {key} {}", show(v)),
+        Op::Cas { expected, new, .. } => format!("cas {key} {} {}", show(expected), show(new)),
+        Op::Add { delta, .. } => format!("add {key} {delta}"),
+        Op::ReadUnknown { .. } => format!("r {key} ?"),
+    }
+}
+
+/// A transaction on one line: status, process, instants, operations.
+pub fn transaction(history: &History, id: TxnId) -> String {
+    let txn = history.txn(id);
+    let status = match txn.header.status {
+        Status::Ok => "ok",
+        Status::Fail => "fail",
+        Status::Info => "info",
+    };
+    let end = match txn.header.complete {
+        NEVER => "never completed".to_string(),
+        at => format!("completed {at}"),
+    };
+    let ops: Vec<String> = txn
+        .ops()
+        .map(|o| format!("[{}]", op(history, &o)))
+        .collect();
+    format!(
+        "{status}, process {}, invoked {}, {end}: {}",
+        txn.header.process,
+        txn.header.invoke,
+        ops.join(" ")
+    )
+}
+
+/// The names T1, T2, ... of transactions in one explanation, in the order of their mention.
+#[derive(Default)]
+pub struct Cast(Vec<TxnId>);
+
+impl Cast {
+    /// A cast with these transactions, in this order.
+    pub fn of(txns: impl IntoIterator<Item = TxnId>) -> Self {
+        let mut cast = Cast::default();
+        for txn in txns {
+            cast.name(txn);
+        }
+        cast
+    }
+
+    /// The transaction's name.
+    pub fn name(&mut self, txn: TxnId) -> String {
+        let at = self.0.iter().position(|&known| known == txn);
+        let at = at.unwrap_or_else(|| {
+            self.0.push(txn);
+            self.0.len() - 1
+        });
+        format!("T{}", at + 1)
+    }
+
+    /// "Let:" and one line for each transaction.
+    pub fn introduce(&self, history: &History) -> String {
+        let mut text = String::from("Let:\n");
+        for (at, &txn) in self.0.iter().enumerate() {
+            let _ = writeln!(text, "  T{} = {}", at + 1, transaction(history, txn));
+        }
+        text
+    }
+}
+
+/// Why `from` precedes `to`, as a clause.
+pub fn because(history: &History, dependency: &Dependency, from: &str, to: &str) -> String {
+    let lists = history.kinds.iter().any(|kind| kind.is_list());
+    let wrote = if lists { "append" } else { "write" };
+    let show = |value: &u64| history.show_value(*value);
+    match dependency {
+        Dependency::WriteWrite {
+            key,
+            from_value,
+            to_value,
+        } => match lists {
+            true => format!(
+                "{to} appended {} to key {key} after {from} appended {}",
+                show(to_value),
+                show(from_value)
+            ),
+            false => format!(
+                "{to} overwrote {from}'s write of {} to key {key} with {}",
+                show(from_value),
+                show(to_value)
+            ),
+        },
+        Dependency::WriteRead { key, value } => {
+            format!(
+                "{to} observed {from}'s {wrote} of {} to key {key}",
+                show(value)
+            )
+        }
+        Dependency::ReadWrite {
+            key,
+            read: None,
+            written,
+        } => format!(
+            "{from} observed the initial (empty) state of key {key}, before {to}'s {wrote} of {}",
+            show(written)
+        ),
+        Dependency::ReadWrite {
+            key,
+            read: Some(read),
+            written,
+        } => match lists {
+            true => format!(
+                "{from} did not observe {to}'s append of {} to key {key}",
+                show(written)
+            ),
+            false => format!(
+                "{from} read {} from key {key}, which {to} overwrote with {}",
+                show(read),
+                show(written)
+            ),
+        },
+        Dependency::Process { process } => {
+            format!("process {process} executed {from} before {to}")
+        }
+        Dependency::Realtime { complete, invoke } => {
+            format!("{from} completed (at {complete}) before {to} was invoked (at {invoke})")
+        }
+    }
+}
+
+/// An anomaly that is a cycle.
+pub fn cycle(history: &History, kind: AnomalyKind, steps: Vec<Step>) -> Anomaly {
+    let mut cast = Cast::of(steps.iter().map(|step| step.from));
+    let mut text = cast.introduce(history);
+    text.push_str("Then:\n");
+    for (at, step) in steps.iter().enumerate() {
+        let (from, to) = (cast.name(step.from), cast.name(step.to));
+        let reason = because(history, &step.because, &from, &to);
+        let last = at + 1 == steps.len();
+        let (however, end) = match last {
+            true => ("However, ", ": a contradiction!"),
+            false => ("", "."),
+        };
+        let _ = writeln!(text, "  - {however}{from} < {to}, because {reason}{end}");
+    }
+    Anomaly {
+        kind,
+        transactions: steps.iter().map(|step| step.from).collect(),
+        cycle: steps,
+        key: None,
+        explanation: text,
+    }
+}
+
+/// An anomaly of one key that is no cycle: the transactions, then one sentence.
+pub fn fact(
+    history: &History,
+    kind: AnomalyKind,
+    key: Option<super::KeyId>,
+    cast: Cast,
+    sentence: &str,
+) -> Anomaly {
+    Anomaly {
+        kind,
+        cycle: Vec::new(),
+        transactions: cast.0.clone(),
+        key: key.map(|key| history.show_key(key)),
+        explanation: format!("{}Then:\n  - {sentence}\n", cast.introduce(history)),
+    }
+}

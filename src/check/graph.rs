@@ -1,0 +1,1052 @@
+//! The transaction dependency graph, its strongly connected components, and the shortest cycle of each class.
+//!
+//! Every class of cycle is first *decided* in linear time, by Tarjan's algorithm on nested edge sets: write
+//! dependencies (G0), with read dependencies (G1c), the product of the graph with one bit "the last edge was
+//! an anti-dependency" (G-single and G-nonadjacent, hence snapshot isolation: Cerone, Gotsman, PODC 2016), all
+//! edges (G2); then all of these with session edges, and with real-time edges. Only inside a component is a
+//! shortest cycle searched, breadth first, within a budget of steps: when it runs out, the cycle that is
+//! reported is a cycle of its class still, though maybe not the shortest.
+//!
+//! Real time is an interval order, and never stored as pairs: each completion is a *barrier* node that leads
+//! to the next barrier and to the transactions invoked before that. As interval orders hold no two independent
+//! pairs (a < b and c < d imply a < d or c < b: Fishburn 1970), a shortest cycle has at most one real-time edge.
+
+use super::history::{History, NEVER, Status, TxnId};
+use super::{AnomalyKind, Options};
+
+/// The kind of an edge.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum EdgeKind {
+    /// Write dependency.
+    Ww,
+    /// Read dependency.
+    Wr,
+    /// Anti-dependency.
+    Rw,
+    /// Session order.
+    Process,
+    /// Out of an auxiliary node: continues the edge that led into it.
+    Through,
+    /// Real-time order.
+    Realtime,
+}
+
+impl EdgeKind {
+    const ALL: [EdgeKind; 6] = [
+        EdgeKind::Ww,
+        EdgeKind::Wr,
+        EdgeKind::Rw,
+        EdgeKind::Process,
+        EdgeKind::Through,
+        EdgeKind::Realtime,
+    ];
+
+    fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+const WW: u8 = 1 << EdgeKind::Ww as u8;
+const WR: u8 = 1 << EdgeKind::Wr as u8;
+const RW: u8 = 1 << EdgeKind::Rw as u8;
+const PROCESS: u8 = 1 << EdgeKind::Process as u8;
+const THROUGH: u8 = 1 << EdgeKind::Through as u8;
+const REALTIME: u8 = 1 << EdgeKind::Realtime as u8;
+
+const NODE_BITS: u32 = 29;
+const NODE_MASK: u32 = (1 << NODE_BITS) - 1;
+const NONE: u32 = u32::MAX;
+
+/// An edge of a cycle between two transactions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Edge {
+    /// Comes first.
+    pub from: TxnId,
+    /// Comes after.
+    pub to: TxnId,
+    /// Why.
+    pub kind: EdgeKind,
+}
+
+/// Collects the edges of a [`Graph`].
+pub struct GraphBuilder {
+    nodes: u32,
+    edges: Vec<(u32, u32)>,
+    counts: [u64; 6],
+}
+
+impl GraphBuilder {
+    /// A graph of `txns` transactions, the nodes from 0.
+    pub fn new(txns: usize) -> Self {
+        GraphBuilder {
+            nodes: u32::try_from(txns).expect("fewer than 2^29 transactions"),
+            edges: Vec::new(),
+            counts: [0; 6],
+        }
+    }
+
+    /// A node that stands for a set of edges: one that leads into it continues along each
+    /// [`EdgeKind::Through`] out of it.
+    pub fn auxiliary(&mut self) -> u32 {
+        self.nodes += 1;
+        self.nodes - 1
+    }
+
+    /// Adds an edge; a loop is none.
+    pub fn add(&mut self, from: u32, to: u32, kind: EdgeKind) {
+        if from != to {
+            self.counts[kind as usize] += 1;
+            self.edges.push((from, (kind as u32) << NODE_BITS | to));
+        }
+    }
+
+    /// How many edges of a kind were added.
+    pub fn count(&self, kind: EdgeKind) -> u64 {
+        self.counts[kind as usize]
+    }
+
+    /// The graph, with session and real-time order of those transactions that are `live`.
+    pub fn finish(mut self, history: &History, live: impl Fn(TxnId) -> bool) -> Graph {
+        self.add_sessions(history, &live);
+        let txns = history.len() as u32;
+        assert!(self.nodes < NODE_MASK, "fewer than 2^29 nodes");
+        let mut start = vec![0u32; self.nodes as usize + 2];
+        for &(from, _) in &self.edges {
+            start[from as usize + 2] += 1;
+        }
+        for at in 2..start.len() {
+            start[at] += start[at - 1];
+        }
+        let mut targets = vec![0u32; self.edges.len()];
+        for &(from, target) in &self.edges {
+            let slot = &mut start[from as usize + 1];
+            targets[*slot as usize] = target;
+            *slot += 1;
+        }
+        start.pop();
+        Graph {
+            txns,
+            nodes: self.nodes,
+            start,
+            targets,
+            realtime: Realtime::of(history, live),
+        }
+    }
+
+    /// Links each transaction with the next of its session. One that is indeterminate may take effect at
+    /// any later time, so nothing of its session follows it.
+    fn add_sessions(&mut self, history: &History, live: &impl Fn(TxnId) -> bool) {
+        let mut last: std::collections::BTreeMap<u64, TxnId> = std::collections::BTreeMap::new();
+        for txn in by_instant(history, live, |id| history.header(id).invoke) {
+            let header = history.header(txn);
+            let earlier = last.get(&header.process).copied();
+            if let Some(earlier) = earlier
+                && history.header(earlier).complete < header.invoke
+            {
+                self.add(earlier, txn, EdgeKind::Process);
+            }
+            if header.status == Status::Ok {
+                last.insert(header.process, txn);
+            }
+        }
+    }
+}
+
+/// The live transactions, in the order of an instant.
+fn by_instant(
+    history: &History,
+    live: &impl Fn(TxnId) -> bool,
+    instant: impl Fn(TxnId) -> u64,
+) -> Vec<TxnId> {
+    let mut order: Vec<TxnId> = (0..history.len() as u32).filter(|&id| live(id)).collect();
+    if !order.is_sorted_by_key(|&id| instant(id)) {
+        order.sort_by_cached_key(|&id| instant(id));
+    }
+    order
+}
+
+/// Real-time order, by barriers.
+struct Realtime {
+    /// Of each transaction, the barrier at its completion.
+    barrier: Vec<u32>,
+    /// `order[first[b]..first[b + 1]]` were invoked after barrier `b` and not after the next.
+    first: Vec<u32>,
+    order: Vec<TxnId>,
+    /// Instants of invocation and completion.
+    span: Vec<(u64, u64)>,
+}
+
+impl Realtime {
+    fn of(history: &History, live: impl Fn(TxnId) -> bool) -> Self {
+        let done = |id: TxnId| {
+            let header = history.header(id);
+            header.status == Status::Ok && header.complete != NEVER && live(id)
+        };
+        let completed = by_instant(history, &done, |id| history.header(id).complete);
+        let mut order = by_instant(history, &live, |id| history.header(id).invoke);
+        let mut barrier = vec![NONE; history.len()];
+        let mut first = Vec::with_capacity(completed.len() + 1);
+        let mut at = 0;
+        for (index, &id) in completed.iter().enumerate() {
+            barrier[id as usize] = index as u32;
+            let complete = history.header(id).complete;
+            while at < order.len() && history.header(order[at]).invoke <= complete {
+                at += 1;
+            }
+            first.push(at as u32);
+        }
+        first.push(order.len() as u32);
+        order.shrink_to_fit();
+        let span = |id| {
+            let header = history.header(id);
+            (
+                header.invoke,
+                if done(id) { header.complete } else { NEVER },
+            )
+        };
+        Realtime {
+            barrier,
+            first,
+            order,
+            span: (0..history.len() as u32).map(span).collect(),
+        }
+    }
+}
+
+/// A dependency graph: transactions, then auxiliary nodes, then barriers.
+pub struct Graph {
+    txns: u32,
+    nodes: u32,
+    start: Vec<u32>,
+    targets: Vec<u32>,
+    realtime: Realtime,
+}
+
+impl Graph {
+    fn node_count(&self) -> usize {
+        self.nodes as usize + self.realtime.first.len() - 1
+    }
+
+    /// The `k`th edge out of a node.
+    #[inline]
+    fn successor(&self, node: u32, k: u32) -> Option<(u32, EdgeKind)> {
+        let Some(barrier) = node.checked_sub(self.nodes) else {
+            let at = self.start[node as usize] + k;
+            let end = self.start[node as usize + 1];
+            if at < end {
+                let target = self.targets[at as usize];
+                let kind = EdgeKind::ALL[(target >> NODE_BITS) as usize];
+                return Some((target & NODE_MASK, kind));
+            }
+            let has_barrier = at == end && node < self.txns;
+            let barrier = has_barrier.then(|| self.realtime.barrier[node as usize])?;
+            return (barrier != NONE).then(|| (self.nodes + barrier, EdgeKind::Realtime));
+        };
+        if k == 0 && (barrier as usize) + 2 < self.realtime.first.len() {
+            return Some((node + 1, EdgeKind::Through));
+        }
+        let last = (barrier as usize) + 2 >= self.realtime.first.len();
+        let at = self.realtime.first[barrier as usize] + k - u32::from(!last);
+        let end = self.realtime.first[barrier as usize + 1];
+        (at < end).then(|| (self.realtime.order[at as usize], EdgeKind::Through))
+    }
+
+    fn edges(&self, node: u32) -> impl Iterator<Item = (u32, EdgeKind)> {
+        (0..).map_while(move |k| self.successor(node, k))
+    }
+
+    /// Did `first` complete before `second` was invoked?
+    fn precedes(&self, first: TxnId, second: TxnId) -> bool {
+        self.realtime.span[first as usize].1 < self.realtime.span[second as usize].0
+    }
+
+    /// The components of two or more transactions under all edges, each sorted.
+    pub fn components(&self) -> Vec<Vec<u32>> {
+        let all = Restriction {
+            mask: !0,
+            alternate: false,
+            within: None,
+        };
+        let roots = 0..self.nodes;
+        let mut tarjan = Tarjan::new(self.node_count());
+        tarjan.run(self, &all, roots)
+    }
+}
+
+/// The part of a graph that a search may use.
+struct Restriction<'a> {
+    mask: u8,
+    /// Are two adjacent anti-dependencies forbidden? States are then `2 * node + last_was_rw`.
+    alternate: bool,
+    /// The component of each node, and the one to stay in.
+    within: Option<(&'a [u32], u32)>,
+}
+
+impl Restriction<'_> {
+    fn admits(&self, node: u32) -> bool {
+        self.within
+            .is_none_or(|(of, component)| of[node as usize] == component)
+    }
+
+    /// The `k`th successor state, which may be none although more follow.
+    #[inline]
+    fn step(&self, graph: &Graph, state: u32, k: u32) -> Option<Option<u32>> {
+        let (node, was_rw) = match self.alternate {
+            true => (state >> 1, state & 1 == 1),
+            false => (state, false),
+        };
+        let (to, kind) = graph.successor(node, k)?;
+        if self.mask & kind.bit() == 0 || !self.admits(to) {
+            return Some(None);
+        }
+        if !self.alternate {
+            return Some(Some(to));
+        }
+        let now_rw = match kind {
+            EdgeKind::Rw if was_rw => return Some(None),
+            EdgeKind::Rw => true,
+            // An auxiliary node keeps what led into it.
+            EdgeKind::Through => was_rw,
+            _ => false,
+        };
+        Some(Some(to << 1 | u32::from(now_rw)))
+    }
+}
+
+/// Tarjan's algorithm with an explicit stack. The arrays outlive a run: states visited once stay visited,
+/// until [`Tarjan::forget`].
+struct Tarjan {
+    /// 0 is unvisited; afterwards the low link, or `DONE`.
+    low: Vec<u32>,
+    next: u32,
+    stack: Vec<u32>,
+    calls: Vec<(u32, u32, u32)>,
+}
+
+const DONE: u32 = u32::MAX;
+
+impl Tarjan {
+    fn new(states: usize) -> Self {
+        Tarjan {
+            low: vec![0; states],
+            next: 1,
+            stack: Vec::new(),
+            calls: Vec::new(),
+        }
+    }
+
+    fn forget(&mut self, states: impl Iterator<Item = u32>) {
+        for state in states {
+            self.low[state as usize] = 0;
+        }
+        self.next = 1;
+    }
+
+    /// The components with more than one state, each sorted.
+    fn run(
+        &mut self,
+        graph: &Graph,
+        part: &Restriction,
+        roots: impl Iterator<Item = u32>,
+    ) -> Vec<Vec<u32>> {
+        let mut components = Vec::new();
+        for root in roots {
+            if self.low[root as usize] == 0 {
+                self.visit(graph, part, root, &mut components);
+            }
+        }
+        components
+    }
+
+    fn visit(
+        &mut self,
+        graph: &Graph,
+        part: &Restriction,
+        root: u32,
+        components: &mut Vec<Vec<u32>>,
+    ) {
+        self.open(root);
+        while let Some(&mut (state, ref mut k, index)) = self.calls.last_mut() {
+            let step = part.step(graph, state, *k);
+            *k += 1;
+            match step {
+                Some(None) => {}
+                Some(Some(to)) => match self.low[to as usize] {
+                    0 => self.open(to),
+                    DONE => {}
+                    low => {
+                        let mine = &mut self.low[state as usize];
+                        *mine = (*mine).min(low);
+                    }
+                },
+                None => self.close(state, index, components),
+            }
+        }
+    }
+
+    fn open(&mut self, state: u32) {
+        self.low[state as usize] = self.next;
+        self.stack.push(state);
+        self.calls.push((state, 0, self.next));
+        self.next += 1;
+    }
+
+    fn close(&mut self, state: u32, index: u32, components: &mut Vec<Vec<u32>>) {
+        self.calls.pop();
+        let low = self.low[state as usize];
+        if let Some(&(caller, _, _)) = self.calls.last() {
+            let callers = &mut self.low[caller as usize];
+            *callers = (*callers).min(low);
+        }
+        if low < index {
+            return;
+        }
+        let at = self.stack.iter().rposition(|&s| s == state);
+        let at = at.expect("an open state is on the stack");
+        for &member in &self.stack[at..] {
+            self.low[member as usize] = DONE;
+        }
+        if self.stack.len() - at > 1 {
+            let mut component = self.stack[at..].to_vec();
+            component.sort_unstable();
+            components.push(component);
+        }
+        self.stack.truncate(at);
+    }
+}
+
+/// Which edges beyond the data dependencies a cycle may use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Order {
+    Data,
+    Process,
+    Realtime,
+}
+
+/// How anti-dependencies may occur on a path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Class {
+    /// Write dependencies only.
+    G0,
+    /// No anti-dependency.
+    G1c,
+    /// None adjacent.
+    Nonadjacent,
+    /// Any.
+    G2,
+}
+
+const ORDERS: [Order; 3] = [Order::Data, Order::Process, Order::Realtime];
+const CLASSES: [Class; 4] = [Class::G0, Class::G1c, Class::Nonadjacent, Class::G2];
+
+impl Class {
+    fn mask(self, order: Order) -> u8 {
+        let data = match self {
+            Class::G0 => WW,
+            Class::G1c => WW | WR,
+            Class::Nonadjacent | Class::G2 => WW | WR | RW,
+        };
+        THROUGH
+            | data
+            | match order {
+                Order::Data => 0,
+                Order::Process => PROCESS,
+                Order::Realtime => REALTIME,
+            }
+    }
+}
+
+/// A cycle and its name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cycle {
+    /// The anomaly that it is.
+    pub kind: AnomalyKind,
+    /// The edges: each one's `to` is the next one's `from`, around.
+    pub edges: Vec<Edge>,
+}
+
+/// What [`cycles`] found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Cycles {
+    /// The shortest cycle of each component and class that is not implied by a worse one in it.
+    pub found: Vec<Cycle>,
+    /// Was the budget spent, so that some cycle is not the shortest or not of the worst class?
+    pub exhausted: bool,
+}
+
+/// Finds a cycle for each class and component.
+pub fn cycles(graph: &Graph, options: &Options) -> Cycles {
+    let components = graph.components();
+    if components.is_empty() {
+        return Cycles::default();
+    }
+    let mut search = Search::new(graph, options.steps_max);
+    for component in &components {
+        search.component(component);
+    }
+    search
+        .out
+        .found
+        .sort_by_key(|cycle| (cycle.kind, cycle.edges.len()));
+    search.out
+}
+
+struct Search<'g> {
+    graph: &'g Graph,
+    tarjan: Tarjan,
+    /// The innermost component of each node, while it is searched.
+    within: Vec<u32>,
+    components: u32,
+    paths: Paths,
+    steps_left: u64,
+    out: Cycles,
+}
+
+/// A component under the edges of one class and order.
+struct Part {
+    class: Class,
+    order: Order,
+    /// Sorted; of the form `2 * node + last_was_rw` if the class is [`Class::Nonadjacent`].
+    states: Vec<u32>,
+    /// The mark of its nodes in [`Search::within`].
+    id: u32,
+}
+
+impl Part {
+    fn alternates(&self) -> bool {
+        self.class == Class::Nonadjacent
+    }
+
+    fn nodes(&self) -> Vec<u32> {
+        let shift = u32::from(self.alternates());
+        let mut nodes: Vec<u32> = self.states.iter().map(|&state| state >> shift).collect();
+        nodes.dedup();
+        nodes
+    }
+
+    /// Can the anti-dependency be an edge of an alternating cycle?
+    fn holds_rw(&self, edge: &Edge) -> bool {
+        let holds = |state| self.states.binary_search(&state).is_ok();
+        holds(2 * edge.from) && holds(2 * edge.to + 1)
+    }
+}
+
+impl<'g> Search<'g> {
+    fn new(graph: &'g Graph, steps_max: u64) -> Self {
+        let nodes = graph.node_count();
+        Search {
+            graph,
+            tarjan: Tarjan::new(2 * nodes),
+            within: vec![NONE; nodes],
+            components: 0,
+            paths: Paths::new(nodes),
+            steps_left: steps_max,
+            out: Cycles::default(),
+        }
+    }
+
+    /// Searches one component of the whole graph.
+    fn component(&mut self, nodes: &[u32]) {
+        let from = self.out.found.len();
+        for order in ORDERS {
+            for class in CLASSES {
+                for states in self.split(nodes, class, order) {
+                    let mut part = Part {
+                        class,
+                        order,
+                        states,
+                        id: 0,
+                    };
+                    part.id = self.claim(&part.nodes());
+                    if !self.already_implied(from, &part) {
+                        self.search(&part);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The components inside `nodes` of one class of edges, as sorted lists of states.
+    fn split(&mut self, nodes: &[u32], class: Class, order: Order) -> Vec<Vec<u32>> {
+        let id = self.claim(nodes);
+        let alternate = class == Class::Nonadjacent;
+        let part = Restriction {
+            mask: class.mask(order),
+            alternate,
+            within: Some((&self.within, id)),
+        };
+        let states = |&node: &u32| match alternate {
+            true => [2 * node, 2 * node + 1],
+            false => [node, node],
+        };
+        let states = nodes.iter().flat_map(states);
+        self.tarjan.forget(states.clone());
+        self.tarjan.run(self.graph, &part, states)
+    }
+
+    /// Marks the nodes as one component.
+    fn claim(&mut self, nodes: &[u32]) -> u32 {
+        self.components += 1;
+        for &node in nodes {
+            self.within[node as usize] = self.components;
+        }
+        self.components
+    }
+
+    /// Does a cycle found inside this component (since `from`) imply the class already?
+    fn already_implied(&self, from: usize, part: &Part) -> bool {
+        let kind = name(part.class, part.order);
+        let inside = |edge: &Edge| self.within[edge.from as usize] == part.id;
+        let mut found = self.out.found[from..].iter();
+        found.any(|cycle| cycle.kind.implies(kind) && cycle.edges.iter().all(inside))
+    }
+
+    fn search(&mut self, part: &Part) {
+        let modes: &[Mode] = match (part.class, part.order) {
+            (Class::G0 | Class::G1c, _) => &[Mode::NoRw],
+            (Class::Nonadjacent, Order::Realtime) => &[Mode::OneRw, Mode::Alternate],
+            (Class::Nonadjacent, _) => &[Mode::NoRw, Mode::Alternate],
+            (Class::G2, _) => &[Mode::Any],
+        };
+        let cycle = match part.order {
+            Order::Realtime => self.realtime(part, modes),
+            _ => self.through(part, modes),
+        };
+        if let Some(edges) = cycle
+            && let Some(kind) = classify(&edges)
+        {
+            self.out.found.push(Cycle { kind, edges });
+        }
+    }
+
+    /// The shortest cycle through an edge that every cycle of the class must have.
+    fn through(&mut self, part: &Part, modes: &[Mode]) -> Option<Vec<Edge>> {
+        let needed = match (part.class, part.order) {
+            (Class::Nonadjacent | Class::G2, _) => RW,
+            (_, Order::Process) => PROCESS,
+            (Class::G1c, _) => WR,
+            _ => WW,
+        };
+        let mut seeds = self.edges_inside(part, needed);
+        if part.alternates() {
+            seeds.retain(|seed| part.holds_rw(seed));
+        }
+        let first = *seeds.first()?;
+        for &mode in modes {
+            let goal = |seed: &Edge| Goal {
+                from: seed.to,
+                was_rw: seed.kind == EdgeKind::Rw && mode == Mode::Alternate,
+                to: Target::Txn(seed.from),
+                mask: part.class.mask(part.order),
+                mode,
+            };
+            match self.shortest(&seeds, part.id, goal) {
+                Attempt::Found(seed, mut path) => {
+                    path.insert(0, seed);
+                    return Some(path);
+                }
+                Attempt::None => {}
+                Attempt::Exhausted => return self.any_cycle(part, first.to),
+            }
+        }
+        None
+    }
+
+    /// The shortest cycle with one real-time edge: a path from a transaction to one that completed before
+    /// it was invoked.
+    fn realtime(&mut self, part: &Part, modes: &[Mode]) -> Option<Vec<Edge>> {
+        let mut starts = part.nodes();
+        starts.retain(|&node| node < self.graph.txns);
+        for &mode in modes {
+            let goal = |&start: &u32| Goal {
+                from: start,
+                was_rw: false,
+                to: Target::Before(start),
+                mask: part.class.mask(Order::Data),
+                mode,
+            };
+            match self.shortest(&starts, part.id, goal) {
+                Attempt::Found(to, mut path) => {
+                    let from = path.last().expect("a path has an edge").to;
+                    let kind = EdgeKind::Realtime;
+                    path.push(Edge { from, to, kind });
+                    return Some(path);
+                }
+                Attempt::None => {}
+                Attempt::Exhausted => return self.any_cycle(part, starts[0]),
+            }
+        }
+        None
+    }
+
+    /// The edges of the wanted kinds between transactions of a component; of the many that lead through an
+    /// auxiliary node, one.
+    fn edges_inside(&self, part: &Part, wanted: u8) -> Vec<Edge> {
+        let mut edges = Vec::new();
+        let within = |node: u32| self.within[node as usize] == part.id;
+        for from in part.nodes() {
+            if from >= self.graph.txns {
+                continue;
+            }
+            let wanted = |&(to, kind): &(u32, EdgeKind)| kind.bit() & wanted != 0 && within(to);
+            for (mut to, kind) in self.graph.edges(from).filter(wanted) {
+                while to >= self.graph.txns {
+                    let mut next = self
+                        .graph
+                        .edges(to)
+                        .map(|(next, _)| next)
+                        .filter(|&n| within(n));
+                    to = next
+                        .next()
+                        .expect("a component goes on behind an auxiliary node");
+                }
+                edges.push(Edge { from, to, kind });
+            }
+        }
+        edges
+    }
+
+    /// The shortest path over all seeds: tried by growing length, so that the first found is the shortest.
+    fn shortest<S: Copy>(&mut self, seeds: &[S], id: u32, goal: impl Fn(&S) -> Goal) -> Attempt<S> {
+        let mut open: Vec<S> = seeds.to_vec();
+        for length_max in 1.. {
+            let mut still_open = Vec::new();
+            for seed in open {
+                let scope = (self.within.as_slice(), id);
+                let found = self.paths.find(self.graph, scope, &goal(&seed), length_max);
+                self.steps_left = self.steps_left.saturating_sub(self.paths.steps);
+                match found {
+                    Outcome::Found(path) => return Attempt::Found(seed, path),
+                    Outcome::TooLong => still_open.push(seed),
+                    Outcome::NoPath => {}
+                }
+                if self.steps_left == 0 {
+                    self.out.exhausted = true;
+                    return Attempt::Exhausted;
+                }
+            }
+            if still_open.is_empty() {
+                break;
+            }
+            open = still_open;
+        }
+        Attempt::None
+    }
+
+    /// Some cycle of the component, in linear time: a walk from a state back to it, shortened.
+    fn any_cycle(&mut self, part: &Part, node: u32) -> Option<Vec<Edge>> {
+        let restriction = Restriction {
+            mask: part.class.mask(part.order),
+            alternate: part.alternates(),
+            within: Some((&self.within, part.id)),
+        };
+        let states = |state: &u32| part.states.binary_search(state).is_ok();
+        let start = match part.alternates() {
+            true => [2 * node + 1, 2 * node].into_iter().find(states)?,
+            false => node,
+        };
+        let walk = closed_walk(self.graph, &restriction, start)?;
+        let nodes = walk
+            .into_iter()
+            .map(|state| state >> u32::from(part.alternates()));
+        let edges = self.resolve(nodes.collect(), restriction.mask);
+        Some(one_realtime_edge(self.graph, edges))
+    }
+
+    /// The edges between transactions along a closed walk over nodes.
+    fn resolve(&self, nodes: Vec<u32>, mask: u8) -> Vec<Edge> {
+        let is_txn = |node: &u32| *node < self.graph.txns;
+        let first = nodes
+            .iter()
+            .position(is_txn)
+            .expect("transactions on a cycle");
+        let around = |at: usize| nodes[(first + at) % nodes.len()];
+        let mut edges: Vec<Edge> = Vec::new();
+        let (mut from, mut kind) = (around(0), None);
+        for at in 0..nodes.len() {
+            let (node, next) = (around(at), around(at + 1));
+            let mut step = self.graph.edges(node).filter(|&(to, _)| to == next);
+            let step = step.find(|(_, kind)| mask & kind.bit() != 0);
+            let (_, step) = step.expect("neighbours on a walk");
+            kind = kind.or(Some(step));
+            if is_txn(&next) {
+                let kind = kind.take().expect("set above");
+                edges.push(Edge {
+                    from,
+                    to: next,
+                    kind,
+                });
+                from = next;
+            }
+        }
+        edges
+    }
+}
+
+/// A shortest closed walk through a state, as the states on it.
+fn closed_walk(graph: &Graph, part: &Restriction, start: u32) -> Option<Vec<u32>> {
+    let mut parent = std::collections::BTreeMap::new();
+    let mut queue = std::collections::VecDeque::from([start]);
+    while let Some(state) = queue.pop_front() {
+        for next in (0..).map_while(|k| part.step(graph, state, k)).flatten() {
+            if next == start {
+                let mut walk = vec![state];
+                while *walk.last().expect("not empty") != start {
+                    walk.push(parent[walk.last().expect("not empty")]);
+                }
+                walk.reverse();
+                return Some(walk);
+            }
+            parent.entry(next).or_insert_with(|| {
+                queue.push_back(next);
+                state
+            });
+        }
+    }
+    None
+}
+
+/// Shortens a cycle until it holds at most one real-time edge, which interval orders always allow.
+fn one_realtime_edge(graph: &Graph, mut edges: Vec<Edge>) -> Vec<Edge> {
+    loop {
+        let is_realtime = |at: &usize| edges[*at].kind == EdgeKind::Realtime;
+        let realtime: Vec<usize> = (0..edges.len()).filter(is_realtime).collect();
+        let &[first, second, ..] = realtime.as_slice() else {
+            return edges;
+        };
+        let (a, d) = (edges[first].from, edges[second].to);
+        // Cycle: a -> b ~> c -> d ~> a. Either a precedes d, or c precedes b.
+        edges = if graph.precedes(a, d) {
+            let mut rest = edges.split_off(second + 1);
+            rest.extend_from_slice(&edges[..first]);
+            rest
+        } else {
+            edges[first + 1..second].to_vec()
+        };
+        let (from, to) = match (edges.last(), edges.first()) {
+            (Some(last), Some(first)) => (last.to, first.from),
+            _ => unreachable!("real-time order alone has no cycle"),
+        };
+        edges.push(Edge {
+            from,
+            to,
+            kind: EdgeKind::Realtime,
+        });
+    }
+}
+
+/// The name of a class, for the weakest cycle in it.
+fn name(class: Class, order: Order) -> AnomalyKind {
+    use AnomalyKind::*;
+    let names = match class {
+        Class::G0 => [G0, G0Process, G0Realtime],
+        Class::G1c => [G1c, G1cProcess, G1cRealtime],
+        Class::Nonadjacent => [GNonadjacent, GNonadjacentProcess, GNonadjacentRealtime],
+        Class::G2 => [G2Item, G2ItemProcess, G2ItemRealtime],
+    };
+    names[order as usize]
+}
+
+/// The name of a cycle; none if it visits a transaction twice.
+pub fn classify(edges: &[Edge]) -> Option<AnomalyKind> {
+    use AnomalyKind::*;
+    let mut nodes: Vec<TxnId> = edges.iter().map(|edge| edge.from).collect();
+    nodes.sort_unstable();
+    if nodes.windows(2).any(|pair| pair[0] == pair[1]) {
+        return None;
+    }
+    let count = |kind| edges.iter().filter(|edge| edge.kind == kind).count();
+    let is_rw = |at: usize| edges[at % edges.len()].kind == EdgeKind::Rw;
+    let adjacent = (0..edges.len()).any(|at| is_rw(at) && is_rw(at + 1));
+    let names = match (count(EdgeKind::Rw), count(EdgeKind::Wr)) {
+        (0, 0) => [G0, G0Process, G0Realtime],
+        (0, _) => [G1c, G1cProcess, G1cRealtime],
+        (1, _) => [GSingle, GSingleProcess, GSingleRealtime],
+        _ if !adjacent => [GNonadjacent, GNonadjacentProcess, GNonadjacentRealtime],
+        _ => [G2Item, G2ItemProcess, G2ItemRealtime],
+    };
+    let order = match (count(EdgeKind::Process), count(EdgeKind::Realtime)) {
+        (_, 1..) => Order::Realtime,
+        (1.., _) => Order::Process,
+        _ => Order::Data,
+    };
+    Some(names[order as usize])
+}
+
+/// What a search over many seeds came to.
+enum Attempt<S> {
+    Found(S, Vec<Edge>),
+    None,
+    Exhausted,
+}
+
+/// How anti-dependencies may occur on a path: an automaton of two states.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Mode {
+    /// Not at all.
+    NoRw,
+    /// At most once.
+    OneRw,
+    /// Nowhere adjacent.
+    Alternate,
+    /// Anyhow.
+    Any,
+}
+
+impl Mode {
+    /// The state after an edge; none if the edge is not allowed.
+    fn step(self, state: bool, kind: EdgeKind) -> Option<bool> {
+        match (self, kind) {
+            (_, EdgeKind::Through) => Some(state),
+            (Mode::NoRw, EdgeKind::Rw) => None,
+            (Mode::OneRw | Mode::Alternate, EdgeKind::Rw) => (!state).then_some(true),
+            (Mode::OneRw, _) => Some(state),
+            _ => Some(false),
+        }
+    }
+}
+
+enum Target {
+    /// This transaction; by an edge that is no anti-dependency, if the path began after one.
+    Txn(TxnId),
+    /// Any that completed before this one was invoked.
+    Before(TxnId),
+}
+
+struct Goal {
+    from: TxnId,
+    was_rw: bool,
+    to: Target,
+    mask: u8,
+    mode: Mode,
+}
+
+impl Goal {
+    fn reached(&self, graph: &Graph, state: u32) -> bool {
+        let (node, is_rw) = (state >> 1, state & 1 == 1);
+        match self.to {
+            Target::Txn(to) => node == to && !(self.was_rw && is_rw),
+            Target::Before(end) => node < graph.txns && graph.precedes(node, end),
+        }
+    }
+}
+
+enum Outcome {
+    Found(Vec<Edge>),
+    /// None of this length, though there may be a longer one.
+    TooLong,
+    NoPath,
+}
+
+/// Breadth-first search over states `2 * node + automaton state`, with arrays that are reused.
+struct Paths {
+    /// The search and depth in which a state was first seen.
+    seen: Vec<(u32, u32)>,
+    parent: Vec<(u32, EdgeKind)>,
+    /// Anti-dependencies on the best path to a state.
+    cost: Vec<u32>,
+    search: u32,
+    /// Edges looked at by the last search.
+    steps: u64,
+}
+
+impl Paths {
+    fn new(nodes: usize) -> Self {
+        Paths {
+            seen: vec![(0, 0); 2 * nodes],
+            parent: vec![(NONE, EdgeKind::Through); 2 * nodes],
+            cost: vec![0; 2 * nodes],
+            search: 0,
+            steps: 0,
+        }
+    }
+
+    /// The shortest path, and of several that with the fewest anti-dependencies.
+    fn find(
+        &mut self,
+        graph: &Graph,
+        (within, id): (&[u32], u32),
+        goal: &Goal,
+        length_max: u32,
+    ) -> Outcome {
+        (self.search, self.steps) = (self.search + 1, 0);
+        let start = 2 * goal.from + u32::from(goal.was_rw);
+        self.seen[start as usize] = (self.search, 0);
+        (self.parent[start as usize].0, self.cost[start as usize]) = (NONE, 0);
+        let mut frontier = vec![start];
+        for depth in 1..=length_max {
+            let mut next = Vec::new();
+            let expand = |paths: &mut Paths, state: u32, next: &mut Vec<u32>| {
+                for (to, kind) in graph.edges(state >> 1) {
+                    paths.steps += 1;
+                    if goal.mask & kind.bit() == 0 || within[to as usize] != id {
+                        continue;
+                    }
+                    if let Some(bit) = goal.mode.step(state & 1 == 1, kind) {
+                        paths.reach(state, to << 1 | u32::from(bit), kind, depth, next);
+                    }
+                }
+            };
+            for &state in &frontier {
+                expand(self, state, &mut next);
+            }
+            let mut at = 0;
+            while at < next.len() {
+                // Auxiliary nodes cost nothing: what is behind them belongs to the same depth.
+                if next[at] >> 1 >= graph.txns {
+                    let state = next.swap_remove(at);
+                    expand(self, state, &mut next);
+                } else {
+                    at += 1;
+                }
+            }
+            let reached = next.iter().filter(|&&state| goal.reached(graph, state));
+            if let Some(&end) = reached.min_by_key(|&&state| self.cost[state as usize]) {
+                return Outcome::Found(self.path(graph, end));
+            }
+            if next.is_empty() {
+                return Outcome::NoPath;
+            }
+            frontier = next;
+        }
+        Outcome::TooLong
+    }
+
+    fn reach(&mut self, from: u32, to: u32, kind: EdgeKind, depth: u32, next: &mut Vec<u32>) {
+        let cost = self.cost[from as usize] + u32::from(kind == EdgeKind::Rw);
+        let slot = to as usize;
+        let is_new = self.seen[slot].0 != self.search;
+        let is_better = self.seen[slot] == (self.search, depth) && cost < self.cost[slot];
+        if is_new || is_better {
+            self.seen[slot] = (self.search, depth);
+            self.parent[slot] = (from, kind);
+            self.cost[slot] = cost;
+        }
+        if is_new {
+            next.push(to);
+        }
+    }
+
+    /// The edges between transactions on the path that ends in a state.
+    fn path(&self, graph: &Graph, end: u32) -> Vec<Edge> {
+        let mut edges = Vec::new();
+        let (mut state, mut to) = (end, end >> 1);
+        loop {
+            let (from, kind) = self.parent[state as usize];
+            if from == NONE {
+                edges.reverse();
+                return edges;
+            }
+            state = from;
+            if from >> 1 < graph.txns {
+                edges.push(Edge {
+                    from: from >> 1,
+                    to,
+                    kind,
+                });
+                to = from >> 1;
+            }
+        }
+    }
+}
