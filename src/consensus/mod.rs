@@ -1,1 +1,329 @@
-//! See ARCHITECTURE.md.
+//! Replicated logs behind one interface: a process embeds a [`Log`] and sees commands in one order.
+//!
+//! A host forwards to [`Log::step`] the log's messages, timers and flushes and its own boot, calls
+//! [`Log::propose`] where it wants something ordered, and after each of these hands on the log's effects
+//! ([`Effects::absorb`]) and handles [`Log::take_deliveries`] in order:
+//!
+//! - [`Delivery::Snapshot`] replaces the host's state (at boot, or when it has fallen far behind);
+//! - [`Delivery::Entry`] is applied to it. The position tells a proposer whether the entry at its index is its
+//!   own. Every replica is handed the same entries in the same order, but after a restart again from its
+//!   snapshot on: state that outlives the process elsewhere must skip what it has applied;
+//! - [`Delivery::ReadReady`] allows a linearizable read of the state as it now stands.
+//!
+//! From time to time the host gives its state to [`Log::compact`], which shortens the log.
+//!
+//! A command may enter the log twice (its proposer did not learn that it had entered and retried). Commands
+//! are idempotent, or their host filters them with [`session::Sessions`].
+
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::process::{Addr, Delay, Effects, FileId, Input, WallTime, Wire};
+
+pub mod raft;
+pub mod session;
+mod storage;
+
+use raft::{Raft, RaftMessage, RaftTimer};
+
+/// A position in a log, from 1. Zero is before the first entry.
+pub type Index = u64;
+
+/// A leader's reign: Raft's term, Paxos's ballot number.
+pub type Term = u64;
+
+/// What a log orders.
+pub trait Command:
+    Clone + Eq + Hash + Debug + Serialize + DeserializeOwned + Send + Sync + 'static
+{
+    /// Size on the wire in bytes.
+    fn size_bytes(&self) -> u32 {
+        64
+    }
+}
+
+impl Command for u64 {}
+
+/// Identifies an entry across all replicas: two entries with the same position are the same entry (Log
+/// Matching; Ongaro and Ousterhout, USENIX ATC 2014, section 5.3). Ordered as logs compare in an election:
+/// by term, then by index.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
+pub struct Position {
+    /// The term of the leader that created the entry.
+    pub term: Term,
+    /// Where it is.
+    pub index: Index,
+}
+
+/// The state of a host after all entries up to a position.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The last entry covered; the zero position before the first snapshot.
+    pub last: Position,
+    /// The state, encoded by the host.
+    pub state: Arc<Vec<u8>>,
+}
+
+/// Which protocol keeps the replicas alike.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Algorithm {
+    /// Raft (Ongaro and Ousterhout, USENIX ATC 2014).
+    Raft,
+}
+
+/// How a log is run. The defaults suit replicas up to a few hundred milliseconds apart.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// The protocol.
+    pub algorithm: Algorithm,
+    /// Time between a leader's heartbeats, in nanoseconds: well below the election timeout.
+    pub heartbeat_ns: u64,
+    /// Election timeout. The minimum is also how long a replica that hears from a leader stands by it, and
+    /// how long a leader goes on that hears from no majority.
+    pub election: Delay,
+    /// Most entries in one message.
+    pub max_batch: usize,
+    /// Most messages with entries under way to one follower.
+    pub max_in_flight: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            algorithm: Algorithm::Raft,
+            heartbeat_ns: 100_000_000,
+            election: Delay::between(600_000_000, 1_200_000_000),
+            max_batch: 64,
+            max_in_flight: 8,
+        }
+    }
+}
+
+/// One replica's place in its group.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Config {
+    /// Names the log in observations.
+    pub group: u16,
+    /// This replica.
+    pub me: Addr,
+    /// All replicas of the group, this one included, without repetition.
+    pub members: Vec<Addr>,
+    /// The file that the log alone uses.
+    pub file: FileId,
+    /// Owner of the log's flushes: its host passes `Flushed` with this owner on.
+    pub flush_owner: u8,
+    /// How the log is run.
+    pub options: Options,
+}
+
+impl Config {
+    /// How many replicas make a majority.
+    pub fn majority(&self) -> usize {
+        self.members.len() / 2 + 1
+    }
+
+    /// The other replicas.
+    pub fn peers(&self) -> impl Iterator<Item = Addr> + '_ {
+        let me = self.me;
+        self.members.iter().copied().filter(move |peer| *peer != me)
+    }
+}
+
+/// What a log hands to its host, in this order.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Delivery<C> {
+    /// Replace the state by this one.
+    Snapshot(Snapshot),
+    /// Apply a committed entry. Indexes ascend, with gaps where a leader put a no-op entry.
+    Entry {
+        /// The entry's position.
+        position: Position,
+        /// Its content.
+        command: C,
+    },
+    /// A read asked for with [`Log::read_index`] may be answered from the state as it stands.
+    ReadReady {
+        /// The read.
+        read: u64,
+    },
+    /// This replica ceased to lead before it could confirm a read: ask another.
+    ReadRefused {
+        /// The read.
+        read: u64,
+    },
+}
+
+/// Only a leader can do that.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Error)]
+#[error("this replica does not lead")]
+pub struct NotLeader {
+    /// Who does, as far as the replica knows.
+    pub hint: Option<Addr>,
+}
+
+/// A message between replicas.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum LogMessage<C> {
+    /// Raft's.
+    Raft(RaftMessage<C>),
+}
+
+impl<C: Command> Wire for LogMessage<C> {
+    fn label(&self) -> &'static str {
+        match self {
+            LogMessage::Raft(message) => message.label(),
+        }
+    }
+
+    fn size_bytes(&self) -> u32 {
+        match self {
+            LogMessage::Raft(message) => message.size_bytes(),
+        }
+    }
+}
+
+/// A timer of a log.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum LogTimer {
+    /// Raft's.
+    Raft(RaftTimer),
+}
+
+/// A replica of a log.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Log<C> {
+    /// Kept by Raft.
+    Raft(Raft<C>),
+}
+
+/// The effects of a log.
+pub type LogEffects<C> = Effects<LogMessage<C>, LogTimer>;
+
+impl<C: Command> Log<C> {
+    /// A replica that has not booted.
+    ///
+    /// # Panics
+    ///
+    /// When the replica is not a member of its own group.
+    pub fn new(config: Config) -> Self {
+        assert!(config.members.contains(&config.me), "{config:?}");
+        match config.options.algorithm {
+            Algorithm::Raft => Log::Raft(Raft::new(config)),
+        }
+    }
+
+    /// Handles an input. `Flushed` of other owners is ignored, so that a host may pass on all of them.
+    pub fn step(
+        &mut self,
+        now: WallTime,
+        input: Input<LogMessage<C>, LogTimer>,
+        out: &mut LogEffects<C>,
+    ) {
+        match self {
+            Log::Raft(raft) => {
+                let input = match input {
+                    Input::Boot(disk) => Input::Boot(disk),
+                    Input::Message {
+                        from,
+                        message: LogMessage::Raft(message),
+                    } => Input::Message { from, message },
+                    Input::Timer(LogTimer::Raft(timer)) => Input::Timer(timer),
+                    Input::Flushed(flush) => Input::Flushed(flush),
+                    Input::FlushFailed(flush) => Input::FlushFailed(flush),
+                };
+                with_raft(out, |out| raft.step(now, input, out));
+            }
+        }
+    }
+
+    /// Puts a command into the log. It is ordered once an entry with the position returned is delivered; an
+    /// entry with the same index and another term means that it never will be at that place.
+    ///
+    /// # Errors
+    ///
+    /// [`NotLeader`] at a replica that does not lead.
+    pub fn propose(&mut self, command: C, out: &mut LogEffects<C>) -> Result<Position, NotLeader> {
+        match self {
+            Log::Raft(raft) => with_raft(out, |out| raft.propose(command, out)),
+        }
+    }
+
+    /// Asks for a linearizable read, answered by [`Delivery::ReadReady`] or [`Delivery::ReadRefused`] with
+    /// the same number.
+    ///
+    /// # Errors
+    ///
+    /// [`NotLeader`] at a replica that does not lead.
+    pub fn read_index(&mut self, read: u64, out: &mut LogEffects<C>) -> Result<(), NotLeader> {
+        match self {
+            Log::Raft(raft) => with_raft(out, |out| raft.read_index(read, out)),
+        }
+    }
+
+    /// Replaces the log up to and including `index` by the host's state at that point. Does nothing where a
+    /// snapshot reaches that far already.
+    ///
+    /// # Panics
+    ///
+    /// When the entry at `index` has not been delivered.
+    pub fn compact(&mut self, index: Index, state: Vec<u8>, out: &mut LogEffects<C>) {
+        match self {
+            Log::Raft(raft) => with_raft(out, |out| raft.compact(index, state, out)),
+        }
+    }
+
+    /// What the host has to do now. Call after every other call.
+    pub fn take_deliveries(&mut self) -> Vec<Delivery<C>> {
+        match self {
+            Log::Raft(raft) => raft.take_deliveries(),
+        }
+    }
+
+    /// Whether this replica leads, as far as it knows.
+    pub fn is_leader(&self) -> bool {
+        match self {
+            Log::Raft(raft) => raft.is_leader(),
+        }
+    }
+
+    /// Who leads, as far as this replica knows.
+    pub fn leader(&self) -> Option<Addr> {
+        match self {
+            Log::Raft(raft) => raft.leader(),
+        }
+    }
+
+    /// The replica's current term.
+    pub fn term(&self) -> Term {
+        match self {
+            Log::Raft(raft) => raft.term(),
+        }
+    }
+
+    /// The last index that this replica knows to be committed, and has delivered.
+    pub fn committed(&self) -> Index {
+        match self {
+            Log::Raft(raft) => raft.committed(),
+        }
+    }
+}
+
+/// Lends Raft an effects list of its own kind and takes over what it adds.
+fn with_raft<C: Command, R>(
+    out: &mut LogEffects<C>,
+    act: impl FnOnce(&mut Effects<RaftMessage<C>, RaftTimer>) -> R,
+) -> R {
+    let mut inner = Effects::default();
+    let result = act(&mut inner);
+    out.absorb(&mut inner, LogMessage::Raft, LogTimer::Raft);
+    result
+}
