@@ -342,6 +342,12 @@ impl Seen {
 /// A set of predicates or constraints by number, at most 64.
 pub type Bits = u64;
 
+/// A state and the steps taken from it.
+pub type Replayed<M> = (
+    <M as Model>::State,
+    Vec<(<M as Model>::Action, <M as Model>::State)>,
+);
+
 /// What the fair checker keeps of the walk.
 #[derive(Debug)]
 pub struct Graph {
@@ -490,7 +496,7 @@ impl Graph {
         model: &M,
         path: &[u32],
         mut wanted: impl FnMut(usize, &Step<'_, M>) -> bool,
-    ) -> (M::State, Vec<(M::Action, M::State)>)
+    ) -> Replayed<M>
     where
         M: Model,
         M::State: Hash + PartialEq,

@@ -182,6 +182,9 @@ type StatePredicate<'m, S> = Box<dyn Fn(&S) -> bool + 'm>;
 type StepPredicate<'m, M> =
     Box<dyn Fn(&<M as Model>::State, &<M as Model>::Action, &<M as Model>::State) -> bool + 'm>;
 
+/// The first step, by its nodes, that breaks a step predicate.
+type BadStep = Option<(u32, u32)>;
+
 struct Constraint<'m, M: Model> {
     name: String,
     strength: Strength,
@@ -484,7 +487,7 @@ where
     }
 
     /// The graph, and for each step predicate the first step that breaks it.
-    fn explore(&self) -> Result<(Graph, Vec<Option<(u32, u32)>>), Unfinished> {
+    fn explore(&self) -> Result<(Graph, Vec<BadStep>), Unfinished> {
         let mut bad_steps = vec![None; self.step_predicates.len()];
         let facts = |state: &M::State| {
             self.predicates
@@ -520,7 +523,7 @@ where
         graph: &Graph,
         property: &Property,
         assumed: Bits,
-        bad_steps: &[Option<(u32, u32)>],
+        bad_steps: &[BadStep],
     ) -> Verdict<M::State, M::Action>
     where
         M::Action: Debug,
