@@ -1,5 +1,7 @@
 //! The protocols: one file or folder each, written sans-io, and what each of them promises.
 
+pub mod journal;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::DeserializeOwned;
