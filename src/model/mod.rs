@@ -2,3 +2,4 @@
 
 pub mod graph;
 pub mod leads_to;
+pub mod spec;

@@ -1,0 +1,45 @@
+-------------------------- MODULE MCTwoPhaseBroken --------------------------
+(* Deliberately broken variants: each adds one step that a careless        *)
+(* implementation might take, and TLC must find the disaster.              *)
+EXTENDS TwoPhase
+
+\* The coordinator forgets a committed transaction before all acks are in.
+\* Who asks later is told that no record means abort.
+EndEarly ==
+    /\ coord = "committed"
+    /\ await # {}
+    /\ coord' = "ended"
+    /\ record' = "end"
+    /\ await' = {}
+    /\ UNCHANGED <<part, down, cut, net, budget>>
+
+\* The coordinator acts on the decision before the commit record is forced.
+DecideUnlogged ==
+    /\ coord = "waiting"
+    /\ await = {}
+    /\ coord' = "committed"
+    /\ await' = Participants
+    /\ UNCHANGED <<record, part, down, cut, net, budget>>
+
+\* A crash takes the prepared record with it: the vote left before the flush.
+CrashForgetsVote(p) ==
+    /\ p \notin down
+    /\ part[p] = "prepared"
+    /\ budget.part > 0
+    /\ down' = down \cup {p}
+    /\ part' = [part EXCEPT ![p] = "aborted"]
+    /\ budget' = [budget EXCEPT !.part = @ - 1]
+    /\ UNCHANGED <<coord, await, record, cut, net>>
+
+\* A participant in doubt loses patience.
+GiveUpInDoubt(p) ==
+    /\ p \notin down
+    /\ part[p] = "prepared"
+    /\ part' = [part EXCEPT ![p] = "aborted"]
+    /\ UNCHANGED <<coord, await, record, down, cut, net, budget>>
+
+SpecEndEarly == Init /\ [][Next \/ EndEarly]_vars
+SpecDecideUnlogged == Init /\ [][Next \/ DecideUnlogged]_vars
+SpecCrashForgetsVote == Init /\ [][Next \/ \E p \in Participants : CrashForgetsVote(p)]_vars
+SpecGiveUpInDoubt == Init /\ [][Next \/ \E p \in Participants : GiveUpInDoubt(p)]_vars
+=============================================================================

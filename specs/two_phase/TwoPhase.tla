@@ -1,0 +1,396 @@
+------------------------------ MODULE TwoPhase ------------------------------
+(***************************************************************************)
+(* Two-phase commit with presumed abort (Mohan, Lindsay and Obermarck,     *)
+(* "Transaction management in the R* distributed database management       *)
+(* system", TODS 1986): one transaction, one coordinator, a fixed set of   *)
+(* participants.  Messages are lost, overtake one another and arrive late; *)
+(* links to single participants are cut; every node crashes and restarts.  *)
+(*                                                                         *)
+(* What is forced to disk before anybody hears of it:                      *)
+(*   - a participant's prepared record, before its yes vote leaves;        *)
+(*   - the coordinator's commit record, before the first commit message;   *)
+(*   - a participant's commit record, before its ack leaves.               *)
+(* Aborts are not forced: whoever finds no record presumes abort.          *)
+(*                                                                         *)
+(* Duplicates need no action of their own: whatever may be sent again      *)
+(* (prepare, commit, inquiry) is sent again at any time, and so its        *)
+(* answers (yes, no, ack, commit, abort) come again too.                   *)
+(***************************************************************************)
+EXTENDS Naturals
+
+CONSTANTS
+    Participants,       \* the resource managers
+    MaxCoordCrashes,    \* how often the coordinator may crash
+    MaxPartCrashes,     \* how many crashes of participants there may be
+    MaxLosses,          \* how many messages may be lost on links that are not cut
+    MaxCuts,            \* how many times a link may be cut
+    Forever             \* TRUE: losses and cuts may recur for ever, and cost nothing
+
+VARIABLES
+    coord,      \* the coordinator: idle, waiting, committed, aborted, ended; or down
+    await,      \* whom it waits for: a vote (waiting), an ack (committed);
+                \* or still has to tell, once (aborted).  Volatile.
+    record,     \* its durable log: none, commit, end
+    part,       \* a participant's state.  All but working is on its disk.
+    down,       \* the participants that are down
+    cut,        \* the participants whose link to the coordinator is cut
+    net,        \* the messages in flight
+    budget      \* the faults that may still happen
+
+vars == <<coord, await, record, part, down, cut, net, budget>>
+
+Msg(type, p) == [type |-> type, rm |-> p]
+
+ToParticipant == {"prepare", "commit", "abort"}
+ToCoordinator == {"yes", "no", "ack", "inquiry"}
+
+TypeOK ==
+    /\ coord \in {"idle", "waiting", "committed", "aborted", "ended", "down"}
+    /\ await \subseteq Participants
+    /\ record \in {"none", "commit", "end"}
+    /\ part \in [Participants -> {"working", "prepared", "committed", "aborted"}]
+    /\ down \subseteq Participants
+    /\ cut \subseteq Participants
+    /\ net \subseteq [type : ToParticipant \cup ToCoordinator, rm : Participants]
+    /\ budget \in [coord : 0..MaxCoordCrashes, part : 0..MaxPartCrashes,
+                   loss : 0..MaxLosses, cut : 0..MaxCuts]
+
+Init ==
+    /\ coord = "idle"
+    /\ await = {}
+    /\ record = "none"
+    /\ part = [p \in Participants |-> "working"]
+    /\ down = {}
+    /\ cut = {}
+    /\ net = {}
+    /\ budget = [coord |-> MaxCoordCrashes, part |-> MaxPartCrashes,
+                 loss |-> MaxLosses, cut |-> MaxCuts]
+
+-----------------------------------------------------------------------------
+(* The network carries a message to a node that is up, over a link that is *)
+(* not cut.                                                                *)
+
+AtParticipant(type, p) ==
+    Msg(type, p) \in net /\ p \notin cut /\ p \notin down
+
+AtCoordinator(type, p) ==
+    Msg(type, p) \in net /\ p \notin cut /\ coord # "down"
+
+-----------------------------------------------------------------------------
+(* The coordinator.                                                        *)
+
+Begin ==
+    /\ coord = "idle"
+    /\ coord' = "waiting"
+    /\ await' = Participants
+    /\ UNCHANGED <<record, part, down, cut, net, budget>>
+
+SendPrepare(p) ==
+    /\ coord = "waiting"
+    /\ p \in await
+    /\ Msg("prepare", p) \notin net
+    /\ net' = net \cup {Msg("prepare", p)}
+    /\ UNCHANGED <<coord, await, record, part, down, cut, budget>>
+
+\* A vote that comes after the decision is ignored.
+ReceiveYes(p) ==
+    /\ AtCoordinator("yes", p)
+    /\ net' = net \ {Msg("yes", p)}
+    /\ await' = IF coord = "waiting" THEN await \ {p} ELSE await
+    /\ UNCHANGED <<coord, record, part, down, cut, budget>>
+
+\* Nobody has to tell the participant that voted no.
+ReceiveNo(p) ==
+    /\ AtCoordinator("no", p)
+    /\ net' = net \ {Msg("no", p)}
+    /\ coord' = IF coord = "waiting" THEN "aborted" ELSE coord
+    /\ await' = IF coord = "waiting" THEN Participants \ {p} ELSE await
+    /\ UNCHANGED <<record, part, down, cut, budget>>
+
+\* The commit point: the forced write of the commit record.
+DecideCommit ==
+    /\ coord = "waiting"
+    /\ await = {}
+    /\ coord' = "committed"
+    /\ record' = "commit"
+    /\ await' = Participants
+    /\ UNCHANGED <<part, down, cut, net, budget>>
+
+\* The vote timer fires.
+DecideAbort ==
+    /\ coord = "waiting"
+    /\ await # {}
+    /\ coord' = "aborted"
+    /\ await' = Participants
+    /\ UNCHANGED <<record, part, down, cut, net, budget>>
+
+\* Again and again, until the ack is in.
+SendCommit(p) ==
+    /\ coord = "committed"
+    /\ p \in await
+    /\ Msg("commit", p) \notin net
+    /\ net' = net \cup {Msg("commit", p)}
+    /\ UNCHANGED <<coord, await, record, part, down, cut, budget>>
+
+\* Once: aborts are not acknowledged.
+SendAbort(p) ==
+    /\ coord = "aborted"
+    /\ p \in await
+    /\ net' = net \cup {Msg("abort", p)}
+    /\ await' = await \ {p}
+    /\ UNCHANGED <<coord, record, part, down, cut, budget>>
+
+ReceiveAck(p) ==
+    /\ AtCoordinator("ack", p)
+    /\ net' = net \ {Msg("ack", p)}
+    /\ await' = IF coord = "committed" THEN await \ {p} ELSE await
+    /\ UNCHANGED <<coord, record, part, down, cut, budget>>
+
+\* Every participant holds a commit record: the transaction can be forgotten.
+End ==
+    /\ coord = "committed"
+    /\ await = {}
+    /\ coord' = "ended"
+    /\ record' = "end"
+    /\ UNCHANGED <<await, part, down, cut, net, budget>>
+
+\* What the coordinator knows of the transaction is the answer; if it has
+\* forgotten it ("ended"), or never wrote a record, it presumes abort.
+AnswerInquiry(p) ==
+    /\ AtCoordinator("inquiry", p)
+    /\ net' = (net \ {Msg("inquiry", p)}) \cup
+              CASE coord = "committed" -> {Msg("commit", p)}
+                [] coord \in {"aborted", "ended"} -> {Msg("abort", p)}
+                [] OTHER -> {}
+    /\ UNCHANGED <<coord, await, record, part, down, cut, budget>>
+
+CrashCoordinator ==
+    /\ coord \notin {"idle", "down"}
+    /\ budget.coord > 0
+    /\ coord' = "down"
+    /\ await' = {}
+    /\ budget' = [budget EXCEPT !.coord = @ - 1]
+    /\ UNCHANGED <<record, part, down, cut, net>>
+
+RestartCoordinator ==
+    /\ coord = "down"
+    /\ coord' = CASE record = "none" -> "aborted"
+                  [] record = "commit" -> "committed"
+                  [] record = "end" -> "ended"
+    /\ await' = IF record = "commit" THEN Participants ELSE {}
+    /\ UNCHANGED <<record, part, down, cut, net, budget>>
+
+-----------------------------------------------------------------------------
+(* The participants.                                                       *)
+
+VoteYes(p) ==
+    /\ AtParticipant("prepare", p)
+    /\ part[p] = "working"
+    /\ part' = [part EXCEPT ![p] = "prepared"]
+    /\ net' = (net \ {Msg("prepare", p)}) \cup {Msg("yes", p)}
+    /\ UNCHANGED <<coord, await, record, down, cut, budget>>
+
+VoteNo(p) ==
+    /\ AtParticipant("prepare", p)
+    /\ part[p] = "working"
+    /\ part' = [part EXCEPT ![p] = "aborted"]
+    /\ net' = (net \ {Msg("prepare", p)}) \cup {Msg("no", p)}
+    /\ UNCHANGED <<coord, await, record, down, cut, budget>>
+
+\* A prepare that comes again.
+Revote(p) ==
+    /\ AtParticipant("prepare", p)
+    /\ part[p] # "working"
+    /\ net' = (net \ {Msg("prepare", p)}) \cup
+              CASE part[p] = "prepared" -> {Msg("yes", p)}
+                [] part[p] = "aborted" -> {Msg("no", p)}
+                [] OTHER -> {}
+    /\ UNCHANGED <<coord, await, record, part, down, cut, budget>>
+
+\* Before its vote, and only then, a participant may abort alone.
+GiveUp(p) ==
+    /\ p \notin down
+    /\ part[p] = "working"
+    /\ part' = [part EXCEPT ![p] = "aborted"]
+    /\ UNCHANGED <<coord, await, record, down, cut, net, budget>>
+
+LearnCommit(p) ==
+    /\ AtParticipant("commit", p)
+    /\ part' = [part EXCEPT ![p] = IF @ = "prepared" THEN "committed" ELSE @]
+    /\ net' = (net \ {Msg("commit", p)}) \cup {Msg("ack", p)}
+    /\ UNCHANGED <<coord, await, record, down, cut, budget>>
+
+\* An abort at a committed participant answers an inquiry that it sent before
+\* it heard of the commit, and that arrived after the coordinator had
+\* forgotten the transaction.  It means nothing.
+LearnAbort(p) ==
+    /\ AtParticipant("abort", p)
+    /\ part' = [part EXCEPT ![p] = IF @ \in {"working", "prepared"}
+                                   THEN "aborted" ELSE @]
+    /\ net' = net \ {Msg("abort", p)}
+    /\ UNCHANGED <<coord, await, record, down, cut, budget>>
+
+\* In doubt: the participant holds its locks, and can only ask.
+Inquire(p) ==
+    /\ p \notin down
+    /\ part[p] = "prepared"
+    /\ Msg("inquiry", p) \notin net
+    /\ net' = net \cup {Msg("inquiry", p)}
+    /\ UNCHANGED <<coord, await, record, part, down, cut, budget>>
+
+\* What was not forced is gone, and the participant will vote no.
+CrashParticipant(p) ==
+    /\ p \notin down
+    /\ budget.part > 0
+    /\ down' = down \cup {p}
+    /\ part' = [part EXCEPT ![p] = IF @ = "working" THEN "aborted" ELSE @]
+    /\ budget' = [budget EXCEPT !.part = @ - 1]
+    /\ UNCHANGED <<coord, await, record, cut, net>>
+
+RestartParticipant(p) ==
+    /\ p \in down
+    /\ down' = down \ {p}
+    /\ UNCHANGED <<coord, await, record, part, cut, net, budget>>
+
+-----------------------------------------------------------------------------
+(* The network.                                                            *)
+
+\* A cut link loses what it likes.
+Lose ==
+    \E m \in net :
+        /\ net' = net \ {m}
+        /\ IF m.rm \in cut \/ Forever
+           THEN budget' = budget
+           ELSE /\ budget.loss > 0
+                /\ budget' = [budget EXCEPT !.loss = @ - 1]
+        /\ UNCHANGED <<coord, await, record, part, down, cut>>
+
+Cut(p) ==
+    /\ p \notin cut
+    /\ budget.cut > 0
+    /\ cut' = cut \cup {p}
+    /\ budget' = IF Forever THEN budget ELSE [budget EXCEPT !.cut = @ - 1]
+    /\ UNCHANGED <<coord, await, record, part, down, net>>
+
+Heal(p) ==
+    /\ p \in cut
+    /\ cut' = cut \ {p}
+    /\ UNCHANGED <<coord, await, record, part, down, net, budget>>
+
+-----------------------------------------------------------------------------
+Next ==
+    \/ Begin \/ DecideCommit \/ DecideAbort \/ End
+    \/ CrashCoordinator \/ RestartCoordinator
+    \/ Lose
+    \/ \E p \in Participants :
+        \/ SendPrepare(p) \/ SendCommit(p) \/ SendAbort(p)
+        \/ ReceiveYes(p) \/ ReceiveNo(p) \/ ReceiveAck(p) \/ AnswerInquiry(p)
+        \/ VoteYes(p) \/ VoteNo(p) \/ Revote(p) \/ GiveUp(p)
+        \/ LearnCommit(p) \/ LearnAbort(p) \/ Inquire(p)
+        \/ CrashParticipant(p) \/ RestartParticipant(p)
+        \/ Cut(p) \/ Heal(p)
+
+(***************************************************************************)
+(* Fairness: no more than the properties need.  Begin is the client's      *)
+(* choice and faults are never fair.  Neither are votes: if none comes the *)
+(* vote timer fires.  What is left are timers (DecideAbort, GiveUp,        *)
+(* Inquire, SendCommit), the coordinator's own next step, recovery, and    *)
+(* delivery.  Timers, steps and recovery stay enabled until they happen,   *)
+(* so weak fairness says it.                                               *)
+(*                                                                         *)
+(* Weak fairness of the deliveries means something only because losses and *)
+(* cuts are paid from a budget: after the last one a message in flight     *)
+(* stays deliverable until it is delivered.  With Forever, the network may *)
+(* lose every single message before its delivery was enabled long enough:  *)
+(* then the deliveries that end the doubt need strong fairness ("a message *)
+(* sent again and again gets through in the end").  That alone is not      *)
+(* enough (MCTwoPhaseForeverTimed fails): the link may be cut just before  *)
+(* each message is sent, lose it, and heal, so that no delivery is ever    *)
+(* enabled.  What is sent again must also, infinitely often, be sent while *)
+(* the link is up.  MCTwoPhaseForeverWeak fails, MCTwoPhaseForeverStrong   *)
+(* holds.                                                                  *)
+(*                                                                         *)
+(* Whether the coordinator comes back is kept apart: that is the question  *)
+(* of blocking.  MCTwoPhaseBlocking fails, MCTwoPhaseSmall holds.          *)
+(***************************************************************************)
+Progress ==
+    /\ WF_vars(DecideCommit)
+    /\ WF_vars(DecideAbort)
+    /\ WF_vars(End)
+    /\ \A p \in Participants :
+        /\ WF_vars(SendCommit(p))
+        /\ WF_vars(GiveUp(p))
+        /\ WF_vars(Inquire(p))
+        /\ WF_vars(RestartParticipant(p))
+        /\ WF_vars(Heal(p))
+
+WeakDelivery ==
+    \A p \in Participants :
+        /\ WF_vars(AnswerInquiry(p))
+        /\ WF_vars(LearnCommit(p))
+        /\ WF_vars(LearnAbort(p))
+        /\ WF_vars(ReceiveAck(p))
+
+StrongDelivery ==
+    \A p \in Participants :
+        /\ SF_vars(AnswerInquiry(p))
+        /\ SF_vars(LearnCommit(p))
+        /\ SF_vars(LearnAbort(p))
+        /\ SF_vars(ReceiveAck(p))
+
+\* Sending is not slaved to the cuts.
+StrongSending ==
+    \A p \in Participants :
+        /\ SF_vars(p \notin cut /\ Inquire(p))
+        /\ SF_vars(p \notin cut /\ SendCommit(p))
+
+Safe == Init /\ [][Next]_vars
+
+\* The coordinator may stay down for ever.
+Spec == Safe /\ Progress /\ WeakDelivery
+
+\* The coordinator must come back.
+SpecReturns == Spec /\ WF_vars(RestartCoordinator)
+
+\* ... and of messages that are sent for ever, some are delivered if they
+\* could be for ever.
+SpecTimed ==
+    Safe /\ Progress /\ StrongDelivery /\ WF_vars(RestartCoordinator)
+
+\* ... and of those sent for ever, some are sent while the link is up.
+SpecStrong == SpecTimed /\ StrongSending
+
+-----------------------------------------------------------------------------
+(* Safety.                                                                 *)
+
+\* Atomicity: AC1 of Bernstein, Hadzilacos and Goodman, chapter 7.
+Atomicity ==
+    \A p, q \in Participants : ~(part[p] = "committed" /\ part[q] = "aborted")
+
+\* A commit needs the commit record, and the record needs every yes vote.
+CommitIsLogged ==
+    /\ (\E p \in Participants : part[p] = "committed") => record # "none"
+    /\ record # "none" =>
+        \A p \in Participants : part[p] \in {"prepared", "committed"}
+
+\* What makes it safe to presume abort of a forgotten transaction.
+EndIsFinal ==
+    record = "end" => \A p \in Participants : part[p] = "committed"
+
+\* No decision is ever reversed.
+Stable ==
+    [][\A p \in Participants :
+        part[p] \in {"committed", "aborted"} => part'[p] = part[p]]_vars
+
+-----------------------------------------------------------------------------
+(* Liveness.                                                               *)
+
+Initiated == coord # "idle"
+Ended == \A p \in Participants : part[p] \in {"committed", "aborted"}
+
+\* Every initiated transaction ends, one way or the other, everywhere.
+Termination == Initiated ~> Ended
+
+\* The coordinator can forget every transaction that it committed.
+Forgotten == (record = "commit") ~> (record = "end")
+=============================================================================

@@ -1,0 +1,762 @@
+//! `specs/two_phase/TwoPhase.tla` in Rust: two-phase commit with presumed abort.
+//!
+//! The spec holds the explanations; here the same actions stand in the same order under the same names.
+
+use std::fmt;
+
+use stateright::{Model, Property};
+
+use super::value::{Config, ConfigError, Value};
+use super::{Invariant, Members, Spec, unknown};
+use crate::model::leads_to::{FairChecker, Strength};
+
+/// The largest number of participants.
+pub const PARTICIPANTS_MAX: usize = 4;
+
+/// The constants of the spec.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TwoPhase {
+    /// How many participants.
+    pub participants: u8,
+    /// The faults that a behaviour may contain.
+    pub budget: Budget,
+    /// Losses and cuts may recur for ever.
+    pub forever: bool,
+    /// The step that a broken variant adds.
+    pub flaw: Option<Flaw>,
+}
+
+/// The broken variants in `MCTwoPhaseBroken.tla`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flaw {
+    /// The coordinator forgets a committed transaction before all acks are in.
+    EndEarly,
+    /// The coordinator acts on the decision before the commit record is forced.
+    DecideUnlogged,
+    /// A vote leaves before the prepared record is flushed.
+    CrashForgetsVote,
+    /// A participant in doubt aborts alone.
+    GiveUpInDoubt,
+}
+
+/// What the coordinator does.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[allow(missing_docs)] // The field's own terms.
+pub enum Coordinator {
+    Idle,
+    Waiting,
+    Committed,
+    Aborted,
+    Ended,
+    Down,
+}
+
+/// The coordinator's durable record.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[allow(missing_docs)]
+pub enum Record {
+    None,
+    Commit,
+    End,
+}
+
+/// What a participant has done.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[allow(missing_docs)]
+pub enum Participant {
+    Working,
+    Prepared,
+    Committed,
+    Aborted,
+}
+
+/// The messages between the coordinator and one participant.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[allow(missing_docs)]
+pub enum Message {
+    Prepare,
+    Commit,
+    Abort,
+    Yes,
+    No,
+    Ack,
+    Inquiry,
+}
+
+const MESSAGES: [Message; 7] = [
+    Message::Prepare,
+    Message::Commit,
+    Message::Abort,
+    Message::Yes,
+    Message::No,
+    Message::Ack,
+    Message::Inquiry,
+];
+
+/// The faults that may still happen.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Budget {
+    /// Crashes of the coordinator.
+    pub coord: u8,
+    /// Crashes of participants.
+    pub part: u8,
+    /// Lost messages.
+    pub loss: u8,
+    /// Cut links.
+    pub cut: u8,
+}
+
+/// The variables of the spec.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct State {
+    /// `coord`.
+    pub coord: Coordinator,
+    /// `await`.
+    pub awaited: Members,
+    /// `record`.
+    pub record: Record,
+    /// `part`, beyond the number of participants `Working`.
+    pub part: [Participant; PARTICIPANTS_MAX],
+    /// `down`.
+    pub down: Members,
+    /// `cut`.
+    pub cut: Members,
+    /// `net`: for each kind of message the participants that it is on the way to or from.
+    pub net: [Members; MESSAGES.len()],
+    /// `budget`.
+    pub budget: Budget,
+}
+
+/// A participant by number, from 0; shown as the spec's model value.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct P(pub u8);
+
+impl fmt::Debug for P {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "p{}", self.0 + 1)
+    }
+}
+
+/// The actions of the spec.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[allow(missing_docs)] // TwoPhase.tla explains each.
+pub enum Action {
+    Begin,
+    SendPrepare(P),
+    ReceiveYes(P),
+    ReceiveNo(P),
+    DecideCommit,
+    DecideAbort,
+    SendCommit(P),
+    SendAbort(P),
+    ReceiveAck(P),
+    End,
+    AnswerInquiry(P),
+    CrashCoordinator,
+    RestartCoordinator,
+    VoteYes(P),
+    VoteNo(P),
+    Revote(P),
+    GiveUp(P),
+    LearnCommit(P),
+    LearnAbort(P),
+    Inquire(P),
+    CrashParticipant(P),
+    RestartParticipant(P),
+    Lose(Message, P),
+    Cut(P),
+    Heal(P),
+    EndEarly,
+    DecideUnlogged,
+    CrashForgetsVote(P),
+    GiveUpInDoubt(P),
+}
+
+impl State {
+    /// Whether this message is in flight.
+    pub fn in_flight(&self, message: Message, p: P) -> bool {
+        self.net[message as usize].has(p.0)
+    }
+
+    fn part(&self, p: P) -> Participant {
+        self.part[usize::from(p.0)]
+    }
+
+    fn set(&mut self, p: P, part: Participant) {
+        self.part[usize::from(p.0)] = part;
+    }
+
+    fn put(&mut self, message: Message, p: P) {
+        let set = &mut self.net[message as usize];
+        *set = set.with(p.0);
+    }
+
+    fn take(&mut self, message: Message, p: P) {
+        let set = &mut self.net[message as usize];
+        *set = set.without(p.0);
+    }
+
+    fn at_participant(&self, message: Message, p: P) -> bool {
+        self.in_flight(message, p) && !self.cut.has(p.0) && !self.down.has(p.0)
+    }
+
+    fn at_coordinator(&self, message: Message, p: P) -> bool {
+        self.in_flight(message, p) && !self.cut.has(p.0) && self.coord != Coordinator::Down
+    }
+}
+
+impl TwoPhase {
+    fn all(&self) -> Members {
+        Members::first(self.participants)
+    }
+
+    fn each(&self) -> impl Iterator<Item = P> {
+        (0..self.participants).map(P)
+    }
+
+    /// What may happen at the coordinator, but for messages that arrive.
+    fn coordinator_actions(&self, state: &State, actions: &mut Vec<Action>) {
+        let collected = state.awaited.is_empty();
+        match state.coord {
+            Coordinator::Idle => actions.push(Action::Begin),
+            Coordinator::Waiting if collected => {
+                actions.push(Action::DecideCommit);
+                self.flawed(Flaw::DecideUnlogged, Action::DecideUnlogged, actions);
+            }
+            Coordinator::Waiting => actions.push(Action::DecideAbort),
+            Coordinator::Committed if collected => actions.push(Action::End),
+            Coordinator::Committed => self.flawed(Flaw::EndEarly, Action::EndEarly, actions),
+            Coordinator::Down => actions.push(Action::RestartCoordinator),
+            Coordinator::Aborted | Coordinator::Ended => {}
+        }
+        let may_crash = !matches!(state.coord, Coordinator::Idle | Coordinator::Down);
+        if may_crash && state.budget.coord > 0 {
+            actions.push(Action::CrashCoordinator);
+        }
+    }
+
+    /// What may happen between the coordinator and one participant.
+    fn link_actions(&self, state: &State, p: P, actions: &mut Vec<Action>) {
+        let awaited = state.awaited.has(p.0);
+        let mut when = |enabled: bool, action: Action| {
+            if enabled {
+                actions.push(action);
+            }
+        };
+        let silent = |message| awaited && !state.in_flight(message, p);
+        when(
+            state.coord == Coordinator::Waiting && silent(Message::Prepare),
+            Action::SendPrepare(p),
+        );
+        when(
+            state.coord == Coordinator::Committed && silent(Message::Commit),
+            Action::SendCommit(p),
+        );
+        when(
+            state.coord == Coordinator::Aborted && awaited,
+            Action::SendAbort(p),
+        );
+        when(state.at_coordinator(Message::Yes, p), Action::ReceiveYes(p));
+        when(state.at_coordinator(Message::No, p), Action::ReceiveNo(p));
+        when(state.at_coordinator(Message::Ack, p), Action::ReceiveAck(p));
+        when(
+            state.at_coordinator(Message::Inquiry, p),
+            Action::AnswerInquiry(p),
+        );
+        when(!state.cut.has(p.0) && state.budget.cut > 0, Action::Cut(p));
+        when(state.cut.has(p.0), Action::Heal(p));
+        let may_lose = self.forever || state.cut.has(p.0) || state.budget.loss > 0;
+        for message in MESSAGES {
+            when(
+                may_lose && state.in_flight(message, p),
+                Action::Lose(message, p),
+            );
+        }
+    }
+
+    fn participant_actions(&self, state: &State, p: P, actions: &mut Vec<Action>) {
+        if state.down.has(p.0) {
+            return actions.push(Action::RestartParticipant(p));
+        }
+        let part = state.part(p);
+        if state.at_participant(Message::Prepare, p) {
+            match part {
+                Participant::Working => actions.extend([Action::VoteYes(p), Action::VoteNo(p)]),
+                _ => actions.push(Action::Revote(p)),
+            }
+        }
+        if part == Participant::Working {
+            actions.push(Action::GiveUp(p));
+        }
+        if state.at_participant(Message::Commit, p) {
+            actions.push(Action::LearnCommit(p));
+        }
+        if state.at_participant(Message::Abort, p) {
+            actions.push(Action::LearnAbort(p));
+        }
+        if part == Participant::Prepared && !state.in_flight(Message::Inquiry, p) {
+            actions.push(Action::Inquire(p));
+        }
+        if state.budget.part > 0 {
+            actions.push(Action::CrashParticipant(p));
+        }
+        if part == Participant::Prepared {
+            self.flawed(Flaw::GiveUpInDoubt, Action::GiveUpInDoubt(p), actions);
+            if state.budget.part > 0 {
+                self.flawed(Flaw::CrashForgetsVote, Action::CrashForgetsVote(p), actions);
+            }
+        }
+    }
+
+    fn flawed(&self, flaw: Flaw, action: Action, actions: &mut Vec<Action>) {
+        if self.flaw == Some(flaw) {
+            actions.push(action);
+        }
+    }
+
+    fn coordinator_step(&self, after: &mut State, action: Action) {
+        match action {
+            Action::Begin => (after.coord, after.awaited) = (Coordinator::Waiting, self.all()),
+            Action::DecideCommit => {
+                (after.coord, after.record, after.awaited) =
+                    (Coordinator::Committed, Record::Commit, self.all());
+            }
+            Action::DecideUnlogged => {
+                (after.coord, after.awaited) = (Coordinator::Committed, self.all())
+            }
+            Action::DecideAbort => {
+                (after.coord, after.awaited) = (Coordinator::Aborted, self.all())
+            }
+            Action::End | Action::EndEarly => {
+                (after.coord, after.record, after.awaited) =
+                    (Coordinator::Ended, Record::End, Members::default());
+            }
+            Action::CrashCoordinator => {
+                (after.coord, after.awaited) = (Coordinator::Down, Members::default());
+                after.budget.coord -= 1;
+            }
+            Action::RestartCoordinator => {
+                (after.coord, after.awaited) = match after.record {
+                    Record::None => (Coordinator::Aborted, Members::default()),
+                    Record::Commit => (Coordinator::Committed, self.all()),
+                    Record::End => (Coordinator::Ended, Members::default()),
+                };
+            }
+            other => unreachable!("{other:?} is no step of the coordinator alone"),
+        }
+    }
+
+    /// A message that the coordinator sends to or receives from one participant.
+    fn exchange(&self, after: &mut State, action: Action) {
+        match action {
+            Action::SendPrepare(p) => after.put(Message::Prepare, p),
+            Action::SendCommit(p) => after.put(Message::Commit, p),
+            Action::SendAbort(p) => {
+                after.put(Message::Abort, p);
+                after.awaited = after.awaited.without(p.0);
+            }
+            Action::ReceiveYes(p) => {
+                after.take(Message::Yes, p);
+                if after.coord == Coordinator::Waiting {
+                    after.awaited = after.awaited.without(p.0);
+                }
+            }
+            Action::ReceiveNo(p) => {
+                after.take(Message::No, p);
+                if after.coord == Coordinator::Waiting {
+                    (after.coord, after.awaited) = (Coordinator::Aborted, self.all().without(p.0));
+                }
+            }
+            Action::ReceiveAck(p) => {
+                after.take(Message::Ack, p);
+                if after.coord == Coordinator::Committed {
+                    after.awaited = after.awaited.without(p.0);
+                }
+            }
+            Action::AnswerInquiry(p) => {
+                after.take(Message::Inquiry, p);
+                match after.coord {
+                    Coordinator::Committed => after.put(Message::Commit, p),
+                    Coordinator::Aborted | Coordinator::Ended => after.put(Message::Abort, p),
+                    Coordinator::Idle | Coordinator::Waiting | Coordinator::Down => {}
+                }
+            }
+            other => unreachable!("{other:?} is no message at the coordinator"),
+        }
+    }
+
+    fn participant_step(after: &mut State, action: Action) {
+        match action {
+            Action::VoteYes(p) => {
+                after.take(Message::Prepare, p);
+                after.set(p, Participant::Prepared);
+                after.put(Message::Yes, p);
+            }
+            Action::VoteNo(p) => {
+                after.take(Message::Prepare, p);
+                after.set(p, Participant::Aborted);
+                after.put(Message::No, p);
+            }
+            Action::Revote(p) => {
+                after.take(Message::Prepare, p);
+                match after.part(p) {
+                    Participant::Prepared => after.put(Message::Yes, p),
+                    Participant::Aborted => after.put(Message::No, p),
+                    Participant::Working | Participant::Committed => {}
+                }
+            }
+            Action::GiveUp(p) | Action::GiveUpInDoubt(p) => after.set(p, Participant::Aborted),
+            Action::LearnCommit(p) => {
+                after.take(Message::Commit, p);
+                if after.part(p) == Participant::Prepared {
+                    after.set(p, Participant::Committed);
+                }
+                after.put(Message::Ack, p);
+            }
+            Action::LearnAbort(p) => {
+                after.take(Message::Abort, p);
+                if matches!(after.part(p), Participant::Working | Participant::Prepared) {
+                    after.set(p, Participant::Aborted);
+                }
+            }
+            Action::Inquire(p) => after.put(Message::Inquiry, p),
+            Action::CrashParticipant(p) | Action::CrashForgetsVote(p) => {
+                let forgets = matches!(action, Action::CrashForgetsVote(_));
+                if after.part(p) == Participant::Working || forgets {
+                    after.set(p, Participant::Aborted);
+                }
+                after.down = after.down.with(p.0);
+                after.budget.part -= 1;
+            }
+            Action::RestartParticipant(p) => after.down = after.down.without(p.0),
+            other => unreachable!("{other:?} is no step of a participant"),
+        }
+    }
+
+    fn network_step(&self, after: &mut State, action: Action) {
+        match action {
+            Action::Lose(message, p) => {
+                after.take(message, p);
+                if !after.cut.has(p.0) && !self.forever {
+                    after.budget.loss -= 1;
+                }
+            }
+            Action::Cut(p) => {
+                after.cut = after.cut.with(p.0);
+                if !self.forever {
+                    after.budget.cut -= 1;
+                }
+            }
+            Action::Heal(p) => after.cut = after.cut.without(p.0),
+            other => unreachable!("{other:?} is no step of the network"),
+        }
+    }
+
+    fn ended(&self, state: &State) -> bool {
+        self.each().all(|p| decided(state.part(p)))
+    }
+
+    fn any(&self, state: &State, part: Participant) -> bool {
+        self.each().any(|p| state.part(p) == part)
+    }
+
+    fn atomicity(&self, state: &State) -> bool {
+        !(self.any(state, Participant::Committed) && self.any(state, Participant::Aborted))
+    }
+
+    fn commit_is_logged(&self, state: &State) -> bool {
+        let voted = |p| {
+            matches!(
+                state.part(p),
+                Participant::Prepared | Participant::Committed
+            )
+        };
+        let recorded = state.record != Record::None;
+        (recorded || !self.any(state, Participant::Committed))
+            && (!recorded || self.each().all(voted))
+    }
+
+    fn end_is_final(&self, state: &State) -> bool {
+        state.record != Record::End || self.each().all(|p| state.part(p) == Participant::Committed)
+    }
+
+    fn type_ok(&self, state: &State) -> bool {
+        let within = |set: Members| set.0 & !self.all().0 == 0;
+        let Budget {
+            coord,
+            part,
+            loss,
+            cut,
+        } = state.budget;
+        let sets = [state.awaited, state.down, state.cut]
+            .into_iter()
+            .chain(state.net);
+        sets.into_iter().all(within)
+            && (coord <= self.budget.coord && part <= self.budget.part)
+            && (loss <= self.budget.loss && cut <= self.budget.cut)
+    }
+}
+
+fn decided(part: Participant) -> bool {
+    matches!(part, Participant::Committed | Participant::Aborted)
+}
+
+impl Model for TwoPhase {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![State {
+            coord: Coordinator::Idle,
+            awaited: Members::default(),
+            record: Record::None,
+            part: [Participant::Working; PARTICIPANTS_MAX],
+            down: Members::default(),
+            cut: Members::default(),
+            net: [Members::default(); MESSAGES.len()],
+            budget: self.budget,
+        }]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        self.coordinator_actions(state, actions);
+        for p in self.each() {
+            self.link_actions(state, p, actions);
+            self.participant_actions(state, p, actions);
+        }
+    }
+
+    fn next_state(&self, before: &State, action: Action) -> Option<State> {
+        use Action::*;
+        let mut after = *before;
+        match action {
+            Begin | DecideCommit | DecideUnlogged | DecideAbort | End | EndEarly
+            | CrashCoordinator | RestartCoordinator => self.coordinator_step(&mut after, action),
+            SendPrepare(_) | SendCommit(_) | SendAbort(_) | ReceiveYes(_) | ReceiveNo(_)
+            | ReceiveAck(_) | AnswerInquiry(_) => self.exchange(&mut after, action),
+            VoteYes(_)
+            | VoteNo(_)
+            | Revote(_)
+            | GiveUp(_)
+            | GiveUpInDoubt(_)
+            | LearnCommit(_)
+            | LearnAbort(_)
+            | Inquire(_)
+            | CrashParticipant(_)
+            | CrashForgetsVote(_)
+            | RestartParticipant(_) => {
+                Self::participant_step(&mut after, action);
+            }
+            Lose(..) | Cut(_) | Heal(_) => self.network_step(&mut after, action),
+        }
+        Some(after)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        Self::invariants()
+            .iter()
+            .map(|&(name, holds)| Property::always(name, holds))
+            .collect()
+    }
+}
+
+impl Spec for TwoPhase {
+    fn from_config(config: &Config) -> Result<Self, ConfigError> {
+        let flaw = match config.specification.as_str() {
+            "Safe" | "Spec" | "SpecReturns" | "SpecTimed" | "SpecStrong" => None,
+            "SpecEndEarly" => Some(Flaw::EndEarly),
+            "SpecDecideUnlogged" => Some(Flaw::DecideUnlogged),
+            "SpecCrashForgetsVote" => Some(Flaw::CrashForgetsVote),
+            "SpecGiveUpInDoubt" => Some(Flaw::GiveUpInDoubt),
+            other => return Err(unknown("specification", other)),
+        };
+        let budget = Budget {
+            coord: config.number("MaxCoordCrashes", 9)?,
+            part: config.number("MaxPartCrashes", 9)?,
+            loss: config.number("MaxLosses", 9)?,
+            cut: config.number("MaxCuts", 9)?,
+        };
+        let participants = config.models("Participants", "p", PARTICIPANTS_MAX as u8)?;
+        Ok(Self {
+            participants,
+            budget,
+            forever: config.truth("Forever")?,
+            flaw,
+        })
+    }
+
+    fn view(&self, state: &State) -> Value {
+        let text = |word: &dyn fmt::Debug| Value::text(&format!("{word:?}").to_lowercase());
+        let name = |p: P| Value::model(format_args!("{p:?}"));
+        let net = MESSAGES.into_iter().flat_map(|message| {
+            let type_ = text(&message);
+            state.net[message as usize]
+                .iter()
+                .map(move |p| Value::record([("type", type_.clone()), ("rm", name(P(p)))]))
+        });
+        let Budget {
+            coord,
+            part,
+            loss,
+            cut,
+        } = state.budget;
+        Value::record([
+            ("coord", text(&state.coord)),
+            ("await", state.awaited.view("p")),
+            ("record", text(&state.record)),
+            (
+                "part",
+                Value::function(self.each().map(|p| (name(p), text(&state.part(p))))),
+            ),
+            ("down", state.down.view("p")),
+            ("cut", state.cut.view("p")),
+            ("net", Value::set(net)),
+            (
+                "budget",
+                Value::record([
+                    ("coord", coord.into()),
+                    ("part", part.into()),
+                    ("loss", loss.into()),
+                    ("cut", cut.into()),
+                ]),
+            ),
+        ])
+    }
+
+    fn label(action: &Action) -> &'static str {
+        match action {
+            Action::Begin => "Begin",
+            Action::SendPrepare(_) => "SendPrepare",
+            Action::ReceiveYes(_) => "ReceiveYes",
+            Action::ReceiveNo(_) => "ReceiveNo",
+            Action::DecideCommit => "DecideCommit",
+            Action::DecideAbort => "DecideAbort",
+            Action::SendCommit(_) => "SendCommit",
+            Action::SendAbort(_) => "SendAbort",
+            Action::ReceiveAck(_) => "ReceiveAck",
+            Action::End => "End",
+            Action::AnswerInquiry(_) => "AnswerInquiry",
+            Action::CrashCoordinator => "CrashCoordinator",
+            Action::RestartCoordinator => "RestartCoordinator",
+            Action::VoteYes(_) => "VoteYes",
+            Action::VoteNo(_) => "VoteNo",
+            Action::Revote(_) => "Revote",
+            Action::GiveUp(_) => "GiveUp",
+            Action::LearnCommit(_) => "LearnCommit",
+            Action::LearnAbort(_) => "LearnAbort",
+            Action::Inquire(_) => "Inquire",
+            Action::CrashParticipant(_) => "CrashParticipant",
+            Action::RestartParticipant(_) => "RestartParticipant",
+            Action::Lose(..) => "Lose",
+            Action::Cut(_) => "Cut",
+            Action::Heal(_) => "Heal",
+            Action::EndEarly => "EndEarly",
+            Action::DecideUnlogged => "DecideUnlogged",
+            Action::CrashForgetsVote(_) => "CrashForgetsVote",
+            Action::GiveUpInDoubt(_) => "GiveUpInDoubt",
+        }
+    }
+
+    fn invariants() -> &'static [(&'static str, Invariant<Self>)] {
+        &[
+            ("TypeOK", Self::type_ok),
+            ("Atomicity", Self::atomicity),
+            ("CommitIsLogged", Self::commit_is_logged),
+            ("EndIsFinal", Self::end_is_final),
+        ]
+    }
+
+    fn assume<'m>(
+        &'m self,
+        checker: FairChecker<'m, Self>,
+        specification: &str,
+    ) -> Result<FairChecker<'m, Self>, ConfigError> {
+        use Action::*;
+        let each = || (0..self.participants).map(P);
+        let progress = |checker: FairChecker<'m, Self>| {
+            let weak = Strength::Weak;
+            checker
+                .weak("DecideCommit", |action| *action == DecideCommit)
+                .weak("DecideAbort", |action| *action == DecideAbort)
+                .weak("End", |action| *action == End)
+                .each(weak, "SendCommit", each(), |p, action| {
+                    *action == SendCommit(*p)
+                })
+                .each(weak, "GiveUp", each(), |p, action| *action == GiveUp(*p))
+                .each(weak, "Inquire", each(), |p, action| *action == Inquire(*p))
+                .each(weak, "RestartParticipant", each(), |p, action| {
+                    *action == RestartParticipant(*p)
+                })
+                .each(weak, "Heal", each(), |p, action| *action == Heal(*p))
+        };
+        let delivery = |checker: FairChecker<'m, Self>, strength| {
+            checker
+                .each(strength, "AnswerInquiry", each(), |p, action| {
+                    *action == AnswerInquiry(*p)
+                })
+                .each(strength, "LearnCommit", each(), |p, action| {
+                    *action == LearnCommit(*p)
+                })
+                .each(strength, "LearnAbort", each(), |p, action| {
+                    *action == LearnAbort(*p)
+                })
+                .each(strength, "ReceiveAck", each(), |p, action| {
+                    *action == ReceiveAck(*p)
+                })
+        };
+        let returns = |checker: FairChecker<'m, Self>| {
+            checker.weak("RestartCoordinator", |action| *action == RestartCoordinator)
+        };
+        let sending = |checker: FairChecker<'m, Self>| {
+            each().fold(checker, |checker, p| {
+                checker
+                    .constraint(
+                        Strength::Strong,
+                        format!("Inquire({p:?}) while the link is up"),
+                        move |before, action, _| !before.cut.has(p.0) && *action == Inquire(p),
+                    )
+                    .constraint(
+                        Strength::Strong,
+                        format!("SendCommit({p:?}) while the link is up"),
+                        move |before, action, _| !before.cut.has(p.0) && *action == SendCommit(p),
+                    )
+            })
+        };
+        Ok(match specification {
+            "Spec" => delivery(progress(checker), Strength::Weak),
+            "SpecReturns" => returns(delivery(progress(checker), Strength::Weak)),
+            "SpecTimed" => returns(delivery(progress(checker), Strength::Strong)),
+            "SpecStrong" => sending(returns(delivery(progress(checker), Strength::Strong))),
+            "Safe"
+            | "SpecEndEarly"
+            | "SpecDecideUnlogged"
+            | "SpecCrashForgetsVote"
+            | "SpecGiveUpInDoubt" => checker,
+            other => return Err(unknown("specification", other)),
+        })
+    }
+
+    fn promise<'m>(
+        &'m self,
+        checker: FairChecker<'m, Self>,
+        name: &str,
+    ) -> Result<FairChecker<'m, Self>, ConfigError> {
+        Ok(match name {
+            "Stable" => checker.always_step(name, |before, _, after| {
+                self.each()
+                    .all(|p| !decided(before.part(p)) || after.part(p) == before.part(p))
+            }),
+            "Termination" => checker.leads_to(
+                name,
+                |state| state.coord != Coordinator::Idle,
+                |state| self.ended(state),
+            ),
+            "Forgotten" => checker.leads_to(
+                name,
+                |state| state.record == Record::Commit,
+                |state| state.record == Record::End,
+            ),
+            other => return Err(unknown("property", other)),
+        })
+    }
+}
