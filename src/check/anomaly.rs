@@ -176,6 +176,10 @@ named! {
         CyclicVersions = "cyclic-versions",
         /// No order of versions makes the history snapshot isolated.
         NotSnapshotIsolated = "no-snapshot-isolated-order",
+        /// No order of versions makes the history snapshot isolated in session order.
+        NotStrongSessionSnapshotIsolated = "no-strong-session-snapshot-isolated-order",
+        /// No order of versions makes the history snapshot isolated in real time.
+        NotStrongSnapshotIsolated = "no-strong-snapshot-isolated-order",
         /// No order of versions makes the history serializable.
         NotSerializable = "no-serial-order",
         /// No order of versions makes the history serializable in session order.
@@ -237,7 +241,11 @@ impl AnomalyKind {
             DirtyUpdate | IncompatibleOrder | GarbageRead => &[G1a],
             FracturedRead => &[GSingle],
             LongFork => &[GNonadjacent],
-            NotSnapshotIsolated => &[],
+            NotSnapshotIsolated => &[NotStrongSessionSnapshotIsolated, NotSerializable],
+            NotStrongSessionSnapshotIsolated => {
+                &[NotStrongSnapshotIsolated, NotStrongSessionSerializable]
+            }
+            NotStrongSnapshotIsolated => &[NotStrictSerializable],
             NotSerializable => &[NotStrongSessionSerializable],
             NotStrongSessionSerializable => &[NotStrictSerializable],
             _ => &[],
@@ -311,8 +319,10 @@ impl Model {
             Model::RepeatableRead => &[G2Item, LostUpdate, Internal],
             Model::SnapshotIsolation => &[GNonadjacent, NotSnapshotIsolated],
             Model::Serializable => &[NotSerializable, WriteSkew],
-            Model::StrongSessionSnapshotIsolation => &[GNonadjacentProcess],
-            Model::StrongSnapshotIsolation => &[GNonadjacentRealtime],
+            Model::StrongSessionSnapshotIsolation => {
+                &[GNonadjacentProcess, NotStrongSessionSnapshotIsolated]
+            }
+            Model::StrongSnapshotIsolation => &[GNonadjacentRealtime, NotStrongSnapshotIsolated],
             Model::StrongSessionSerializable => &[G2ItemProcess, NotStrongSessionSerializable],
             Model::StrictSerializable => &[G2ItemRealtime, NotStrictSerializable, CausalReverse],
             Model::Linearizable => &[NotLinearizable],

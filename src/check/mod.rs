@@ -15,6 +15,9 @@ pub mod explain;
 pub mod graph;
 pub mod history;
 pub mod list_append;
+mod polygraph;
+mod refute;
+pub mod register;
 pub mod solver;
 
 use serde::Serialize;

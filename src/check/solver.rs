@@ -754,12 +754,15 @@ mod tests {
         assert_eq!(first, [1, 1, 2, 1, 1, 2, 4, 1, 1, 2, 1, 1, 2, 4, 8]);
     }
 
+    /// A variable and its sign.
+    type Signed = (usize, bool);
+
     /// A random instance: clauses as literals (variable, sign) and arcs with optional guards.
     struct Instance {
         nodes: u32,
         variables: usize,
-        clauses: Vec<Vec<(usize, bool)>>,
-        arcs: Vec<(u32, u32, Option<(usize, bool)>)>,
+        clauses: Vec<Vec<Signed>>,
+        arcs: Vec<(u32, u32, Option<Signed>)>,
     }
 
     fn draw(rng: &mut ChaCha8Rng, below: usize) -> usize {

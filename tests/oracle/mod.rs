@@ -20,6 +20,9 @@
 // Each integration test compiles this file for itself and uses a part of it.
 #![allow(dead_code)]
 
+pub mod convert;
+pub mod generate;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One step of a transaction. Reads whose result is unknown say nothing: leave them out.

@@ -1,0 +1,1242 @@
+//! The exact decision for register histories: is there an order of each key's versions under which the
+//! history satisfies a model?
+//!
+//! A history of registers fixes who read from whom and leaves open in which order a key's writers follow one
+//! another: a polygraph (Papadimitriou 1979). For each pair of writers of a key one of two sets of edges
+//! holds: `i` before `j` and every reader of `i` before `j`, or the same with `i` and `j` exchanged
+//! (the generalised constraints of Cobra, Tan et al., OSDI 2020). [`Problem::decide`] works in three stages:
+//!
+//! 1. *inference*: the edges that hold in any case: reads, reads of the initial state, writes that follow a read
+//!    of the same key, sessions or real time (by barriers: at most three edges a transaction);
+//! 2. *propagation*: a choice that would close a cycle is discarded, until nothing changes, on the nodes that
+//!    can lie on a cycle at all (the strongly connected part of all edges that may hold);
+//! 3. *search*: the rest goes to the [solver](super::solver).
+//!
+//! Snapshot isolation uses two nodes for each transaction, its snapshot and its commit (the BC-polygraphs
+//! of Viper, Zhang et al., EuroSys 2023): a dependency orders commit before snapshot, an anti-dependency
+//! snapshot before commit, and first-committer-wins is what remains. Its cycles are those of `(ww|wr|so);rw?`
+//! (Cerone and Gotsman, PODC 2016).
+//!
+//! Values written more than once leave open who was read from. Then each possible source is a variable of
+//! its own, and so is the presence of an indeterminate transaction that only such reads may have seen.
+//! An indeterminate transaction that no read can have seen is left out: without it the rest is no harder.
+
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+use super::history::{KeyId, NEVER, TxnId};
+use super::solver::{self, Literal, Outcome, Solver};
+
+/// A read of a key before any write of the transaction's own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Read {
+    pub key: KeyId,
+    /// `None` is the initial state.
+    pub value: Option<u64>,
+    /// The transactions that may have written the value, by index; empty for the initial state.
+    pub sources: Vec<u32>,
+}
+
+/// What matters of a transaction that happened or may have.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct RegisterTxn {
+    pub id: TxnId,
+    pub process: u64,
+    pub invoke: u64,
+    /// [`NEVER`] unless it certainly committed.
+    pub complete: u64,
+    pub certain: bool,
+    pub reads: Vec<Read>,
+    /// The last value written to each key.
+    pub writes: Vec<(KeyId, u64)>,
+}
+
+impl RegisterTxn {
+    /// The last value that it wrote to a key.
+    pub fn written(&self, key: KeyId) -> Option<u64> {
+        self.writes
+            .iter()
+            .find(|(k, _)| *k == key)
+            .map(|&(_, value)| value)
+    }
+}
+
+/// Which transactions the model orders by time.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum TimeOrder {
+    /// None.
+    Free,
+    /// Those of one process, where one completed before the other was invoked.
+    Session,
+    /// All of which one completed before the other was invoked.
+    Realtime,
+}
+
+/// A model that can be decided exactly.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Level {
+    /// Snapshot isolation instead of serializability.
+    pub snapshot: bool,
+    /// What time demands in addition.
+    pub order: TimeOrder,
+}
+
+/// The stage that decided.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Stage {
+    /// A read that no model allows (aborted, intermediate, of nothing, against the transaction itself).
+    Direct,
+    /// The edges that hold in any case.
+    Inference,
+    /// The choices that these edges force, and so on.
+    Propagation,
+    /// The solver.
+    Search,
+}
+
+/// What came out.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Decision {
+    /// Possible: the events in an order that explains every read.
+    Possible(Vec<Event>),
+    /// Impossible.
+    Impossible,
+    /// The budget was too small.
+    Exceeded,
+}
+
+/// A moment of a transaction, by index. A serializable one has only its commit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Event {
+    /// It takes its snapshot.
+    Begin(u32),
+    /// Its writes become visible.
+    Commit(u32),
+}
+
+/// Why an edge holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Why {
+    /// A transaction's snapshot is no later than its commit.
+    Within,
+    /// Into, along or out of a chain of barriers.
+    Time,
+    /// The order of two versions.
+    WriteWrite(KeyId),
+    /// A version and its reader.
+    WriteRead(KeyId),
+    /// A reader and a later version.
+    ReadWrite(KeyId),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Edge {
+    pub from: u32,
+    pub to: u32,
+    pub why: Why,
+}
+
+/// Two writers of a key whose order is open. Indices are places in [`Problem::present`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Pair {
+    pub key: KeyId,
+    pub first: u32,
+    pub second: u32,
+}
+
+impl Pair {
+    pub fn swapped(self) -> Self {
+        Pair {
+            key: self.key,
+            first: self.second,
+            second: self.first,
+        }
+    }
+}
+
+/// A read of which it is open where it comes from, or whether its transaction happened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct OpenRead {
+    pub reader: u32,
+    pub key: KeyId,
+    /// `None` is the initial state.
+    pub sources: Vec<Option<u32>>,
+}
+
+/// The sources that a proof by cases has fixed, by reader (index of the transaction) and key.
+pub(super) type Fixed = BTreeMap<(u32, KeyId), u32>;
+
+/// The question for some of the transactions and one level.
+pub(super) struct Problem<'a> {
+    txns: &'a [RegisterTxn],
+    level: Level,
+    /// The transactions in question, as indices into `txns`.
+    pub present: Vec<u32>,
+    /// By place in `present`: may it be absent?
+    maybe: Vec<bool>,
+    nodes: u32,
+    pub known: Vec<Edge>,
+    /// Edges that hold if a transaction (a place in `present`) happened.
+    conditional: Vec<(u32, Edge)>,
+    pub pairs: Vec<Pair>,
+    pub open_reads: Vec<OpenRead>,
+    /// Who writes a key, ascending by invocation.
+    writers: BTreeMap<KeyId, Vec<u32>>,
+    /// Who certainly reads a writer's version of a key.
+    readers: BTreeMap<(KeyId, u32), Vec<u32>>,
+    /// Pairs `(i, j)` of writers of a key of which `j` read from `i`.
+    follows: BTreeSet<(KeyId, u32, u32)>,
+    too_large: bool,
+    /// The stage that decided, and the solver's effort.
+    pub stage: Stage,
+    pub effort: solver::Effort,
+}
+
+/// More open pairs than this exceed any budget: they would not fit in memory comfortably.
+const PAIRS_MAX: usize = 4_000_000;
+/// Propagation keeps a bit for each pair of nodes that may lie on a cycle; beyond, the search does all.
+const CLOSURE_NODES_MAX: usize = 8_192;
+/// A shortest cycle is looked for from so many of its component's nodes.
+const CYCLE_STARTS_MAX: usize = 256;
+
+impl<'a> Problem<'a> {
+    /// The question whether `members` (ascending indices into `txns`) satisfy the level. A read whose possible
+    /// sources are not all members says nothing: so a part of a possible history is possible.
+    pub fn new(txns: &'a [RegisterTxn], members: &[u32], level: Level, fixed: &Fixed) -> Self {
+        let (present, maybe) = happened(txns, members, fixed);
+        let mut problem = Problem {
+            txns,
+            level,
+            nodes: present.len() as u32 * if level.snapshot { 2 } else { 1 },
+            present,
+            maybe,
+            known: Vec::new(),
+            conditional: Vec::new(),
+            pairs: Vec::new(),
+            open_reads: Vec::new(),
+            writers: BTreeMap::new(),
+            readers: BTreeMap::new(),
+            follows: BTreeSet::new(),
+            too_large: false,
+            stage: Stage::Inference,
+            effort: solver::Effort::default(),
+        };
+        problem.index_writers();
+        problem.order_in_time();
+        problem.infer_from_reads(members, fixed);
+        problem.infer_version_orders();
+        problem.collect_pairs();
+        problem
+    }
+
+    fn txn(&self, place: u32) -> &'a RegisterTxn {
+        &self.txns[self.present[place as usize] as usize]
+    }
+
+    fn places(&self) -> std::ops::Range<u32> {
+        0..self.present.len() as u32
+    }
+
+    /// The node of a transaction's snapshot.
+    fn begin(&self, place: u32) -> u32 {
+        if self.level.snapshot {
+            2 * place
+        } else {
+            place
+        }
+    }
+
+    /// The node of a transaction's commit.
+    fn commit(&self, place: u32) -> u32 {
+        if self.level.snapshot {
+            2 * place + 1
+        } else {
+            place
+        }
+    }
+
+    /// The transaction that a node belongs to, as an index; `None` for a barrier.
+    pub fn owner(&self, node: u32) -> Option<u32> {
+        let place = if self.level.snapshot { node / 2 } else { node };
+        self.present.get(place as usize).copied()
+    }
+
+    /// Whether it is open if the transaction in this place happened.
+    pub fn may_be_absent(&self, place: u32) -> bool {
+        self.maybe[place as usize]
+    }
+
+    /// Where a transaction's read of a key certainly comes from; both are indices.
+    pub fn source(&self, reader: u32, key: KeyId) -> Option<u32> {
+        let place = self.present.binary_search(&reader).ok()? as u32;
+        let mut sources = self
+            .readers
+            .iter()
+            .filter(|((k, _), readers)| *k == key && readers.contains(&place));
+        sources
+            .next()
+            .map(|(&(_, writer), _)| self.present[writer as usize])
+    }
+
+    fn dependency(&self, from: u32, to: u32, why: Why) -> Edge {
+        Edge {
+            from: self.commit(from),
+            to: self.begin(to),
+            why,
+        }
+    }
+
+    /// The reader's version is older than the writer's. Where both write the key under snapshot isolation, the
+    /// reader also committed before the writer's snapshot: after the writer's commit it could not have read
+    /// so old a version, and beside it first-committer-wins forbids.
+    fn anti_dependency(&self, reader: u32, writer: u32, key: KeyId) -> Edge {
+        let why = Why::ReadWrite(key);
+        if self.txn(reader).written(key).is_some() {
+            return self.dependency(reader, writer, why);
+        }
+        Edge {
+            from: self.begin(reader),
+            to: self.commit(writer),
+            why,
+        }
+    }
+
+    /// The edges that hold if `pair.first` wrote the key before `pair.second`.
+    pub fn edges(&self, pair: Pair) -> Vec<Edge> {
+        let ww = self.dependency(pair.first, pair.second, Why::WriteWrite(pair.key));
+        let readers = self
+            .readers
+            .get(&(pair.key, pair.first))
+            .map_or(&[][..], Vec::as_slice);
+        let overtaken = readers.iter().filter(|&&reader| reader != pair.second);
+        let rw = overtaken.map(|&reader| self.anti_dependency(reader, pair.second, pair.key));
+        std::iter::once(ww).chain(rw).collect()
+    }
+
+    fn index_writers(&mut self) {
+        for place in self.places() {
+            for &(key, _) in &self.txn(place).writes {
+                self.writers.entry(key).or_default().push(place);
+            }
+        }
+        let (txns, present) = (self.txns, &self.present);
+        for writers in self.writers.values_mut() {
+            writers.sort_by_key(|&place| (txns[present[place as usize] as usize].invoke, place));
+        }
+    }
+
+    /// Whether time alone puts one before the other.
+    fn precedes(&self, a: u32, b: u32) -> bool {
+        let (a, b) = (self.txn(a), self.txn(b));
+        let completed = a.complete < b.invoke;
+        match self.level.order {
+            TimeOrder::Free => false,
+            TimeOrder::Session => completed && a.process == b.process,
+            TimeOrder::Realtime => completed,
+        }
+    }
+
+    /// Splits places into those that time compares with one another.
+    fn time_groups(&self, places: &[u32]) -> Vec<Vec<u32>> {
+        match self.level.order {
+            TimeOrder::Free => Vec::new(),
+            TimeOrder::Realtime => vec![places.to_vec()],
+            TimeOrder::Session => {
+                let mut groups = BTreeMap::<u64, Vec<u32>>::new();
+                for &place in places {
+                    groups
+                        .entry(self.txn(place).process)
+                        .or_default()
+                        .push(place);
+                }
+                groups.into_values().collect()
+            }
+        }
+    }
+
+    fn order_in_time(&mut self) {
+        if self.level.snapshot {
+            for place in self.places() {
+                let edge = Edge {
+                    from: self.begin(place),
+                    to: self.commit(place),
+                    why: Why::Within,
+                };
+                self.known.push(edge);
+            }
+        }
+        let all: Vec<u32> = self.places().collect();
+        for group in self.time_groups(&all) {
+            self.add_barriers(group);
+        }
+    }
+
+    /// Orders whatever completed before a barrier before whatever was invoked after it.
+    fn add_barriers(&mut self, mut starts: Vec<u32>) {
+        let mut ends = starts.clone();
+        starts.sort_by_key(|&place| self.txn(place).invoke);
+        ends.sort_by_key(|&place| self.txn(place).complete);
+        let mut ends = ends.into_iter().peekable();
+        let mut barrier = None;
+        for start in starts {
+            let invoke = self.txn(start).invoke;
+            if ends
+                .peek()
+                .is_some_and(|&end| self.txn(end).complete < invoke)
+            {
+                let next = self.nodes;
+                self.nodes += 1;
+                if let Some(last) = barrier {
+                    self.known.push(Edge {
+                        from: last,
+                        to: next,
+                        why: Why::Time,
+                    });
+                }
+                while let Some(&end) = ends.peek().filter(|&&end| self.txn(end).complete < invoke) {
+                    ends.next();
+                    self.known.push(Edge {
+                        from: self.commit(end),
+                        to: next,
+                        why: Why::Time,
+                    });
+                }
+                barrier = Some(next);
+            }
+            if let Some(from) = barrier {
+                self.known.push(Edge {
+                    from,
+                    to: self.begin(start),
+                    why: Why::Time,
+                });
+            }
+        }
+    }
+
+    fn infer_from_reads(&mut self, members: &[u32], fixed: &Fixed) {
+        for reader in self.places() {
+            for read in &self.txn(reader).reads {
+                let Some(sources) =
+                    usable_sources(read, self.present[reader as usize], members, fixed)
+                else {
+                    continue;
+                };
+                let place = |index: u32| {
+                    self.present
+                        .binary_search(&index)
+                        .expect("sources are present")
+                };
+                let sources: Vec<Option<u32>> = match read.value {
+                    None => vec![None],
+                    Some(_) => sources
+                        .iter()
+                        .map(|&index| Some(place(index) as u32))
+                        .collect(),
+                };
+                if self.maybe[reader as usize] || sources.len() > 1 {
+                    self.open_reads.push(OpenRead {
+                        reader,
+                        key: read.key,
+                        sources,
+                    });
+                } else if let [Some(writer)] = sources[..] {
+                    self.known
+                        .push(self.dependency(writer, reader, Why::WriteRead(read.key)));
+                    self.readers
+                        .entry((read.key, writer))
+                        .or_default()
+                        .push(reader);
+                    if self.txn(reader).written(read.key).is_some() {
+                        self.follows.insert((read.key, writer, reader));
+                    }
+                } else {
+                    self.read_initial(reader, read.key);
+                }
+            }
+        }
+    }
+
+    /// The reader comes before each writer of the key: it suffices to say so of those that have no writer
+    /// before them in time.
+    fn read_initial(&mut self, reader: u32, key: KeyId) {
+        let writers = self.writers.get(&key).cloned().unwrap_or_default();
+        let next = match self.level.order {
+            TimeOrder::Realtime => self.frontier(&writers, 0),
+            _ => writers,
+        };
+        for writer in next.into_iter().filter(|&writer| writer != reader) {
+            self.add_conditional(writer, self.anti_dependency(reader, writer, key));
+        }
+    }
+
+    /// Adds an edge that holds if the transaction happened.
+    fn add_conditional(&mut self, place: u32, edge: Edge) {
+        if self.maybe[place as usize] {
+            self.conditional.push((place, edge));
+        } else {
+            self.known.push(edge);
+        }
+    }
+
+    /// Of writers sorted by invocation, from an index on: those that follow none of these in time.
+    fn frontier(&self, writers: &[u32], from: usize) -> Vec<u32> {
+        let mut earliest_complete = NEVER;
+        let mut found = Vec::new();
+        for &writer in &writers[from..] {
+            let txn = self.txn(writer);
+            if txn.invoke > earliest_complete {
+                break;
+            }
+            earliest_complete = earliest_complete.min(txn.complete);
+            found.push(writer);
+        }
+        found
+    }
+
+    /// Where two versions' order is certain, readers of the first precede the writer of the second.
+    fn infer_version_orders(&mut self) {
+        let mut ordered = self.follows.clone();
+        for (&key, writers) in &self.writers {
+            for group in self.time_groups(writers) {
+                for &writer in &group {
+                    let complete = self.txn(writer).complete;
+                    let later = group.partition_point(|&other| self.txn(other).invoke <= complete);
+                    let next = self.frontier(&group, later);
+                    ordered.extend(next.into_iter().map(|other| (key, writer, other)));
+                }
+            }
+        }
+        for (key, first, second) in ordered {
+            for edge in self.edges(Pair { key, first, second }) {
+                self.add_conditional(second, edge);
+            }
+        }
+    }
+
+    fn collect_pairs(&mut self) {
+        let mut pairs = Vec::new();
+        'keys: for (&key, writers) in &self.writers {
+            for (at, &first) in writers.iter().enumerate() {
+                for &second in &writers[at + 1..] {
+                    if self.precedes(first, second) {
+                        if self.level.order == TimeOrder::Realtime {
+                            break; // Writers come by invocation: all others follow in time too.
+                        }
+                        continue;
+                    }
+                    let follows = self.follows.contains(&(key, first, second))
+                        || self.follows.contains(&(key, second, first));
+                    if !follows {
+                        pairs.push(Pair { key, first, second });
+                    }
+                    if pairs.len() > PAIRS_MAX {
+                        self.too_large = true;
+                        break 'keys;
+                    }
+                }
+            }
+        }
+        self.pairs = pairs;
+    }
+
+    /// Decides, within a budget in steps.
+    pub fn decide(&mut self, steps_max: u64) -> Decision {
+        self.stage = Stage::Inference;
+        if topological_order(self.nodes, &self.known).is_none() {
+            return Decision::Impossible;
+        }
+        if self.pairs.is_empty() && self.open_reads.is_empty() {
+            return self.possible(&[]);
+        }
+        if self.too_large {
+            return Decision::Exceeded;
+        }
+        let core = self.cyclic_core();
+        self.stage = Stage::Propagation;
+        let Some((forced, open)) = self.propagate(&core) else {
+            return Decision::Impossible;
+        };
+        if open.is_empty() && self.open_reads.is_empty() {
+            return self.possible(&forced);
+        }
+        self.stage = Stage::Search;
+        self.search(&core, forced, &open, steps_max)
+    }
+
+    /// All edges that may hold.
+    fn potential_edges(&self) -> Vec<Edge> {
+        let mut edges = self.known.clone();
+        edges.extend(self.conditional.iter().map(|&(_, edge)| edge));
+        for &pair in &self.pairs {
+            edges.extend(self.edges(pair));
+            edges.extend(self.edges(pair.swapped()));
+        }
+        for read in &self.open_reads {
+            for source in read.sources.iter().flatten() {
+                edges.push(self.dependency(*source, read.reader, Why::WriteRead(read.key)));
+            }
+            for &writer in self.writers.get(&read.key).into_iter().flatten() {
+                edges.push(self.anti_dependency(read.reader, writer, read.key));
+            }
+        }
+        edges
+    }
+
+    /// Numbers the nodes that may lie on a cycle.
+    fn cyclic_core(&self) -> CyclicCore {
+        let component = components(self.nodes, &self.potential_edges());
+        let mut sizes = vec![0u32; self.nodes as usize];
+        component.iter().for_each(|&c| sizes[c as usize] += 1);
+        let mut number = vec![u32::MAX; self.nodes as usize];
+        let mut count = 0;
+        for node in 0..self.nodes as usize {
+            if sizes[component[node] as usize] > 1 {
+                number[node] = count;
+                count += 1;
+            }
+        }
+        CyclicCore {
+            component,
+            number,
+            count,
+        }
+    }
+
+    /// Discards choices that would close a cycle until nothing changes: what is forced and what is open, or
+    /// `None` for a contradiction.
+    fn propagate(&self, core: &CyclicCore) -> Option<(Vec<Pair>, Vec<Pair>)> {
+        let (maybe, mut open): (Vec<Pair>, Vec<Pair>) = self
+            .pairs
+            .iter()
+            .partition(|pair| self.maybe[pair.first as usize] || self.maybe[pair.second as usize]);
+        let mut forced = Vec::new();
+        let mut edges: Vec<Edge> = self
+            .known
+            .iter()
+            .filter_map(|&edge| core.inside(edge))
+            .collect();
+        if core.count as usize > CLOSURE_NODES_MAX {
+            open.extend(maybe);
+            return Some((forced, open));
+        }
+        loop {
+            let reach = Closure::new(core.count, &edges)?;
+            let before = open.len();
+            let mut undecided = Vec::new();
+            for pair in open {
+                let closes = |pair| {
+                    self.edges(pair)
+                        .into_iter()
+                        .any(|edge| core.closes(edge, &reach))
+                };
+                let order = match (closes(pair), closes(pair.swapped())) {
+                    (true, true) => return None,
+                    (false, false) => {
+                        undecided.push(pair);
+                        continue;
+                    }
+                    (false, true) => pair,
+                    (true, false) => pair.swapped(),
+                };
+                edges.extend(
+                    self.edges(order)
+                        .into_iter()
+                        .filter_map(|edge| core.inside(edge)),
+                );
+                forced.push(order);
+            }
+            open = undecided;
+            if open.len() == before {
+                break;
+            }
+        }
+        open.extend(maybe);
+        Some((forced, open))
+    }
+
+    fn search(
+        &mut self,
+        core: &CyclicCore,
+        forced: Vec<Pair>,
+        open: &[Pair],
+        steps_max: u64,
+    ) -> Decision {
+        let mut encoding = Encoding::new(self, core, &forced, open);
+        encoding.add_open_reads();
+        let outcome = encoding.solver.solve(steps_max);
+        let chosen = encoding.chosen();
+        self.effort = encoding.solver.effort();
+        match outcome {
+            Outcome::BudgetExceeded => Decision::Exceeded,
+            Outcome::Unsatisfiable => Decision::Impossible,
+            Outcome::Satisfiable => {
+                let forced = forced.iter().flat_map(|&pair| self.edges(pair));
+                self.possible_with(
+                    chosen.edges.into_iter().chain(forced).collect(),
+                    &chosen.absent,
+                )
+            }
+        }
+    }
+
+    fn possible(&self, orders: &[Pair]) -> Decision {
+        let absent = self
+            .places()
+            .filter(|&place| self.maybe[place as usize])
+            .collect();
+        self.possible_with(
+            orders.iter().flat_map(|&pair| self.edges(pair)).collect(),
+            &absent,
+        )
+    }
+
+    /// The witness, which is replayed before anybody sees it.
+    fn possible_with(&self, chosen: Vec<Edge>, absent: &BTreeSet<u32>) -> Decision {
+        let edges: Vec<Edge> = self.known.iter().copied().chain(chosen).collect();
+        let order = topological_order(self.nodes, &edges).expect("the chosen edges are acyclic");
+        let stride = if self.level.snapshot { 2 } else { 1 };
+        let events: Vec<Event> = order
+            .into_iter()
+            .filter(|&node| {
+                node < self.present.len() as u32 * stride && !absent.contains(&(node / stride))
+            })
+            .map(|node| {
+                let index = self.present[(node / stride) as usize];
+                if self.level.snapshot && node % 2 == 0 {
+                    Event::Begin(index)
+                } else {
+                    Event::Commit(index)
+                }
+            })
+            .collect();
+        let explained = replay(self.txns, &self.present, self.level, &events);
+        assert!(explained, "a witness that does not explain the history");
+        Decision::Possible(events)
+    }
+
+    /// A cheapest cycle among the edges: fewest transactions, then fewest anti-dependencies.
+    pub fn shortest_cycle(&self, edges: &[Edge]) -> Option<Vec<Edge>> {
+        let component = components(self.nodes, edges);
+        let mut out = vec![Vec::new(); self.nodes as usize];
+        for edge in edges {
+            if component[edge.from as usize] == component[edge.to as usize] {
+                out[edge.from as usize].push(*edge);
+            }
+        }
+        let starts = (0..self.nodes)
+            .filter(|&node| !out[node as usize].is_empty() && self.owner(node).is_some());
+        let mut best: Option<(u64, Vec<Edge>)> = None;
+        for start in starts.take(CYCLE_STARTS_MAX) {
+            let bound = best.as_ref().map_or(u64::MAX, |(cost, _)| *cost);
+            if let Some(found) = self.cycle_through(start, &out, bound) {
+                best = Some(found);
+            }
+        }
+        best.map(|(_, cycle)| cycle)
+    }
+
+    /// What an edge adds to a cycle's cost: barriers cost once, on entry.
+    fn cost(&self, edge: Edge) -> u64 {
+        match edge.why {
+            Why::Within => 0,
+            Why::Time if self.owner(edge.from).is_none() => 0,
+            Why::ReadWrite(_) => 1_001,
+            Why::Time | Why::WriteWrite(_) | Why::WriteRead(_) => 1_000,
+        }
+    }
+
+    /// The cheapest cycle through a node, if it is cheaper than the bound (Dijkstra).
+    fn cycle_through(&self, start: u32, out: &[Vec<Edge>], bound: u64) -> Option<(u64, Vec<Edge>)> {
+        let mut costs = BTreeMap::<u32, (u64, Edge)>::new();
+        let mut heap = BinaryHeap::from([std::cmp::Reverse((0u64, start))]);
+        while let Some(std::cmp::Reverse((cost, node))) = heap.pop() {
+            let arrived = costs.get(&node).map(|&(known, _)| known);
+            if node == start && arrived.is_some_and(|known| known == cost) {
+                return Some((cost, trace_back(start, &costs)));
+            }
+            if node != start && arrived.is_some_and(|known| known < cost) {
+                continue;
+            }
+            for &edge in &out[node as usize] {
+                let total = cost + self.cost(edge);
+                let better = costs.get(&edge.to).is_none_or(|&(known, _)| total < known);
+                if total < bound && better {
+                    costs.insert(edge.to, (total, edge));
+                    heap.push(std::cmp::Reverse((total, edge.to)));
+                }
+            }
+        }
+        None
+    }
+}
+
+fn trace_back(start: u32, costs: &BTreeMap<u32, (u64, Edge)>) -> Vec<Edge> {
+    let mut cycle = vec![costs[&start].1];
+    while cycle[cycle.len() - 1].from != start {
+        cycle.push(costs[&cycle[cycle.len() - 1].from].1);
+    }
+    cycle.reverse();
+    cycle
+}
+
+/// The members that happened, and those that may have: certain ones, and whatever these may have read
+/// from. An indeterminate transaction whose value can only come from it happened.
+fn happened(txns: &[RegisterTxn], members: &[u32], fixed: &Fixed) -> (Vec<u32>, Vec<bool>) {
+    let mut certain = BTreeSet::new();
+    let mut work: Vec<u32> = members
+        .iter()
+        .copied()
+        .filter(|&index| txns[index as usize].certain)
+        .collect();
+    while let Some(index) = work.pop() {
+        if certain.insert(index) {
+            for read in &txns[index as usize].reads {
+                if let Some([source]) = usable_sources(read, index, members, fixed) {
+                    work.push(*source);
+                }
+            }
+        }
+    }
+    let mut possible = BTreeSet::new();
+    let mut work: Vec<u32> = certain.iter().copied().collect();
+    while let Some(index) = work.pop() {
+        if possible.insert(index) {
+            for read in &txns[index as usize].reads {
+                work.extend(
+                    usable_sources(read, index, members, fixed)
+                        .into_iter()
+                        .flatten(),
+                );
+            }
+        }
+    }
+    let maybe = possible
+        .iter()
+        .map(|index| !certain.contains(index))
+        .collect();
+    (possible.into_iter().collect(), maybe)
+}
+
+/// Where a read may come from, or `None` if one of the possible sources is no member.
+fn usable_sources<'a>(
+    read: &'a Read,
+    reader: u32,
+    members: &[u32],
+    fixed: &'a Fixed,
+) -> Option<&'a [u32]> {
+    let known = read
+        .sources
+        .iter()
+        .all(|source| members.binary_search(source).is_ok());
+    let sources = match fixed.get(&(reader, read.key)) {
+        Some(source) => std::slice::from_ref(source),
+        None => &read.sources,
+    };
+    known.then_some(sources)
+}
+
+/// Executes the events: whether reads return what the state (or the snapshot) holds, snapshots are not
+/// overtaken, and time is respected. Reads whose sources are not all members are not looked at.
+fn replay(txns: &[RegisterTxn], members: &[u32], level: Level, events: &[Event]) -> bool {
+    let mut state = BTreeMap::<KeyId, (u64, u32)>::new();
+    let mut snapshots = BTreeMap::<u32, Vec<Option<u32>>>::new();
+    let writers_seen =
+        |state: &BTreeMap<KeyId, (u64, u32)>, txn: &RegisterTxn| -> Vec<Option<u32>> {
+            txn.writes
+                .iter()
+                .map(|(key, _)| state.get(key).map(|&(_, writer)| writer))
+                .collect()
+        };
+    let reads_hold = |state: &BTreeMap<KeyId, (u64, u32)>, txn: &RegisterTxn| {
+        txn.reads.iter().all(|read| {
+            let blind = read
+                .sources
+                .iter()
+                .any(|source| members.binary_search(source).is_err());
+            blind || state.get(&read.key).map(|&(value, _)| value) == read.value
+        })
+    };
+    let mut latest_invoke = BTreeMap::<u64, u64>::new();
+    for &event in events {
+        let (Event::Begin(index) | Event::Commit(index)) = event;
+        let txn = &txns[index as usize];
+        let session = if level.order == TimeOrder::Realtime {
+            0
+        } else {
+            txn.process
+        };
+        let latest = latest_invoke.entry(session).or_default();
+        if level.order != TimeOrder::Free && txn.complete < *latest {
+            return false;
+        }
+        *latest = txn.invoke.max(*latest);
+        let reads_now = matches!(event, Event::Begin(_)) || !level.snapshot;
+        if reads_now && !reads_hold(&state, txn) {
+            return false;
+        }
+        match event {
+            Event::Begin(_) => {
+                snapshots.insert(index, writers_seen(&state, txn));
+            }
+            Event::Commit(_) => {
+                if level.snapshot && snapshots.remove(&index) != Some(writers_seen(&state, txn)) {
+                    return false;
+                }
+                state.extend(txn.writes.iter().map(|&(key, value)| (key, (value, index))));
+            }
+        }
+    }
+    true
+}
+
+/// The nodes that may lie on a cycle.
+struct CyclicCore {
+    /// By node: its strongly connected component.
+    component: Vec<u32>,
+    /// By node: its number among those that may lie on a cycle.
+    number: Vec<u32>,
+    count: u32,
+}
+
+impl CyclicCore {
+    /// The edge between numbers, if it may lie on a cycle.
+    fn inside(&self, edge: Edge) -> Option<Edge> {
+        let (from, to) = (edge.from as usize, edge.to as usize);
+        let inside = self.component[from] == self.component[to] && self.number[from] != u32::MAX;
+        inside.then(|| Edge {
+            from: self.number[from],
+            to: self.number[to],
+            why: edge.why,
+        })
+    }
+
+    /// Whether the edge would close a cycle.
+    fn closes(&self, edge: Edge, reach: &Closure) -> bool {
+        edge.from == edge.to
+            || self
+                .inside(edge)
+                .is_some_and(|edge| reach.reaches(edge.to, edge.from))
+    }
+}
+
+/// Which nodes reach which, as one bit each.
+struct Closure {
+    words: usize,
+    bits: Vec<u64>,
+}
+
+impl Closure {
+    /// The closure of the edges; `None` if they are cyclic.
+    fn new(nodes: u32, edges: &[Edge]) -> Option<Self> {
+        let order = topological_order(nodes, edges)?;
+        let words = (nodes as usize).div_ceil(64);
+        let mut out = vec![Vec::new(); nodes as usize];
+        edges
+            .iter()
+            .for_each(|edge| out[edge.from as usize].push(edge.to));
+        let mut bits = vec![0; words * nodes as usize];
+        for node in order.into_iter().rev() {
+            let row = node as usize * words;
+            for &to in &out[node as usize] {
+                bits[row + to as usize / 64] |= 1 << (to % 64);
+                for word in 0..words {
+                    bits[row + word] |= bits[to as usize * words + word];
+                }
+            }
+        }
+        Some(Closure { words, bits })
+    }
+
+    fn reaches(&self, from: u32, to: u32) -> bool {
+        self.bits[from as usize * self.words + to as usize / 64] >> (to % 64) & 1 == 1
+    }
+}
+
+/// A topological order, or `None` if there is a cycle.
+fn topological_order(nodes: u32, edges: &[Edge]) -> Option<Vec<u32>> {
+    let mut missing = vec![0u32; nodes as usize];
+    let mut out = vec![Vec::new(); nodes as usize];
+    for edge in edges {
+        missing[edge.to as usize] += 1;
+        out[edge.from as usize].push(edge.to);
+    }
+    let mut ready: Vec<u32> = (0..nodes)
+        .rev()
+        .filter(|&node| missing[node as usize] == 0)
+        .collect();
+    let mut order = Vec::with_capacity(nodes as usize);
+    while let Some(node) = ready.pop() {
+        order.push(node);
+        for &to in &out[node as usize] {
+            missing[to as usize] -= 1;
+            if missing[to as usize] == 0 {
+                ready.push(to);
+            }
+        }
+    }
+    (order.len() == nodes as usize).then_some(order)
+}
+
+/// By node: the number of its strongly connected component (Tarjan 1972, without recursion).
+fn components(nodes: u32, edges: &[Edge]) -> Vec<u32> {
+    const NEW: u32 = u32::MAX;
+    let count = nodes as usize;
+    let mut out = vec![Vec::new(); count];
+    edges
+        .iter()
+        .for_each(|edge| out[edge.from as usize].push(edge.to));
+    let (mut index, mut low) = (vec![NEW; count], vec![0; count]);
+    let mut component = vec![NEW; count];
+    let (mut stack, mut visited, mut found) = (Vec::new(), 0, 0);
+    for root in 0..nodes {
+        if index[root as usize] != NEW {
+            continue;
+        }
+        let mut calls = vec![(root, 0usize)];
+        while let Some(&mut (node, ref mut next)) = calls.last_mut() {
+            let at = node as usize;
+            if *next == 0 {
+                (index[at], low[at]) = (visited, visited);
+                visited += 1;
+                stack.push(node);
+            }
+            if let Some(&to) = out[at].get(*next) {
+                *next += 1;
+                if index[to as usize] == NEW {
+                    calls.push((to, 0));
+                } else if component[to as usize] == NEW {
+                    low[at] = low[at].min(index[to as usize]);
+                }
+                continue;
+            }
+            calls.pop();
+            if let Some(&(parent, _)) = calls.last() {
+                low[parent as usize] = low[parent as usize].min(low[at]);
+            }
+            if low[at] == index[at] {
+                while let Some(member) = stack.pop() {
+                    component[member as usize] = found;
+                    if member == node {
+                        break;
+                    }
+                }
+                found += 1;
+            }
+        }
+    }
+    component
+}
+
+/// The open rest as clauses and guarded arcs.
+struct Encoding<'p, 'a> {
+    problem: &'p Problem<'a>,
+    core: &'p CyclicCore,
+    solver: Solver,
+    /// By place: the literal that says that an indeterminate transaction happened.
+    presence: BTreeMap<u32, Literal>,
+    /// Who wrote the key first, where that was open.
+    before: BTreeMap<(KeyId, u32, u32), Literal>,
+    /// Orders that propagation forced.
+    forced: BTreeSet<(KeyId, u32, u32)>,
+    /// The literal that guards a reader's anti-dependency on a writer.
+    overtaken: BTreeMap<(KeyId, u32, u32), Literal>,
+    guarded: Vec<(Literal, Edge)>,
+}
+
+/// What the solver chose.
+struct Chosen {
+    edges: Vec<Edge>,
+    absent: BTreeSet<u32>,
+}
+
+impl<'p, 'a> Encoding<'p, 'a> {
+    fn new(problem: &'p Problem<'a>, core: &'p CyclicCore, forced: &[Pair], open: &[Pair]) -> Self {
+        let mut encoding = Encoding {
+            problem,
+            core,
+            solver: Solver::new(core.count),
+            presence: BTreeMap::new(),
+            before: BTreeMap::new(),
+            forced: forced
+                .iter()
+                .map(|pair| (pair.key, pair.first, pair.second))
+                .collect(),
+            overtaken: BTreeMap::new(),
+            guarded: Vec::new(),
+        };
+        for place in problem
+            .places()
+            .filter(|&place| problem.maybe[place as usize])
+        {
+            let happened = encoding.solver.new_variable(false);
+            encoding.presence.insert(place, happened);
+        }
+        let fixed = forced.iter().flat_map(|&pair| problem.edges(pair));
+        for edge in problem.known.iter().copied().chain(fixed) {
+            if let Some(edge) = core.inside(edge) {
+                encoding.solver.add_arc(solver::Arc {
+                    from: edge.from,
+                    to: edge.to,
+                    guard: None,
+                });
+            }
+        }
+        for &(place, edge) in &problem.conditional {
+            encoding.guard(encoding.presence[&place], edge);
+        }
+        for &pair in open {
+            encoding.add_pair(pair);
+        }
+        encoding
+    }
+
+    fn guard(&mut self, guard: Literal, edge: Edge) {
+        self.guarded.push((guard, edge));
+        if let Some(edge) = self.core.inside(edge) {
+            self.solver.add_arc(solver::Arc {
+                from: edge.from,
+                to: edge.to,
+                guard: Some(guard),
+            });
+        }
+    }
+
+    /// One of the two orders holds, if both transactions happened. The one that completed first is tried
+    /// first: real databases mostly commit in that order.
+    fn add_pair(&mut self, pair: Pair) {
+        let finished = |place| {
+            let txn = self.problem.txn(place);
+            (txn.complete, txn.invoke)
+        };
+        let guess = finished(pair.first) <= finished(pair.second);
+        let forward = self.solver.new_variable(guess);
+        let mut absent: Vec<Literal> = [pair.first, pair.second]
+            .iter()
+            .filter_map(|place| self.presence.get(place))
+            .map(|&l| !l)
+            .collect();
+        let backward = if absent.is_empty() {
+            !forward
+        } else {
+            let backward = self.solver.new_variable(false);
+            absent.extend([forward, backward]);
+            self.solver.add_clause(&absent);
+            backward
+        };
+        for (literal, pair) in [(forward, pair), (backward, pair.swapped())] {
+            self.before
+                .insert((pair.key, pair.first, pair.second), literal);
+            for edge in self.problem.edges(pair) {
+                self.guard(literal, edge);
+            }
+        }
+    }
+
+    fn add_open_reads(&mut self) {
+        for read in &self.problem.open_reads {
+            let mut one_of: Vec<Literal> = Vec::new();
+            one_of.extend(self.presence.get(&read.reader).map(|&happened| !happened));
+            for &source in &read.sources {
+                let from_here = self.solver.new_variable(false);
+                one_of.push(from_here);
+                self.add_source(read, source, from_here);
+            }
+            self.solver.add_clause(&one_of);
+        }
+    }
+
+    /// What follows if the read comes from this source: the source happened and came before, and each other
+    /// writer of the key came before the source or after the reader.
+    fn add_source(&mut self, read: &OpenRead, source: Option<u32>, from_here: Literal) {
+        if let Some(writer) = source {
+            if let Some(&happened) = self.presence.get(&writer) {
+                self.solver.add_clause(&[!from_here, happened]);
+            }
+            self.guard(
+                from_here,
+                self.problem
+                    .dependency(writer, read.reader, Why::WriteRead(read.key)),
+            );
+        }
+        let others = self
+            .problem
+            .writers
+            .get(&read.key)
+            .into_iter()
+            .flatten()
+            .copied();
+        for other in others.filter(|&other| Some(other) != source) {
+            let mut clause = vec![!from_here];
+            clause.extend(self.presence.get(&other).map(|&happened| !happened));
+            if other == read.reader {
+                // Its own write follows its read.
+                let Some(writer) = source else { continue };
+                match self.order(read.key, writer, other) {
+                    Order::Known(true) => continue,
+                    Order::Known(false) => {}
+                    Order::Open(literal) => clause.push(literal),
+                }
+            } else {
+                match source.map_or(Order::Known(false), |writer| {
+                    self.order(read.key, other, writer)
+                }) {
+                    Order::Known(true) => continue,
+                    Order::Known(false) => {}
+                    Order::Open(literal) => clause.push(literal),
+                }
+                clause.push(self.overtakes(read, other));
+            }
+            self.solver.add_clause(&clause);
+        }
+    }
+
+    /// The literal that lets the reader's anti-dependency on the writer hold.
+    fn overtakes(&mut self, read: &OpenRead, writer: u32) -> Literal {
+        let name = (read.key, read.reader, writer);
+        if let Some(&literal) = self.overtaken.get(&name) {
+            return literal;
+        }
+        let literal = self.solver.new_variable(false);
+        self.overtaken.insert(name, literal);
+        self.guard(
+            literal,
+            self.problem.anti_dependency(read.reader, writer, read.key),
+        );
+        literal
+    }
+
+    /// Whether the key was written by the one before the other.
+    fn order(&self, key: KeyId, first: u32, second: u32) -> Order {
+        if let Some(&literal) = self.before.get(&(key, first, second)) {
+            return Order::Open(literal);
+        }
+        let name = (key, first, second);
+        let known = self.forced.contains(&name)
+            || self.problem.follows.contains(&name)
+            || self.problem.precedes(first, second);
+        Order::Known(known)
+    }
+
+    fn chosen(&self) -> Chosen {
+        let holds = |literal: Literal| self.solver.is_true(literal);
+        Chosen {
+            edges: self
+                .guarded
+                .iter()
+                .filter(|(guard, _)| holds(*guard))
+                .map(|&(_, edge)| edge)
+                .collect(),
+            absent: self
+                .presence
+                .iter()
+                .filter(|(_, l)| !holds(**l))
+                .map(|(&place, _)| place)
+                .collect(),
+        }
+    }
+}
+
+/// What is known about the order of two writers of a key.
+enum Order {
+    Known(bool),
+    Open(Literal),
+}

@@ -1,0 +1,514 @@
+//! Proofs that a register history has no order: a cycle where the inferred edges hold one, else the smallest
+//! set of transactions that already fails and a proof by cases over it.
+//!
+//! A part of a possible history is possible (reads whose writer is left out say nothing), so "fails" is
+//! monotone and the set is found by bisection over prefixes (the idea of QuickXplain, Junker, AAAI 2004): each
+//! member of it is necessary.
+
+use std::fmt::Write;
+
+use super::polygraph::{
+    Decision, Edge, Fixed, Level, OpenRead, Pair, Problem, RegisterTxn, TimeOrder, Why,
+};
+use super::{Anomaly, AnomalyKind, Dependency, History, KeyId, Step, TxnId};
+
+/// A proof with more leaves than this convinces nobody: then only the set of transactions is given.
+const LEAVES_MAX: usize = 24;
+
+/// Why the transactions, which are known to have no order at the level, have none.
+pub(super) fn explain(
+    history: &History,
+    txns: &[RegisterTxn],
+    members: &[u32],
+    level: Level,
+    steps_max: u64,
+) -> Anomaly {
+    let problem = Problem::new(txns, members, level, &Fixed::new());
+    let prover = Prover {
+        history,
+        txns,
+        level,
+    };
+    if let Some(cycle) = problem.shortest_cycle(&problem.known) {
+        return prover.cycle(&problem, &cycle);
+    }
+    let members = prover.smallest_failing(members.to_vec(), steps_max);
+    prover.by_cases(&members)
+}
+
+struct Prover<'a> {
+    history: &'a History,
+    txns: &'a [RegisterTxn],
+    level: Level,
+}
+
+/// One step of a cycle, in words.
+struct Sentence {
+    step: Step,
+    text: String,
+    /// Whether it rests on time: as an edge, or as the reason for an order of versions.
+    timed: bool,
+}
+
+/// A proof that no order exists.
+enum Proof {
+    /// The edges known by now have a cycle.
+    Cycle(Vec<Sentence>),
+    /// One order of two writes would close a cycle, so the other holds.
+    Forced {
+        not: String,
+        because: Vec<Sentence>,
+        then: Box<Proof>,
+    },
+    /// Whatever holds of these, there is none.
+    Cases(Vec<(String, Proof)>),
+}
+
+impl Prover<'_> {
+    fn name(&self, index: u32) -> TxnId {
+        self.txns[index as usize].id
+    }
+
+    fn cycle(&self, problem: &Problem<'_>, cycle: &[Edge]) -> Anomaly {
+        let sentences = self.sentences(problem, cycle, &[]);
+        let steps: Vec<Step> = sentences
+            .iter()
+            .map(|sentence| sentence.step.clone())
+            .collect();
+        let sources = cycle.iter().filter_map(|&edge| {
+            let Why::ReadWrite(key) = edge.why else {
+                return None;
+            };
+            let reader = problem.owner(edge.from)?;
+            self.source(reader, key).map(|source| self.name(source))
+        });
+        let mut transactions: Vec<TxnId> =
+            steps.iter().map(|step| step.from).chain(sources).collect();
+        transactions.sort_unstable();
+        transactions.dedup();
+        Anomaly {
+            kind: self.name_cycle(&sentences),
+            key: None,
+            explanation: format!("{}: a contradiction.", join(&sentences)),
+            cycle: steps,
+            transactions,
+        }
+    }
+
+    /// The only transaction that a read can come from.
+    fn source(&self, reader: u32, key: KeyId) -> Option<u32> {
+        let mut reads = self.txns[reader as usize].reads.iter();
+        match reads.find(|read| read.key == key)?.sources[..] {
+            [source] => Some(source),
+            _ => None,
+        }
+    }
+
+    fn fails(&self, members: &[u32], steps_max: u64) -> bool {
+        let mut problem = Problem::new(self.txns, members, self.level, &Fixed::new());
+        problem.decide(steps_max) == Decision::Impossible
+    }
+
+    /// A set that fails of which no member can be spared. `candidates` fails.
+    fn smallest_failing(&self, mut candidates: Vec<u32>, steps_max: u64) -> Vec<u32> {
+        candidates.sort_by_key(|&index| {
+            let txn = &self.txns[index as usize];
+            (txn.complete, txn.invoke, index)
+        });
+        let mut needed: Vec<u32> = Vec::new();
+        loop {
+            let fails = |length: usize| {
+                let mut members: Vec<u32> = needed
+                    .iter()
+                    .chain(&candidates[..length])
+                    .copied()
+                    .collect();
+                members.sort_unstable();
+                self.fails(&members, steps_max)
+            };
+            let (mut low, mut high) = (0, candidates.len());
+            while low < high {
+                let middle = low + (high - low) / 2;
+                if fails(middle) {
+                    high = middle;
+                } else {
+                    low = middle + 1;
+                }
+            }
+            if high == 0 {
+                needed.sort_unstable();
+                return needed;
+            }
+            needed.push(candidates[high - 1]);
+            candidates.truncate(high - 1);
+        }
+    }
+
+    fn by_cases(&self, members: &[u32]) -> Anomaly {
+        let mut leaves = LEAVES_MAX;
+        let proof = self.prove_sources(members, &mut Fixed::new(), &mut leaves);
+        let names: Vec<String> = members
+            .iter()
+            .map(|&index| format!("T{}", self.name(index)))
+            .collect();
+        let mut explanation = format!(
+            "No order of {} satisfies {}, and each of them is needed for that.",
+            names.join(", "),
+            self.level.model()
+        );
+        if let Some(proof) = proof {
+            explanation.push('\n');
+            render(&proof, 0, &mut explanation);
+        }
+        Anomaly {
+            kind: self.level.anomaly(),
+            cycle: Vec::new(),
+            transactions: members.iter().map(|&index| self.name(index)).collect(),
+            key: None,
+            explanation,
+        }
+    }
+
+    /// A proof by the possible sources of each ambiguous read, or `None` if it would be too long.
+    fn prove_sources(
+        &self,
+        members: &[u32],
+        fixed: &mut Fixed,
+        leaves: &mut usize,
+    ) -> Option<Proof> {
+        let problem = Problem::new(self.txns, members, self.level, fixed);
+        let ambiguous =
+            |read: &&OpenRead| read.sources.len() > 1 && !problem.may_be_absent(read.reader);
+        let Some(read) = problem.open_reads.iter().find(ambiguous) else {
+            let open = problem.pairs.clone();
+            return self.prove_orders(&problem, problem.known.clone(), Vec::new(), open, leaves);
+        };
+        let reader = problem.present[read.reader as usize];
+        let mut cases = Vec::new();
+        for source in read.sources.iter().flatten() {
+            let source = problem.present[*source as usize];
+            fixed.insert((reader, read.key), source);
+            let case = format!(
+                "Suppose that T{}, which read {}, read it from T{}.",
+                self.name(reader),
+                self.version(self.txns[source as usize].written(read.key), read.key),
+                self.name(source)
+            );
+            cases.push((case, self.prove_sources(members, fixed, leaves)?));
+            fixed.remove(&(reader, read.key));
+        }
+        Some(Proof::Cases(cases))
+    }
+
+    /// A proof by the possible orders of each pair of writes.
+    fn prove_orders(
+        &self,
+        problem: &Problem<'_>,
+        edges: Vec<Edge>,
+        assumed: Vec<Pair>,
+        open: Vec<Pair>,
+        leaves: &mut usize,
+    ) -> Option<Proof> {
+        if let Some(cycle) = problem.shortest_cycle(&edges) {
+            *leaves = leaves.checked_sub(1)?;
+            return Some(Proof::Cycle(self.sentences(problem, &cycle, &assumed)));
+        }
+        let with = |pair: Pair| {
+            let edges = edges
+                .iter()
+                .copied()
+                .chain(problem.edges(pair))
+                .collect::<Vec<_>>();
+            let assumed = assumed.iter().copied().chain([pair]).collect::<Vec<_>>();
+            let open = open
+                .iter()
+                .copied()
+                .filter(|&p| p != pair && p != pair.swapped())
+                .collect();
+            (edges, assumed, open)
+        };
+        for &pair in &open {
+            for pair in [pair, pair.swapped()] {
+                let (closing, assuming, _): (_, _, Vec<Pair>) = with(pair);
+                let Some(cycle) = problem.shortest_cycle(&closing) else {
+                    continue;
+                };
+                let because = self.sentences(problem, &cycle, &assuming);
+                let (edges, assumed, open) = with(pair.swapped());
+                let then = self.prove_orders(problem, edges, assumed, open, leaves)?;
+                return Some(Proof::Forced {
+                    not: self.order(problem, pair),
+                    because,
+                    then: Box::new(then),
+                });
+            }
+        }
+        let pair = *open.first()?;
+        let mut cases = Vec::new();
+        for pair in [pair, pair.swapped()] {
+            let (edges, assumed, open) = with(pair);
+            let case = format!("Suppose that {}.", self.order(problem, pair));
+            cases.push((
+                case,
+                self.prove_orders(problem, edges, assumed, open, leaves)?,
+            ));
+        }
+        Some(Proof::Cases(cases))
+    }
+
+    fn version(&self, value: Option<u64>, key: KeyId) -> String {
+        let key = self.history.show_key(key);
+        match value {
+            Some(value) => format!("{key}={}", self.history.show_value(value)),
+            None => format!("{key} unwritten"),
+        }
+    }
+
+    fn order(&self, problem: &Problem<'_>, pair: Pair) -> String {
+        let writer = |place: u32| {
+            let txn = &self.txns[problem.present[place as usize] as usize];
+            format!(
+                "T{}'s {}",
+                txn.id,
+                self.version(txn.written(pair.key), pair.key)
+            )
+        };
+        format!("{} came before {}", writer(pair.first), writer(pair.second))
+    }
+
+    /// The cycle's steps between transactions: what lies inside one or goes through barriers is drawn together.
+    fn sentences(&self, problem: &Problem<'_>, cycle: &[Edge], assumed: &[Pair]) -> Vec<Sentence> {
+        let start = cycle
+            .iter()
+            .position(|edge| problem.owner(edge.from).is_some());
+        let start = start.expect("barriers alone form no cycle");
+        let rotated = cycle[start..].iter().chain(&cycle[..start]);
+        let mut sentences = Vec::new();
+        let mut entered = None;
+        for &edge in rotated {
+            let from = problem.owner(edge.from).or(entered);
+            match (edge.why, problem.owner(edge.to)) {
+                (Why::Within, _) => {}
+                (_, None) => entered = from,
+                (_, Some(to)) => {
+                    let from = from.expect("a way into the barriers");
+                    sentences.push(self.sentence(problem, from, to, edge.why, assumed));
+                }
+            }
+        }
+        sentences
+    }
+
+    fn sentence(
+        &self,
+        problem: &Problem<'_>,
+        from: u32,
+        to: u32,
+        why: Why,
+        assumed: &[Pair],
+    ) -> Sentence {
+        let (a, b) = (&self.txns[from as usize], &self.txns[to as usize]);
+        let (because, text, timed) = match why {
+            Why::Within => unreachable!("it leaves no transaction"),
+            Why::Time => self.in_time(a, b),
+            Why::WriteRead(key) => {
+                let value = a.written(key).expect("a writer");
+                let version = self.version(Some(value), key);
+                let text = format!("T{} read {version}, which T{} wrote", b.id, a.id);
+                let key = self.history.show_key(key);
+                (Dependency::WriteRead { key, value }, text, false)
+            }
+            Why::WriteWrite(key) => {
+                let (ground, timed) = self.ground(problem, Some(from), to, key, assumed);
+                let (old, new) = (
+                    a.written(key).expect("a writer"),
+                    b.written(key).expect("a writer"),
+                );
+                let (first, second) = (self.version(Some(old), key), self.version(Some(new), key));
+                let text = format!(
+                    "T{} wrote {second} after T{} wrote {first}{ground}",
+                    b.id, a.id
+                );
+                let key = self.history.show_key(key);
+                (
+                    Dependency::WriteWrite {
+                        key,
+                        from_value: old,
+                        to_value: new,
+                    },
+                    text,
+                    timed,
+                )
+            }
+            Why::ReadWrite(key) => {
+                let source = problem.source(from, key);
+                let (ground, timed) = self.ground(problem, source, to, key, assumed);
+                let read = a
+                    .reads
+                    .iter()
+                    .find(|read| read.key == key)
+                    .expect("a reader")
+                    .value;
+                let written = b.written(key).expect("a writer");
+                let (first, second) = (self.version(read, key), self.version(Some(written), key));
+                let text = format!(
+                    "T{} read {first}, which T{} replaced by {second}{ground}",
+                    a.id, b.id
+                );
+                let key = self.history.show_key(key);
+                (Dependency::ReadWrite { key, read, written }, text, timed)
+            }
+        };
+        let text = format!("T{} < T{}, because {text}", a.id, b.id);
+        Sentence {
+            step: Step {
+                from: a.id,
+                to: b.id,
+                because,
+            },
+            text,
+            timed,
+        }
+    }
+
+    fn in_time(&self, a: &RegisterTxn, b: &RegisterTxn) -> (Dependency, String, bool) {
+        if self.level.order == TimeOrder::Session {
+            let text = format!("process {} ran T{} before T{}", a.process, a.id, b.id);
+            return (Dependency::Process { process: a.process }, text, true);
+        }
+        let text = format!(
+            "T{} completed at {}, before T{} was invoked at {}",
+            a.id, a.complete, b.id, b.invoke
+        );
+        (
+            Dependency::Realtime {
+                complete: a.complete,
+                invoke: b.invoke,
+            },
+            text,
+            true,
+        )
+    }
+
+    /// Why one version is older than another, where that is not plain; and whether time is why.
+    fn ground(
+        &self,
+        problem: &Problem<'_>,
+        older: Option<u32>,
+        newer: u32,
+        key: KeyId,
+        assumed: &[Pair],
+    ) -> (String, bool) {
+        let Some(older) = older else {
+            return (String::new(), false);
+        };
+        let name = (self.name(older), self.name(newer));
+        if problem.source(newer, key) == Some(older) {
+            return (
+                format!(" (T{} had read T{}'s version)", name.1, name.0),
+                false,
+            );
+        }
+        let place = |index: u32| {
+            problem
+                .present
+                .binary_search(&index)
+                .ok()
+                .map(|place| place as u32)
+        };
+        let pair = |pair: &Pair| {
+            pair.key == key && Some(pair.first) == place(older) && Some(pair.second) == place(newer)
+        };
+        if assumed.iter().any(pair) {
+            return (" (in the order supposed or derived)".into(), false);
+        }
+        let why = match self.level.order {
+            TimeOrder::Session => format!(" (their process ran T{} first)", name.0),
+            _ => format!(" (T{} completed before T{} was invoked)", name.0, name.1),
+        };
+        (why, true)
+    }
+
+    /// Adya's name for a cycle, with the suffix for what time contributes.
+    fn name_cycle(&self, cycle: &[Sentence]) -> AnomalyKind {
+        use AnomalyKind::*;
+        use Dependency::*;
+        let timed = cycle.iter().any(|sentence| sentence.timed);
+        let steps: Vec<&Step> = cycle.iter().map(|sentence| &sentence.step).collect();
+        if let ([a, b], false) = (&steps[..], timed)
+            && let (
+                ReadWrite {
+                    key: first,
+                    read: one,
+                    ..
+                },
+                ReadWrite {
+                    key: second,
+                    read: other,
+                    ..
+                },
+            ) = (&a.because, &b.because)
+        {
+            return match first == second {
+                true if one == other => LostUpdate,
+                true => G2Item,
+                false => WriteSkew,
+            };
+        }
+        let is_rw = |step: &Step| matches!(step.because, ReadWrite { .. });
+        let rw = steps.iter().filter(|step| is_rw(step)).count();
+        let adjacent =
+            (0..steps.len()).any(|at| is_rw(steps[at]) && is_rw(steps[(at + 1) % steps.len()]));
+        let wr = steps
+            .iter()
+            .any(|step| matches!(step.because, WriteRead { .. }));
+        let family = match (rw, adjacent) {
+            (0, _) if !wr => [G0, G0Process, G0Realtime],
+            (0, _) => [G1c, G1cProcess, G1cRealtime],
+            (1, _) => [GSingle, GSingleProcess, GSingleRealtime],
+            (_, false) => [GNonadjacent, GNonadjacentProcess, GNonadjacentRealtime],
+            (_, true) => [G2Item, G2ItemProcess, G2ItemRealtime],
+        };
+        match (timed, self.level.order) {
+            (false, _) => family[0],
+            (true, TimeOrder::Session) => family[1],
+            (true, _) => family[2],
+        }
+    }
+}
+
+fn join(sentences: &[Sentence]) -> String {
+    let texts: Vec<&str> = sentences
+        .iter()
+        .map(|sentence| sentence.text.as_str())
+        .collect();
+    match texts.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{}; however {last}", rest.join("; ")),
+        _ => texts.concat(),
+    }
+}
+
+fn render(proof: &Proof, depth: usize, out: &mut String) {
+    let indent = "  ".repeat(depth);
+    let line =
+        |out: &mut String, text: &str| writeln!(out, "{indent}{text}").expect("a string takes all");
+    match proof {
+        Proof::Cycle(cycle) => line(out, &format!("{}: a contradiction.", join(cycle))),
+        Proof::Forced { not, because, then } => {
+            line(
+                out,
+                &format!(
+                    "It cannot be that {not}: then {}. So it is the other way round.",
+                    join(because)
+                ),
+            );
+            render(then, depth, out);
+        }
+        Proof::Cases(cases) => {
+            for (case, proof) in cases {
+                line(out, case);
+                render(proof, depth + 1, out);
+            }
+        }
+    }
+}

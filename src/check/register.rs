@@ -1,0 +1,590 @@
+//! Histories of read-write registers, decided exactly.
+//!
+//! Clients of registers do not see the order of versions, so a checker that only infers must call many bad
+//! histories good. This one decides [six models](Level) completely, through [`polygraph`](super::polygraph):
+//! a valid verdict comes from an order that was found and replayed, an invalid one with a proof that a
+//! person can follow, and `unknown` only from a budget in steps.
+//!
+//! ```
+//! use ordain::check::{HistoryBuilder, Model, Options, Status, Verdict, register};
+//!
+//! // Two transactions read what the other overwrites: snapshot isolated, and not serializable.
+//! let mut history = HistoryBuilder::new();
+//! for (process, (reads, writes)) in [(0, (1, 2)), (1, (2, 1))] {
+//!     history.begin(process, 0);
+//!     history.read(reads, None);
+//!     history.write(writes, 7);
+//!     history.end(Status::Ok, Some(10));
+//! }
+//! let history = history.finish();
+//! let verdict = |model| register::check(&history, &Options::new(model)).verdict;
+//! assert_eq!(verdict(Model::SnapshotIsolation), Verdict::Valid);
+//! assert_eq!(verdict(Model::Serializable), Verdict::Invalid);
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::history::NEVER;
+use super::polygraph::{Decision, Fixed, Problem, Read, RegisterTxn, Why};
+pub use super::polygraph::{Level, Stage, TimeOrder};
+use super::{
+    Anomaly, AnomalyKind, Exercised, History, KeyId, Model, Op, Options, Report, Status, Txn,
+    TxnId, Verdict, refute,
+};
+
+impl Level {
+    /// All six, the strongest first.
+    pub const ALL: [Level; 6] = [
+        Level {
+            snapshot: false,
+            order: TimeOrder::Realtime,
+        },
+        Level {
+            snapshot: true,
+            order: TimeOrder::Realtime,
+        },
+        Level {
+            snapshot: false,
+            order: TimeOrder::Session,
+        },
+        Level {
+            snapshot: true,
+            order: TimeOrder::Session,
+        },
+        Level {
+            snapshot: false,
+            order: TimeOrder::Free,
+        },
+        Level {
+            snapshot: true,
+            order: TimeOrder::Free,
+        },
+    ];
+
+    /// The model's name.
+    pub fn model(self) -> Model {
+        match (self.snapshot, self.order) {
+            (false, TimeOrder::Free) => Model::Serializable,
+            (false, TimeOrder::Session) => Model::StrongSessionSerializable,
+            (false, TimeOrder::Realtime) => Model::StrictSerializable,
+            (true, TimeOrder::Free) => Model::SnapshotIsolation,
+            (true, TimeOrder::Session) => Model::StrongSessionSnapshotIsolation,
+            (true, TimeOrder::Realtime) => Model::StrongSnapshotIsolation,
+        }
+    }
+
+    /// What a history is called that has no order at this level.
+    pub(super) fn anomaly(self) -> AnomalyKind {
+        match (self.snapshot, self.order) {
+            (false, TimeOrder::Free) => AnomalyKind::NotSerializable,
+            (false, TimeOrder::Session) => AnomalyKind::NotStrongSessionSerializable,
+            (false, TimeOrder::Realtime) => AnomalyKind::NotStrictSerializable,
+            (true, TimeOrder::Free) => AnomalyKind::NotSnapshotIsolated,
+            (true, TimeOrder::Session) => AnomalyKind::NotStrongSessionSnapshotIsolated,
+            (true, TimeOrder::Realtime) => AnomalyKind::NotStrongSnapshotIsolated,
+        }
+    }
+
+    /// Whether every history of this level is one of the other.
+    fn implies(self, other: Level) -> bool {
+        self.order >= other.order && (other.snapshot || !self.snapshot)
+    }
+}
+
+/// The answer for one level, and what it took.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Exact {
+    /// Does the history satisfy the level?
+    pub verdict: Verdict,
+    /// The stage that knew.
+    pub stage: Stage,
+    /// Decisions of the search.
+    pub decisions: u64,
+    /// Contradictions that the search met.
+    pub conflicts: u64,
+}
+
+/// Decides one level, with no explanation: for measurements and for callers that only need the answer.
+pub fn decide(history: &History, level: Level, steps_max: u64) -> Exact {
+    let facts = Facts::of(history);
+    if !facts.anomalies.is_empty() {
+        return Exact {
+            verdict: Verdict::Invalid,
+            stage: Stage::Direct,
+            decisions: 0,
+            conflicts: 0,
+        };
+    }
+    let mut problem = Problem::new(&facts.txns, &facts.members(), level, &Fixed::new());
+    let verdict = match problem.decide(steps_max) {
+        Decision::Possible(_) => Verdict::Valid,
+        Decision::Impossible => Verdict::Invalid,
+        Decision::Exceeded => Verdict::Unknown,
+    };
+    let (stage, effort) = (problem.stage, problem.effort);
+    Exact {
+        verdict,
+        stage,
+        decisions: effort.decisions,
+        conflicts: effort.conflicts,
+    }
+}
+
+/// Checks the register operations of a history; operations on lists, sets and counters are not looked at.
+///
+/// A compare-and-set counts as a read of the expected value and a write.
+pub fn check(history: &History, options: &Options) -> Report {
+    let mut facts = Facts::of(history);
+    let mut anomalies = std::mem::take(&mut facts.anomalies);
+    let members = facts.members();
+    let problem = Problem::new(&facts.txns, &members, Level::ALL[0], &Fixed::new());
+    let exercised = exercised(history, &problem);
+    if !anomalies.is_empty() {
+        return Report::new(options, anomalies, exercised, Vec::new());
+    }
+    let judged = judge(&facts.txns, &members, options);
+    let mut undecided = Vec::new();
+    let mut remarks = Vec::new();
+    for (level, judgement) in &judged {
+        match judgement {
+            Judgement::Possible => {}
+            Judgement::Impossible => {
+                let anomaly =
+                    refute::explain(history, &facts.txns, &members, *level, options.steps_max);
+                if !anomalies.contains(&anomaly) {
+                    anomalies.push(anomaly);
+                }
+            }
+            Judgement::Exceeded => {
+                let note = format!(
+                    "{}: not decided within {} steps",
+                    level.model(),
+                    options.steps_max
+                );
+                if level.model() == options.model {
+                    &mut undecided
+                } else {
+                    &mut remarks
+                }
+                .push(note);
+            }
+        }
+    }
+    let settled = judged.iter().any(|(level, judgement)| {
+        level.model().implies(options.model) && *judgement == Judgement::Possible
+    });
+    let exact = Level::ALL
+        .iter()
+        .any(|level| level.model() == options.model);
+    if !settled && !exact {
+        undecided.push(format!(
+            "{}: not decided for registers; no stronger model that is decided holds",
+            options.model
+        ));
+    }
+    let mut report = Report::new(options, anomalies, exercised, undecided);
+    report.notes.extend(remarks);
+    report
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Judgement {
+    Possible,
+    Impossible,
+    Exceeded,
+}
+
+/// Decides the model asked about and, where that is not the end of it, enough of the others to know which of the
+/// six hold. Strict serializability first: real time leaves few choices, and it implies the rest.
+fn judge(txns: &[RegisterTxn], members: &[u32], options: &Options) -> Vec<(Level, Judgement)> {
+    let mut order: Vec<Level> = Level::ALL.to_vec();
+    // Stable: strict first, then what was asked, then the weakest.
+    order.sort_by_key(|level| match level {
+        Level {
+            snapshot: false,
+            order: TimeOrder::Realtime,
+        } => 0,
+        level if level.model() == options.model => 1,
+        Level {
+            order: TimeOrder::Free,
+            ..
+        } => 2,
+        _ => 3,
+    });
+    let mut judged: Vec<(Level, Judgement)> = Vec::new();
+    for level in order {
+        let known = judged.iter().any(|&(other, judgement)| match judgement {
+            Judgement::Possible => other.implies(level),
+            Judgement::Impossible => level.implies(other),
+            Judgement::Exceeded => false,
+        });
+        if !known {
+            let decision =
+                Problem::new(txns, members, level, &Fixed::new()).decide(options.steps_max);
+            let judgement = match decision {
+                Decision::Possible(_) => Judgement::Possible,
+                Decision::Impossible => Judgement::Impossible,
+                Decision::Exceeded => Judgement::Exceeded,
+            };
+            judged.push((level, judgement));
+        }
+    }
+    judged
+}
+
+fn exercised(history: &History, problem: &Problem<'_>) -> Exercised {
+    let mut counts = Exercised::default();
+    for txn in history.txns() {
+        match txn.header.status {
+            Status::Ok => counts.transactions += 1,
+            Status::Info => {
+                counts.transactions += 1;
+                counts.indeterminate += 1;
+            }
+            Status::Fail => counts.failed += 1,
+        }
+        for op in txn.ops() {
+            match op {
+                Op::Write { .. } => counts.writes += 1,
+                Op::Cas { .. } => {
+                    counts.writes += 1;
+                    counts.reads += 1;
+                    counts.reads_nonempty += 1;
+                }
+                Op::Read { value, .. } => {
+                    counts.reads += 1;
+                    counts.reads_nonempty += u64::from(value.is_some());
+                }
+                _ => {}
+            }
+        }
+    }
+    for edge in &problem.known {
+        match edge.why {
+            Why::WriteWrite(_) => counts.edges_ww += 1,
+            Why::WriteRead(_) => counts.edges_wr += 1,
+            Why::ReadWrite(_) => counts.edges_rw += 1,
+            Why::Within | Why::Time => {}
+        }
+    }
+    counts
+}
+
+/// What the operations say, before any order is looked for.
+struct Facts {
+    txns: Vec<RegisterTxn>,
+    /// Reads that no model allows.
+    anomalies: Vec<Anomaly>,
+}
+
+/// One write, for the index of values.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Written {
+    key: KeyId,
+    value: u64,
+    txn: TxnId,
+    /// Whether the transaction wrote the key again.
+    overwritten: bool,
+}
+
+/// A transaction's operations, digested.
+#[derive(Default)]
+struct Digest {
+    reads: Vec<(KeyId, Option<u64>)>,
+    writes: BTreeMap<KeyId, u64>,
+    overwritten: Vec<(KeyId, u64)>,
+    /// A read against an operation before it: key, expected and returned value.
+    contradiction: Option<(KeyId, Option<u64>, Option<u64>)>,
+}
+
+impl Digest {
+    fn of(txn: &Txn<'_>) -> Self {
+        let mut digest = Digest::default();
+        let mut seen = BTreeMap::new();
+        for op in txn.ops() {
+            match op {
+                Op::Read { key, value } => digest.read(&mut seen, key, value),
+                Op::Write { key, value } => digest.write(&mut seen, key, value),
+                Op::Cas { key, expected, new } => {
+                    digest.read(&mut seen, key, Some(expected));
+                    digest.write(&mut seen, key, new);
+                }
+                Op::Append { .. }
+                | Op::ReadList { .. }
+                | Op::Add { .. }
+                | Op::ReadUnknown { .. } => {}
+            }
+        }
+        digest
+    }
+
+    fn read(&mut self, seen: &mut BTreeMap<KeyId, Option<u64>>, key: KeyId, value: Option<u64>) {
+        match seen.get(&key) {
+            None => {
+                self.reads.push((key, value));
+                seen.insert(key, value);
+            }
+            Some(&expected) if expected != value => {
+                self.contradiction.get_or_insert((key, expected, value));
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn write(&mut self, seen: &mut BTreeMap<KeyId, Option<u64>>, key: KeyId, value: u64) {
+        if let Some(before) = self.writes.insert(key, value) {
+            self.overwritten.push((key, before));
+        }
+        seen.insert(key, Some(value));
+    }
+}
+
+impl Facts {
+    fn members(&self) -> Vec<u32> {
+        (0..self.txns.len() as u32).collect()
+    }
+
+    fn of(history: &History) -> Self {
+        let digests: Vec<Digest> = history.txns().map(|txn| Digest::of(&txn)).collect();
+        let written = index_writes(&digests);
+        let dead = cannot_have_happened(history, &digests, &written);
+        let mut index = vec![u32::MAX; history.len()];
+        let mut live = Vec::new();
+        for txn in history.txns().filter(|txn| !dead.contains(&txn.id)) {
+            index[txn.id as usize] = live.len() as u32;
+            live.push(txn.id);
+        }
+        let txns = live.iter().map(|&id| {
+            let sources = |key, value| {
+                let ids = possible_sources(&written, &dead, id, key, value);
+                ids.map(|source| index[source as usize]).collect()
+            };
+            register_txn(&history.txn(id), &digests[id as usize], sources)
+        });
+        let txns = txns.collect();
+        let anomalies = direct_anomalies(history, &digests, &written, &dead);
+        Facts { txns, anomalies }
+    }
+}
+
+fn register_txn(
+    txn: &Txn<'_>,
+    digest: &Digest,
+    sources: impl Fn(KeyId, u64) -> Vec<u32>,
+) -> RegisterTxn {
+    let certain = txn.header.status == Status::Ok;
+    let reads = digest.reads.iter().map(|&(key, value)| Read {
+        key,
+        value,
+        sources: value.map_or(Vec::new(), |value| sources(key, value)),
+    });
+    RegisterTxn {
+        id: txn.id,
+        process: txn.header.process,
+        invoke: txn.header.invoke,
+        complete: if certain { txn.header.complete } else { NEVER },
+        certain,
+        reads: reads.collect(),
+        writes: digest
+            .writes
+            .iter()
+            .map(|(&key, &value)| (key, value))
+            .collect(),
+    }
+}
+
+fn index_writes(digests: &[Digest]) -> Vec<Written> {
+    let mut written = Vec::new();
+    for (txn, digest) in digests.iter().enumerate() {
+        let txn = txn as TxnId;
+        let last = digest
+            .writes
+            .iter()
+            .map(|(&key, &value)| (key, value, false));
+        let earlier = digest
+            .overwritten
+            .iter()
+            .map(|&(key, value)| (key, value, true));
+        written.extend(
+            last.chain(earlier)
+                .map(|(key, value, overwritten)| Written {
+                    key,
+                    value,
+                    txn,
+                    overwritten,
+                }),
+        );
+    }
+    written.sort_unstable();
+    written
+}
+
+/// Every write of the value to the key, by transaction.
+fn writes_of(written: &[Written], key: KeyId, value: u64) -> &[Written] {
+    let start = written.partition_point(|w| (w.key, w.value) < (key, value));
+    let len = written[start..].partition_point(|w| (w.key, w.value) == (key, value));
+    &written[start..start + len]
+}
+
+/// The transactions from which another may have read the value.
+fn possible_sources<'a>(
+    written: &'a [Written],
+    dead: &'a BTreeSet<TxnId>,
+    reader: TxnId,
+    key: KeyId,
+    value: u64,
+) -> impl Iterator<Item = TxnId> + 'a {
+    let all = writes_of(written, key, value).iter();
+    all.filter(move |w| !w.overwritten && w.txn != reader && !dead.contains(&w.txn))
+        .map(|w| w.txn)
+}
+
+/// Failed transactions, and indeterminate ones whose known reads say that they did not commit.
+fn cannot_have_happened(
+    history: &History,
+    digests: &[Digest],
+    written: &[Written],
+) -> BTreeSet<TxnId> {
+    let failed = history
+        .txns()
+        .filter(|txn| txn.header.status == Status::Fail);
+    let mut dead: BTreeSet<TxnId> = failed.map(|txn| txn.id).collect();
+    let open = history
+        .txns()
+        .filter(|txn| txn.header.status == Status::Info);
+    let open: Vec<TxnId> = open.map(|txn| txn.id).collect();
+    loop {
+        let impossible = |id: &TxnId| {
+            let digest = &digests[*id as usize];
+            let unexplained = digest.reads.iter().any(|&(key, value)| {
+                value.is_some_and(|v| {
+                    possible_sources(written, &dead, *id, key, v)
+                        .next()
+                        .is_none()
+                })
+            });
+            digest.contradiction.is_some() || unexplained
+        };
+        let found: Vec<TxnId> = open
+            .iter()
+            .copied()
+            .filter(|id| !dead.contains(id))
+            .filter(impossible)
+            .collect();
+        if found.is_empty() {
+            return dead;
+        }
+        dead.extend(found);
+    }
+}
+
+fn direct_anomalies(
+    history: &History,
+    digests: &[Digest],
+    written: &[Written],
+    dead: &BTreeSet<TxnId>,
+) -> Vec<Anomaly> {
+    let mut anomalies = Vec::new();
+    for txn in history.txns().filter(|txn| txn.header.status == Status::Ok) {
+        let digest = &digests[txn.id as usize];
+        if let Some((key, expected, found)) = digest.contradiction {
+            anomalies.push(internal(history, txn.id, key, expected, found));
+        }
+        for &(key, value) in &digest.reads {
+            let Some(value) = value else { continue };
+            if possible_sources(written, dead, txn.id, key, value)
+                .next()
+                .is_none()
+            {
+                anomalies.push(unexplained_read(history, written, dead, txn.id, key, value));
+            }
+        }
+    }
+    anomalies
+}
+
+fn show(history: &History, value: Option<u64>) -> String {
+    value.map_or("nothing".into(), |value| history.show_value(value))
+}
+
+fn internal(
+    history: &History,
+    txn: TxnId,
+    key: KeyId,
+    expected: Option<u64>,
+    found: Option<u64>,
+) -> Anomaly {
+    let key = history.show_key(key);
+    let explanation = format!(
+        "T{txn} read {} from {key}, but by its own earlier operations {key} held {}: a contradiction.",
+        show(history, found),
+        show(history, expected)
+    );
+    let kind = AnomalyKind::Internal;
+    Anomaly {
+        kind,
+        cycle: Vec::new(),
+        transactions: vec![txn],
+        key: Some(key),
+        explanation,
+    }
+}
+
+/// A read of a value that no transaction can have left there.
+fn unexplained_read(
+    history: &History,
+    written: &[Written],
+    dead: &BTreeSet<TxnId>,
+    reader: TxnId,
+    key: KeyId,
+    value: u64,
+) -> Anomaly {
+    let writes = writes_of(written, key, value);
+    let own = writes.iter().find(|w| w.txn == reader);
+    let intermediate = writes
+        .iter()
+        .find(|w| w.overwritten && w.txn != reader && !dead.contains(&w.txn));
+    let aborted = writes
+        .iter()
+        .find(|w| w.txn != reader && dead.contains(&w.txn));
+    let (key, value) = (history.show_key(key), history.show_value(value));
+    let read = format!("T{reader} read {value} from {key}");
+    let (kind, other, explanation) = match (intermediate, aborted, own) {
+        (Some(w), ..) => {
+            let why = format!(
+                "which T{} itself overwrote: it never committed that version.",
+                w.txn
+            );
+            (AnomalyKind::G1b, Some(w.txn), format!("{read}, {why}"))
+        }
+        (_, Some(w), _) => {
+            let why = match history.header(w.txn).status {
+                Status::Fail => "which failed",
+                _ => "which cannot have committed, by what it read itself",
+            };
+            (
+                AnomalyKind::G1a,
+                Some(w.txn),
+                format!("{read}, written only by T{}, {why}.", w.txn),
+            )
+        }
+        (.., Some(_)) => (
+            AnomalyKind::FutureRead,
+            None,
+            format!("{read} before it wrote that value itself."),
+        ),
+        _ => (
+            AnomalyKind::GarbageRead,
+            None,
+            format!("{read}, which nobody wrote."),
+        ),
+    };
+    let transactions = other.into_iter().chain([reader]).collect();
+    Anomaly {
+        kind,
+        cycle: Vec::new(),
+        transactions,
+        key: Some(key),
+        explanation,
+    }
+}
