@@ -1,5 +1,6 @@
 //! The protocols: one file or folder each, written sans-io, and what each of them promises.
 
+pub mod calvin;
 pub mod journal;
 
 use std::collections::{BTreeMap, BTreeSet};

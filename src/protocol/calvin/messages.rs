@@ -1,0 +1,255 @@
+//! What is in the log, and what travels between fronts and shards.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::replica::{Checkpoint, Ended};
+use crate::client::{CarriesClient, ClientMessage};
+use crate::consensus::LogMessage;
+use crate::hlc::Stamp;
+use crate::process::{Addr, Wire};
+use crate::record::Outcome;
+use crate::scenario::layout::{Layout, ShardId};
+use crate::txn::{Footprint, Key, Read, Txn, TxnId};
+
+/// A transaction as it stands in the log.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Entry {
+    /// The transaction.
+    pub txn: Arc<Txn>,
+    /// The rows to lock: final for most, the reconnaissance's finding for a dependent transaction.
+    pub footprint: Footprint,
+    /// How often a reconnaissance has been overtaken before this one.
+    pub attempt: u32,
+    /// Whom to answer.
+    pub client: Addr,
+    /// Position of the region whose replicas answer: that of the front which took the request.
+    pub region: u16,
+}
+
+impl Entry {
+    /// The shards that hold rows of the footprint. One without rows is the first shard's, so that somebody
+    /// answers.
+    pub fn participants(&self, layout: &Layout) -> BTreeSet<ShardId> {
+        let rows = self.footprint.reads.iter();
+        let mut shards: BTreeSet<ShardId> = rows.map(|key| layout.shard_of(*key)).collect();
+        if shards.is_empty() {
+            shards.insert(ShardId(0));
+        }
+        shards
+    }
+
+    /// The participants that gather everybody's reads and run the procedure: those that write (the *active*
+    /// ones; Thomson et al., SIGMOD 2012, section 3.2), the lowest one, which answers, and the holders of
+    /// pointer rows, which remember the end of a dependent transaction wherever its other rows moved.
+    pub fn collectors(&self, layout: &Layout) -> BTreeSet<ShardId> {
+        let pointers = self.txn.pointers();
+        let rows = self.footprint.writes.iter().chain(&pointers);
+        let mut shards: BTreeSet<ShardId> = rows.map(|key| layout.shard_of(*key)).collect();
+        shards.extend(self.participants(layout).first());
+        shards
+    }
+
+    fn size_bytes(&self) -> u32 {
+        48 + 12 * (self.footprint.reads.len() + self.txn.effects.len()) as u32
+    }
+}
+
+/// The transactions of an epoch, in order. An empty batch is a watermark: nothing of its group comes below
+/// its stamp any more.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Batch {
+    /// Strictly above the stamps of all earlier batches of the same group.
+    pub stamp: Stamp,
+    /// The transactions.
+    pub entries: Vec<Arc<Entry>>,
+}
+
+impl Batch {
+    /// Size on the wire in bytes.
+    pub fn size_bytes(&self) -> u32 {
+        16 + self.entries.iter().map(|e| e.size_bytes()).sum::<u32>()
+    }
+}
+
+/// A participant's share of a transaction's reads, as it pushes them to the others.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Push {
+    /// Place of the transaction in the merged order.
+    pub position: u64,
+    /// The participant.
+    pub from: ShardId,
+    /// Its rows of the footprint.
+    pub rows: Vec<Read>,
+    /// Whether, and how, the transaction had ended at an earlier position.
+    pub before: Before,
+}
+
+/// What a participant knows of earlier occurrences of a transaction.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum Before {
+    /// None has ended, as far as it knows.
+    Unended,
+    /// One has, with this outcome, if it still remembers it.
+    Ended(Option<Arc<Outcome>>),
+}
+
+/// A dependent transaction whose reconnaissance was overtaken: it owes a restart.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Restart {
+    /// Where it was found out.
+    pub position: u64,
+    /// The occurrence that was overtaken.
+    pub entry: Arc<Entry>,
+}
+
+/// A checkpoint with the history up to it: all that a copy of a shard is.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Transfer {
+    /// Rows, retained reads and restarts.
+    pub checkpoint: Arc<Checkpoint>,
+    /// Every transaction that ended, by position.
+    pub history: Vec<(u64, Ended)>,
+}
+
+/// What travels.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Message {
+    /// From and to clients.
+    Client(ClientMessage),
+    /// Between the replicas of a group's log.
+    Log {
+        /// The group.
+        group: u16,
+        /// Raft's message.
+        message: LogMessage<Arc<Batch>>,
+    },
+    /// Front to the group's leader: sequence this.
+    Submit {
+        /// The group.
+        group: u16,
+        /// The transaction.
+        entry: Arc<Entry>,
+    },
+    /// Leader to the leaders of other groups: a batch with this stamp is on its way, get past it.
+    Stamped(Stamp),
+    /// Front to shard: what do these rows hold, outside of any transaction?
+    Reconnoitre {
+        /// The dependent transaction.
+        txn: TxnId,
+        /// Its pointer rows on this shard.
+        keys: Vec<Key>,
+    },
+    /// Shard to front: that is what.
+    Reconnoitred {
+        /// The dependent transaction.
+        txn: TxnId,
+        /// Quantities of the rows asked for.
+        rows: Vec<(Key, i64)>,
+    },
+    /// Shard to front: the reconnaissance was overtaken, sequence the transaction again.
+    Restart(Arc<Entry>),
+    /// Shard to front: I have the merged log up to `after`.
+    Follow {
+        /// Last position received.
+        after: u64,
+        /// Whether to go on sending what comes; otherwise this is one question.
+        stream: bool,
+        /// Whether positions after `after` are missing although later ones have arrived.
+        gap: bool,
+    },
+    /// Front to shard: the merged log.
+    Feed {
+        /// Batches with the position of their first transaction, without a gap.
+        batches: Vec<(u64, Arc<Batch>)>,
+        /// Positions up to here may be forgotten.
+        floor: u64,
+    },
+    /// Front to shard: the log up to here is gone from this front.
+    Compacted {
+        /// Last position that is gone.
+        floor: u64,
+    },
+    /// Participant to participant.
+    Push(Arc<Push>),
+    /// Participant to participant: your push for this position did not arrive.
+    AskPush {
+        /// Place in the merged order.
+        position: u64,
+    },
+    /// The push asked for is below the floor, and forgotten.
+    PushGone {
+        /// The floor.
+        floor: u64,
+    },
+    /// Shard to fronts: a checkpoint is durable.
+    Checkpointed {
+        /// Position of the shard's region.
+        region: u16,
+        /// The shard.
+        shard: ShardId,
+        /// Last position that it covers.
+        position: u64,
+    },
+    /// Shard to the same shard elsewhere: send a checkpoint above this position.
+    AskState {
+        /// What the asker has.
+        above: u64,
+    },
+    /// The checkpoint.
+    State(Arc<Transfer>),
+}
+
+impl Wire for Message {
+    fn label(&self) -> &'static str {
+        match self {
+            Message::Client(message) => message.label(),
+            Message::Log { message, .. } => message.label(),
+            Message::Submit { .. } => "submit",
+            Message::Stamped(_) => "stamped",
+            Message::Reconnoitre { .. } => "reconnoitre",
+            Message::Reconnoitred { .. } => "reconnoitred",
+            Message::Restart(_) => "restart",
+            Message::Follow { .. } => "follow",
+            Message::Feed { .. } => "feed",
+            Message::Compacted { .. } => "compacted",
+            Message::Push(_) => "remote-reads",
+            Message::AskPush { .. } => "ask-remote-reads",
+            Message::PushGone { .. } => "remote-reads-gone",
+            Message::Checkpointed { .. } => "checkpointed",
+            Message::AskState { .. } => "ask-state",
+            Message::State(_) => "state",
+        }
+    }
+
+    fn size_bytes(&self) -> u32 {
+        match self {
+            Message::Log { message, .. } => message.size_bytes(),
+            Message::Submit { entry, .. } | Message::Restart(entry) => 16 + entry.size_bytes(),
+            Message::Feed { batches, .. } => {
+                16 + batches.iter().map(|(_, b)| b.size_bytes()).sum::<u32>()
+            }
+            Message::Push(push) => 32 + 24 * push.rows.len() as u32,
+            Message::State(transfer) => {
+                let rows = transfer.checkpoint.rows.len() + transfer.history.len();
+                64 + 32 * rows as u32
+            }
+            _ => 64,
+        }
+    }
+}
+
+impl CarriesClient for Message {
+    fn from_client(message: ClientMessage) -> Self {
+        Message::Client(message)
+    }
+
+    fn into_client(self) -> Option<ClientMessage> {
+        match self {
+            Message::Client(message) => Some(message),
+            _ => None,
+        }
+    }
+}

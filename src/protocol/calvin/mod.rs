@@ -1,0 +1,349 @@
+//! Calvin: order first, execute after, and no commit protocol in between.
+//!
+//! Thomson, Diamond, Weng, Ren, Shao and Abadi, "Calvin: Fast Distributed Transactions for Partitioned Database
+//! Systems", SIGMOD 2012. Transactions are put into a replicated log before anything is executed. Execution
+//! is deterministic, so every region's copies of the shards come to the same state from the log alone: a crash
+//! is answered by replay, and no participant can veto. A transaction ends by its own logic or not at all.
+//!
+//! | what | where |
+//! |---|---|
+//! | [`messages`] | log entries and messages |
+//! | [`sequencer`] | front machines: epochs, the replicated log, reconnaissance, feeding the shards |
+//! | [`merge`] | one order from several groups' logs, and why it is strict |
+//! | [`schedule`] | the conflict graph: what overlaps, what waits |
+//! | [`shard`] | data machines: execution, remote reads, recovery |
+//! | [`replica`] | what a copy of a shard is, and its checkpoints |
+//!
+//! # Where this differs from the paper
+//!
+//! - Epochs open with their first transaction instead of by the wall clock, so an idle system is silent.
+//! - Batches are stamped by hybrid logical clocks, and with one group for each region the groups' logs are
+//!   merged by stamp with watermarks on demand, where the paper takes one batch of every sequencer in turn.
+//! - A replica is a region, and the log is one Raft group (or one for each region) over all front machines,
+//!   instead of one Paxos group for each partition's sequencers.
+//! - A restart of a dependent transaction is owed by the shard that holds its lowest pointer, durably, instead
+//!   of by whoever sequenced it: the front may be gone.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::client::{Client, ClientTimer, Operation, Patience};
+use crate::consensus::{self, Config, Log, LogTimer};
+use crate::plan::PlannedOperation;
+use crate::process::{Addr, Delay, Effects, FileId, Input, NodeId, Process, WallTime};
+use crate::protocol::{
+    Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol, ShardState,
+};
+use crate::scenario::layout::{Layout, ShardId};
+
+pub mod merge;
+pub mod messages;
+pub mod replica;
+pub mod schedule;
+pub mod sequencer;
+pub mod shard;
+
+pub use messages::Message;
+use sequencer::Front;
+use shard::Shard;
+
+/// Who sequences.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sequencers {
+    /// One group over all front machines: every transaction passes its leader.
+    #[default]
+    OneGroup,
+    /// One group for each region, each over all front machines so that none stops with a region, led from its
+    /// own region while that is up; their logs are merged.
+    GroupPerRegion,
+}
+
+/// Calvin's options.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Who sequences.
+    pub sequencers: Sequencers,
+    /// How long a sequencer collects transactions for a batch, in milliseconds.
+    pub epoch_ms: u64,
+    /// A shard takes a checkpoint every so many transactions of the merged log.
+    pub checkpoint_every: u64,
+    /// How many transactions of the merged log are kept for copies that lag behind most others.
+    pub log_retained: u64,
+    /// How many outcomes a shard remembers to answer duplicates with. Ids are remembered for ever.
+    pub replies_kept: usize,
+    /// Clients send a request again, to another front, after this many milliseconds without a reply.
+    pub resend_ms: u64,
+    /// How the log is run.
+    pub log: consensus::Options,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            sequencers: Sequencers::default(),
+            epoch_ms: 10,
+            checkpoint_every: 256,
+            log_retained: 16_384,
+            replies_kept: 65_536,
+            resend_ms: 2_000,
+            log: consensus::Options::default(),
+        }
+    }
+}
+
+/// What every process knows about where it is.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Place {
+    /// The machines.
+    pub layout: Arc<Layout>,
+    /// The options.
+    pub options: Arc<Options>,
+    /// Position of the own region.
+    pub region: usize,
+}
+
+impl Place {
+    /// The group into which this region's transactions go.
+    pub fn group(&self) -> usize {
+        match self.options.sequencers {
+            Sequencers::OneGroup => 0,
+            Sequencers::GroupPerRegion => self.region,
+        }
+    }
+
+    /// All fronts.
+    pub fn fronts(&self) -> impl Iterator<Item = Addr> + '_ {
+        self.layout.fronts().map(process_of)
+    }
+
+    /// The fronts in turn: those of the own region first, then the others, then all over again.
+    pub fn fronts_by_distance(&self, turn: usize) -> Addr {
+        let near = &self.layout.regions[self.region].fronts;
+        let turn = turn % self.layout.fronts().count();
+        let far = |node: &NodeId| !near.contains(node);
+        let front = match near.get(turn) {
+            Some(front) => Some(*front),
+            None => self.layout.fronts().filter(far).nth(turn - near.len()),
+        };
+        process_of(front.expect("within the count"))
+    }
+
+    /// A copy of a shard.
+    pub fn data(&self, region: usize, shard: ShardId) -> Addr {
+        process_of(self.layout.regions[region].data[usize::from(shard.0)])
+    }
+
+    fn housekeeping(&self) -> Delay {
+        Delay::between(250_000_000, 350_000_000)
+    }
+}
+
+/// The only process on a machine.
+fn process_of(node: NodeId) -> Addr {
+    Addr { node, port: 0 }
+}
+
+/// Timers of all processes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Timer {
+    /// Of a replica of a group's log.
+    Log {
+        /// The group.
+        group: u16,
+        /// The log's timer.
+        timer: LogTimer,
+    },
+    /// The group's epoch ends.
+    Epoch(u16),
+    /// A front looks after transactions that have not appeared in the log.
+    Retry,
+    /// A shard asks for what it lacks.
+    Housekeeping,
+    /// Of client sessions.
+    Client(ClientTimer),
+}
+
+/// A process of a deployment.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Node {
+    /// On a front machine.
+    Front(Box<Front>),
+    /// On a data machine.
+    Shard(Box<Shard>),
+    /// On a client machine.
+    Client(Client<Message>),
+}
+
+impl Process for Node {
+    type Message = Message;
+    type Timer = Timer;
+
+    fn step(
+        &mut self,
+        now: WallTime,
+        input: Input<Message, Timer>,
+        out: &mut Effects<Message, Timer>,
+    ) {
+        match self {
+            Node::Front(front) => front.step(now, input, out),
+            Node::Shard(shard) => shard.step(input, out),
+            Node::Client(client) => step_client(client, now, input, out),
+        }
+    }
+}
+
+fn step_client(
+    client: &mut Client<Message>,
+    now: WallTime,
+    input: Input<Message, Timer>,
+    out: &mut Effects<Message, Timer>,
+) {
+    let input = match input {
+        Input::Boot(disk) => Input::Boot(disk),
+        Input::Message { from, message } => Input::Message { from, message },
+        Input::Timer(Timer::Client(timer)) => Input::Timer(timer),
+        Input::Timer(_) => return,
+        Input::Flushed(flush) => Input::Flushed(flush),
+        Input::FlushFailed(flush) => Input::FlushFailed(flush),
+    };
+    let mut effects = Effects::default();
+    client.step(now, input, &mut effects);
+    out.absorb(&mut effects, |message| message, Timer::Client);
+}
+
+impl Autopsy for Node {
+    fn autopsy(&self) -> Option<ShardState> {
+        match self {
+            Node::Shard(shard) => Some(shard.autopsy()),
+            Node::Front(_) | Node::Client(_) => None,
+        }
+    }
+}
+
+/// The protocol.
+#[derive(Clone, Copy, Debug)]
+pub struct Calvin;
+
+impl Protocol for Calvin {
+    type Process = Node;
+    type Options = Options;
+
+    const NAME: &'static str = "calvin";
+    const TITLE: &'static str = "Calvin (Thomson et al., SIGMOD 2012)";
+
+    fn promises(_: &Options) -> Promises {
+        Promises {
+            isolation: Isolation::StrictSerializable,
+            atomicity: Atomicity::AllOrNothing,
+            durability: true,
+            progress: Progress::Majority,
+            no_system_aborts: true,
+        }
+    }
+
+    fn deploy(
+        layout: &Layout,
+        options: &Options,
+        operations: &[PlannedOperation],
+    ) -> Result<Deployment<Node>, String> {
+        validate(layout, options)?;
+        let layout = Arc::new(layout.clone());
+        let options = Arc::new(options.clone());
+        let mut processes = vec![Vec::new(); usize::from(layout.nodes)];
+        for (region, machines) in layout.regions.iter().enumerate() {
+            let place = Place {
+                layout: Arc::clone(&layout),
+                options: Arc::clone(&options),
+                region,
+            };
+            for node in &machines.fronts {
+                let front = Node::Front(Box::new(front(&place, *node)));
+                processes[usize::from(node.0)].push(front);
+            }
+            for (shard, node) in machines.data.iter().enumerate() {
+                let shard = Shard::new(place.clone(), ShardId(shard as u16));
+                processes[usize::from(node.0)].push(Node::Shard(Box::new(shard)));
+            }
+            let client = Node::Client(client(&place, operations));
+            processes[usize::from(machines.client.0)].push(client);
+        }
+        Ok(Deployment { processes })
+    }
+}
+
+fn validate(layout: &Layout, options: &Options) -> Result<(), String> {
+    if layout.regions.is_empty() || layout.shards.is_empty() {
+        return Err("Calvin needs a region and a shard: add `[[region]]` and `[[table]]`".into());
+    }
+    for region in &layout.regions {
+        let name = &region.name;
+        if region.fronts.is_empty() {
+            return Err(format!(
+                "region `{name}` has no zone, so no machine for a sequencer: give it one zone or more"
+            ));
+        }
+        if region.data.len() != layout.shards.len() {
+            return Err(format!(
+                "region `{name}` has machines for {} of {} shards: Calvin keeps a copy of each",
+                region.data.len(),
+                layout.shards.len()
+            ));
+        }
+    }
+    if options.epoch_ms == 0 || options.checkpoint_every == 0 || options.resend_ms == 0 {
+        return Err("`epoch_ms`, `checkpoint_every` and `resend_ms` must be at least 1".into());
+    }
+    Ok(())
+}
+
+/// A front machine with a replica of each group's log.
+fn front(place: &Place, node: NodeId) -> Front {
+    let me = process_of(node);
+    let groups = match place.options.sequencers {
+        Sequencers::OneGroup => 1,
+        Sequencers::GroupPerRegion => place.layout.regions.len(),
+    };
+    let logs = (0..groups).map(|group| {
+        let mut options = place.options.log.clone();
+        if place.options.sequencers == Sequencers::GroupPerRegion && group != place.region {
+            // Its own region's fronts campaign first.
+            let Delay { min_ns, max_ns } = options.election;
+            options.election = Delay::between(max_ns, 2 * max_ns - min_ns);
+        }
+        Log::new(Config {
+            group: group as u16,
+            me,
+            members: place.fronts().collect(),
+            file: FileId(group as u8),
+            flush_owner: group as u8,
+            options,
+        })
+    });
+    Front::new(place.clone(), me, logs.collect())
+}
+
+/// The sessions of a region. They ask the region's fronts in turn, then those of the others.
+fn client(place: &Place, operations: &[PlannedOperation]) -> Client<Message> {
+    let near = place.layout.regions[place.region].fronts.len();
+    let fronts = place.layout.fronts().count();
+    let here = |operation: &&PlannedOperation| usize::from(operation.region) == place.region;
+    let operations = operations.iter().filter(here).map(|operation| {
+        let first = operation.session as usize % near;
+        let near = (0..near).map(|turn| (first + turn) % near);
+        let turns = near.chain(place.layout.regions[place.region].fronts.len()..fronts);
+        Operation {
+            session: operation.session,
+            start: operation.start,
+            txn: Arc::new(operation.txn.clone()),
+            entries: turns.map(|turn| place.fronts_by_distance(turn)).collect(),
+        }
+    });
+    let patience = Patience {
+        resend_ns: Some(place.options.resend_ms * 1_000_000),
+        give_up_ns: None,
+    };
+    Client::new(operations.collect(), patience)
+}

@@ -1,0 +1,621 @@
+//! A data machine: one copy of one shard, executing the merged log.
+//!
+//! For each transaction, in log order (Thomson et al., SIGMOD 2012, section 3.2):
+//!
+//! 1. ask for its local locks, all at once ([`ConflictGraph::admit`]);
+//! 2. once they are held, read the local rows and push them to the other participants of the same region;
+//! 3. a participant that neither writes nor answers nor holds a pointer is done (*passive*);
+//! 4. the others gather everybody's rows, run the procedure, all to the same end, and apply their own writes;
+//! 5. release the locks.
+//!
+//! What is lost is asked for again: positions of the log from another front, pushes from the peer, or from
+//! its copies in other regions. What is forgotten everywhere nearby comes as a checkpoint from another region.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use super::messages::{Batch, Before, Entry, Message, Push, Restart, Transfer};
+use super::replica::Replica;
+use super::schedule::{ConflictGraph, Locks};
+use super::{Place, Timer};
+use crate::client::ClientMessage;
+use crate::process::{Addr, Disk, Effects, FlushId, Input};
+use crate::protocol::ShardState;
+use crate::record::{Observation, Outcome};
+use crate::scenario::layout::ShardId;
+use crate::txn::{Evaluation, Key, Read, Row, TxnId, Write};
+
+/// A followed front is given up after this many rounds of housekeeping without an answer.
+const SILENT_ROUNDS: u32 = 3;
+/// Another front is asked in passing every so many rounds.
+const EXPLORE_ROUNDS: u32 = 4;
+/// A push is asked for in one region for this many rounds before the next region is tried.
+const ASK_NEARBY_ROUNDS: usize = 4;
+/// A restart is sent again every so many rounds.
+const RESTART_ROUNDS: u32 = 8;
+
+/// How a transaction that is not done stands here.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Phase {
+    /// It waits for local locks.
+    Locking,
+    /// It has its local rows and waits for pushes; asked for again this many times.
+    Gathering {
+        /// Housekeeping rounds since.
+        rounds: u32,
+    },
+}
+
+/// A transaction that is admitted and not done.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Task {
+    entry: Arc<Entry>,
+    participants: BTreeSet<ShardId>,
+    phase: Phase,
+}
+
+/// The checkpoint that is being made durable.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Flushing {
+    sequence: u64,
+    position: u64,
+}
+
+/// A data machine.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Shard {
+    place: Place,
+    me: ShardId,
+    replica: Replica,
+    /// Last position whose turn has come.
+    admitted: u64,
+    /// Batches that arrived before their turn.
+    early: BTreeMap<u64, Arc<Batch>>,
+    /// Whether the gap before them has been asked for.
+    gap_asked: bool,
+    graph: ConflictGraph,
+    tasks: BTreeMap<u64, Task>,
+    /// Transactions that hold their local locks and have not been looked at.
+    runnable: VecDeque<u64>,
+    /// Pushes received for transactions that are not done.
+    pushes: BTreeMap<u64, BTreeMap<ShardId, Arc<Push>>>,
+    /// Positions up to here are forgotten here and at the fronts: nobody replays them.
+    floor: u64,
+    flushing: Option<Flushing>,
+    next_flush: u64,
+    /// Which front to follow, by preference, and rounds since it last answered.
+    front: usize,
+    silent_rounds: u32,
+    rounds: u32,
+    /// Positions up to here can only come from another region's copy.
+    wanted_state: Option<u64>,
+}
+
+impl Shard {
+    /// A data machine before its first boot.
+    pub fn new(place: Place, me: ShardId) -> Self {
+        let replica = Replica::new(&place.layout, me);
+        Self {
+            place,
+            me,
+            replica,
+            admitted: 0,
+            early: BTreeMap::new(),
+            gap_asked: false,
+            graph: ConflictGraph::default(),
+            tasks: BTreeMap::new(),
+            runnable: VecDeque::new(),
+            pushes: BTreeMap::new(),
+            floor: 0,
+            flushing: None,
+            next_flush: 0,
+            front: usize::from(me.0),
+            silent_rounds: 0,
+            rounds: 0,
+            wanted_state: None,
+        }
+    }
+
+    /// Every transaction up to here is done.
+    fn applied_to(&self) -> u64 {
+        let first_open = self.tasks.keys().next();
+        first_open.map_or(self.admitted, |position| position - 1)
+    }
+
+    /// What an autopsy finds.
+    pub fn autopsy(&self) -> ShardState {
+        self.replica.autopsy(self.place.region, self.applied_to())
+    }
+
+    /// Handles one input.
+    pub fn step(&mut self, input: Input<Message, Timer>, out: &mut Effects<Message, Timer>) {
+        match input {
+            Input::Boot(disk) => self.boot(&disk, out),
+            Input::Timer(Timer::Housekeeping) => self.housekeeping(out),
+            Input::Timer(_) => {}
+            Input::Flushed(flush) => self.flushed(flush, out),
+            Input::FlushFailed(_) => {
+                // The disk holds the checkpoint before: still a valid one, only older.
+                out.observe(Observation::Mark("calvin.checkpoint-flush-failed"));
+                self.flushing = None;
+                self.flush_checkpoint(true, out);
+            }
+            Input::Message { from, message } => self.message(from, message, out),
+        }
+        self.run(out);
+        self.checkpoint_if_due(out);
+    }
+
+    fn boot(&mut self, disk: &Disk, out: &mut Effects<Message, Timer>) {
+        let (replica, damaged) = Replica::boot(&self.place.layout, self.me, disk, out);
+        if damaged {
+            out.observe(Observation::Mark("calvin.checkpoint-damaged"));
+        }
+        self.replica = replica;
+        self.admitted = self.replica.checkpointed();
+        self.floor = self.replica.checkpoint_floor();
+        self.follow(false, out);
+        out.set_timer(Timer::Housekeeping, self.place.housekeeping());
+    }
+
+    fn message(&mut self, from: Addr, message: Message, out: &mut Effects<Message, Timer>) {
+        match message {
+            Message::Feed { batches, floor } => {
+                self.hear_front(from);
+                self.feed(batches, floor, out);
+            }
+            Message::Compacted { floor } => {
+                self.hear_front(from);
+                self.want_state(floor, out);
+            }
+            Message::Push(push) => self.receive_push(push),
+            Message::AskPush { position } => self.answer_push(from, position, out),
+            Message::PushGone { floor } => self.want_state(floor, out),
+            Message::Reconnoitre { txn, keys } => {
+                let quantity = |key: Key| (key, self.replica.read_row(key).value.as_int());
+                let rows = keys.into_iter().map(quantity).collect();
+                out.send(from, Message::Reconnoitred { txn, rows });
+            }
+            Message::AskState { above } => self.answer_state(from, above, out),
+            Message::State(transfer) => self.install(&transfer, out),
+            _ => {}
+        }
+    }
+
+    // --- The log -------------------------------------------------------------------------------------
+
+    /// Asks the followed front for what comes next.
+    fn follow(&mut self, gap: bool, out: &mut Effects<Message, Timer>) {
+        let front = self.place.fronts_by_distance(self.front);
+        let (after, stream) = (self.admitted, true);
+        out.send(front, Message::Follow { after, stream, gap });
+    }
+
+    fn hear_front(&mut self, from: Addr) {
+        if from == self.place.fronts_by_distance(self.front) {
+            self.silent_rounds = 0;
+        }
+    }
+
+    fn feed(
+        &mut self,
+        batches: Vec<(u64, Arc<Batch>)>,
+        floor: u64,
+        out: &mut Effects<Message, Timer>,
+    ) {
+        self.raise_floor(floor);
+        for (first, batch) in batches {
+            if first > self.admitted {
+                self.early.insert(first, batch);
+            }
+        }
+        while let Some(entry) = self.early.first_entry() {
+            if *entry.key() > self.admitted + 1 {
+                break;
+            }
+            let (first, batch) = entry.remove_entry();
+            if first == self.admitted + 1 {
+                self.admit(&batch, out);
+            }
+        }
+        if self.early.is_empty() {
+            self.gap_asked = false;
+        } else if !self.gap_asked {
+            out.observe(Observation::Mark("calvin.gap-in-feed"));
+            self.gap_asked = true;
+            self.follow(true, out);
+        }
+    }
+
+    fn raise_floor(&mut self, floor: u64) {
+        if floor > self.floor {
+            self.floor = floor;
+            self.replica.retained = self.replica.retained.split_off(&(floor + 1));
+        }
+    }
+
+    /// The batch's turn has come: its transactions ask for their locks, in order.
+    fn admit(&mut self, batch: &Batch, out: &mut Effects<Message, Timer>) {
+        self.gap_asked = false;
+        for entry in &batch.entries {
+            self.admitted += 1;
+            let participants = entry.participants(&self.place.layout);
+            if participants.contains(&self.me) {
+                self.admit_entry(self.admitted, entry, participants, out);
+            }
+        }
+        let due = self.replica.checkpointed() + self.place.options.checkpoint_every;
+        if self.admitted >= due {
+            self.replica.plan_checkpoint(self.admitted);
+        }
+    }
+
+    fn admit_entry(
+        &mut self,
+        position: u64,
+        entry: &Arc<Entry>,
+        participants: BTreeSet<ShardId>,
+        out: &mut Effects<Message, Timer>,
+    ) {
+        let (txn, shard) = (entry.txn.id, self.me);
+        let footprint = &entry.footprint;
+        let here = |key: &&Key| self.place.layout.shard_of(**key) == shard;
+        let only_read = footprint.reads.difference(&footprint.writes);
+        let locks = Locks {
+            txn,
+            reads: only_read.filter(here).copied().collect(),
+            writes: footprint.writes.iter().filter(here).copied().collect(),
+        };
+        out.work((locks.reads.len() + locks.writes.len()) as u32);
+        for key in self.graph.admit(position, locks) {
+            out.observe(Observation::LockWait { txn, shard, key });
+        }
+        let task = Task {
+            entry: Arc::clone(entry),
+            participants,
+            phase: Phase::Locking,
+        };
+        self.tasks.insert(position, task);
+        if self.graph.is_free(position) {
+            self.runnable.push_back(position);
+        }
+    }
+
+    // --- Execution -----------------------------------------------------------------------------------
+
+    fn run(&mut self, out: &mut Effects<Message, Timer>) {
+        while let Some(position) = self.runnable.pop_front() {
+            let Some(task) = self.tasks.get(&position) else {
+                continue; // Done since it was noted.
+            };
+            if task.phase == Phase::Locking {
+                self.start(position, out);
+            }
+            let task = self.tasks.get(&position);
+            let pushes = self.pushes.get(&position).map_or(0, BTreeMap::len);
+            if task.is_some_and(|task| task.participants.len() == pushes) {
+                self.evaluate(position, out);
+            }
+        }
+    }
+
+    /// All local locks are held: read, push, and be done or gather.
+    fn start(&mut self, position: u64, out: &mut Effects<Message, Timer>) {
+        let task = self.tasks.get_mut(&position).expect("admitted");
+        task.phase = Phase::Gathering { rounds: 0 };
+        let entry = Arc::clone(&task.entry);
+        let (txn, shard) = (entry.txn.id, self.me);
+        out.observe(Observation::Locked { txn, shard });
+        let here = |key: &&Key| self.place.layout.shard_of(**key) == shard;
+        let push = Arc::new(Push {
+            position,
+            from: shard,
+            rows: self.replica.rows(entry.footprint.reads.iter().filter(here)),
+            before: self.replica.before(txn),
+        });
+        if task.participants.len() > 1 {
+            self.replica.retained.insert(position, Arc::clone(&push));
+        }
+        let collectors = entry.collectors(&self.place.layout);
+        for peer in collectors.iter().filter(|peer| **peer != shard) {
+            let to = self.place.data(self.place.region, *peer);
+            out.send(to, Message::Push(Arc::clone(&push)));
+        }
+        if collectors.contains(&shard) {
+            self.receive_push(push);
+        } else {
+            self.release(position, txn, out);
+        }
+    }
+
+    fn receive_push(&mut self, push: Arc<Push>) {
+        let (position, from) = (push.position, push.from);
+        let task = self.tasks.get(&position);
+        if position <= self.admitted && task.is_none() {
+            return; // Done before: a duplicate, or the answer to a question asked twice.
+        }
+        self.pushes.entry(position).or_default().insert(from, push);
+        if task.is_some_and(|task| task.phase != Phase::Locking) {
+            self.runnable.push_back(position);
+        }
+    }
+
+    /// Everybody's rows are here: every participant comes to the same end.
+    fn evaluate(&mut self, position: u64, out: &mut Effects<Message, Timer>) {
+        let entry = Arc::clone(&self.tasks[&position].entry);
+        let txn = entry.txn.id;
+        let pushes = self.pushes.remove(&position).unwrap_or_default();
+        if let Some(outcome) = ended_before(pushes.values()) {
+            out.observe(Observation::Mark("calvin.duplicate-in-log"));
+            self.replica.restarts.remove(&txn);
+            match outcome {
+                Some(outcome) => self.answer(&entry, &outcome, out),
+                None => out.observe(Observation::Mark("calvin.outcome-forgotten")),
+            }
+            return self.release(position, txn, out);
+        }
+        let rows = pushes.into_values().flat_map(|push| push.rows.clone());
+        let rows: BTreeMap<Key, Row> = rows.map(|read| (read.key, read.row)).collect();
+        match entry.txn.evaluate(&entry.footprint, &rows) {
+            Evaluation::Moved => self.overtaken(position, &entry, out),
+            Evaluation::Declined(guard) => {
+                let outcome = Arc::new(Outcome::Declined { guard });
+                self.end(position, &entry, &[], outcome, out);
+            }
+            Evaluation::Commit(writes) => {
+                let reads = rows.into_iter().map(|(key, row)| Read { key, row });
+                let reads = reads.collect();
+                let outcome = Arc::new(Outcome::Committed { reads });
+                self.end(position, &entry, &writes, outcome, out);
+            }
+        }
+        self.release(position, txn, out);
+    }
+
+    fn end(
+        &mut self,
+        position: u64,
+        entry: &Entry,
+        writes: &[Write],
+        outcome: Arc<Outcome>,
+        out: &mut Effects<Message, Timer>,
+    ) {
+        let (txn, shard, layout) = (entry.txn.id, self.me, &self.place.layout);
+        let local = { writes.iter() }.filter(|write| layout.shard_of(write.key) == shard);
+        let local: Vec<Write> = local.copied().collect();
+        let is_pointer_here = |key: &Key| layout.shard_of(*key) == shard;
+        let answers = entry.participants(layout).first() == Some(&shard);
+        let remembers = answers || entry.txn.pointers().iter().any(is_pointer_here);
+        let remembered = remembers.then(|| Arc::clone(&outcome));
+        self.replica.end(position, txn, &local, remembered);
+        self.replica.restarts.remove(&txn);
+        if !local.is_empty() {
+            out.work(local.len() as u32);
+            out.observe(Observation::Applied {
+                txn,
+                shard,
+                position,
+                keys: local.iter().map(|write| write.key).collect(),
+            });
+        }
+        if answers {
+            let commit = matches!(*outcome, Outcome::Committed { .. });
+            out.observe(Observation::Ended { txn, commit });
+        }
+        self.answer(entry, &outcome, out);
+    }
+
+    /// The lowest participant in the region that took the request answers the client.
+    fn answer(&self, entry: &Entry, outcome: &Outcome, out: &mut Effects<Message, Timer>) {
+        let lowest = entry.participants(&self.place.layout).first().copied();
+        if lowest == Some(self.me) && usize::from(entry.region) == self.place.region {
+            let reply = ClientMessage::Reply {
+                txn: entry.txn.id,
+                outcome: outcome.clone(),
+            };
+            out.send(entry.client, Message::Client(reply));
+        }
+    }
+
+    /// The pointers have changed since the reconnaissance: every participant finds the same, writes nothing,
+    /// and the holder of the lowest pointer sees to it that the transaction is sequenced again.
+    fn overtaken(&mut self, position: u64, entry: &Arc<Entry>, out: &mut Effects<Message, Timer>) {
+        let pointer = entry.txn.pointers().first().copied();
+        let pointer = pointer.expect("only a dependent transaction moves");
+        if self.place.layout.shard_of(pointer) != self.me {
+            return;
+        }
+        out.observe(Observation::Mark("calvin.reconnaissance-overtaken"));
+        let restart = Restart {
+            position,
+            entry: Arc::clone(entry),
+        };
+        self.replica.restarts.insert(entry.txn.id, restart);
+        if usize::from(entry.region) == self.place.region {
+            let front = self.place.fronts_by_distance(self.front);
+            out.send(front, Message::Restart(Arc::clone(entry)));
+        }
+    }
+
+    fn release(&mut self, position: u64, txn: TxnId, out: &mut Effects<Message, Timer>) {
+        let shard = self.me;
+        self.tasks.remove(&position);
+        self.pushes.remove(&position);
+        out.observe(Observation::Unlocked { txn, shard });
+        self.runnable.extend(self.graph.finish(position));
+    }
+
+    // --- What was lost is asked for again ------------------------------------------------------------
+
+    fn housekeeping(&mut self, out: &mut Effects<Message, Timer>) {
+        self.rounds += 1;
+        self.silent_rounds += 1;
+        if self.silent_rounds > SILENT_ROUNDS {
+            out.observe(Observation::Mark("calvin.front-silent"));
+            self.silent_rounds = 0;
+            self.front += 1;
+        }
+        self.follow(false, out);
+        if self.rounds.is_multiple_of(EXPLORE_ROUNDS) {
+            // A front that is cut off from the others answers and has nothing new: ask around.
+            let other = self.front + 1 + (self.rounds / EXPLORE_ROUNDS) as usize;
+            let front = self.place.fronts_by_distance(other);
+            if front != self.place.fronts_by_distance(self.front) {
+                let (after, stream, gap) = (self.admitted, false, false);
+                out.send(front, Message::Follow { after, stream, gap });
+            }
+        }
+        self.ask_pushes(out);
+        self.send_restarts(out);
+        self.ask_state(out);
+        out.set_timer(Timer::Housekeeping, self.place.housekeeping());
+    }
+
+    /// Asks for pushes that have been missing for a while: the peer first, then its copies elsewhere.
+    fn ask_pushes(&mut self, out: &mut Effects<Message, Timer>) {
+        let regions = self.place.layout.regions.len();
+        for (position, task) in &mut self.tasks {
+            let Phase::Gathering { rounds } = &mut task.phase else {
+                continue;
+            };
+            *rounds += 1;
+            if *rounds < 2 {
+                continue; // It may be on its way.
+            }
+            let elsewhere = (*rounds as usize / ASK_NEARBY_ROUNDS) % regions;
+            let region = (self.place.region + elsewhere) % regions;
+            let here = self.pushes.get(position);
+            let missing = |shard: &&ShardId| here.is_none_or(|here| !here.contains_key(*shard));
+            for shard in task.participants.iter().filter(missing) {
+                out.observe(Observation::Mark("calvin.remote-reads-asked-again"));
+                let position = *position;
+                let to = self.place.data(region, *shard);
+                out.send(to, Message::AskPush { position });
+            }
+        }
+    }
+
+    fn answer_push(&self, from: Addr, position: u64, out: &mut Effects<Message, Timer>) {
+        if let Some(push) = self.replica.retained.get(&position) {
+            out.send(from, Message::Push(Arc::clone(push)));
+        } else if position <= self.floor {
+            let floor = self.floor;
+            out.send(from, Message::PushGone { floor });
+        }
+    }
+
+    /// Restarts go to a front of the region that took the request at once, and from every region again
+    /// while the transaction has not come back: its client may have given up, and it is owed an end.
+    fn send_restarts(&self, out: &mut Effects<Message, Timer>) {
+        for restart in self.replica.restarts.values() {
+            let near = usize::from(restart.entry.region) == self.place.region;
+            let every = if near {
+                RESTART_ROUNDS
+            } else {
+                3 * RESTART_ROUNDS
+            };
+            if self.rounds.is_multiple_of(every) {
+                let front = self.place.fronts_by_distance(self.front);
+                out.send(front, Message::Restart(Arc::clone(&restart.entry)));
+            }
+        }
+    }
+
+    fn want_state(&mut self, floor: u64, out: &mut Effects<Message, Timer>) {
+        if self.applied_to() < floor && self.wanted_state.is_none_or(|wanted| wanted < floor) {
+            self.wanted_state = Some(floor);
+            self.ask_state(out);
+        }
+    }
+
+    fn ask_state(&mut self, out: &mut Effects<Message, Timer>) {
+        self.wanted_state = self
+            .wanted_state
+            .filter(|wanted| *wanted > self.applied_to());
+        let Some(wanted) = self.wanted_state else {
+            return;
+        };
+        let regions = 0..self.place.layout.regions.len();
+        for region in regions.filter(|region| *region != self.place.region) {
+            let above = wanted - 1;
+            let to = self.place.data(region, self.me);
+            out.send(to, Message::AskState { above });
+        }
+    }
+
+    fn answer_state(&self, from: Addr, above: u64, out: &mut Effects<Message, Timer>) {
+        if self.replica.checkpointed() > above {
+            let transfer = Arc::new(self.replica.transfer());
+            out.send(from, Message::State(transfer));
+        }
+    }
+
+    /// Becomes a copy of another region's checkpoint and goes on from there.
+    fn install(&mut self, transfer: &Transfer, out: &mut Effects<Message, Timer>) {
+        let position = transfer.checkpoint.position;
+        if position <= self.applied_to() {
+            return;
+        }
+        out.observe(Observation::Mark("calvin.state-transfer"));
+        self.replica = Replica::install(&self.place.layout, self.me, transfer);
+        self.floor = self.floor.max(transfer.checkpoint.floor);
+        self.admitted = position;
+        self.graph = ConflictGraph::default();
+        self.tasks.clear();
+        self.runnable.clear();
+        self.pushes = self.pushes.split_off(&(position + 1));
+        self.early = self.early.split_off(&(position + 1));
+        self.flush_checkpoint(true, out);
+        self.follow(true, out);
+    }
+
+    // --- Checkpoints ---------------------------------------------------------------------------------
+
+    fn checkpoint_if_due(&mut self, out: &mut Effects<Message, Timer>) {
+        let applied_to = self.applied_to();
+        let ready = { self.replica.planned() }.is_some_and(|planned| planned <= applied_to);
+        if ready && self.flushing.is_none() {
+            self.replica.forget(self.place.options.replies_kept);
+            self.replica.take_checkpoint(self.floor, out);
+            self.flush_checkpoint(false, out);
+        }
+    }
+
+    fn flush_checkpoint(&mut self, again: bool, out: &mut Effects<Message, Timer>) {
+        if again {
+            self.replica.rewrite_checkpoint(out);
+        }
+        let sequence = self.next_flush;
+        self.next_flush += 1;
+        out.flush(FlushId { owner: 0, sequence });
+        self.flushing = Some(Flushing {
+            sequence,
+            position: self.replica.checkpointed(),
+        });
+    }
+
+    fn flushed(&mut self, flush: FlushId, out: &mut Effects<Message, Timer>) {
+        let done = self.flushing.filter(|f| f.sequence == flush.sequence);
+        let Some(Flushing { position, .. }) = done else {
+            return;
+        };
+        self.flushing = None;
+        for front in self.place.fronts() {
+            let checkpointed = Message::Checkpointed {
+                region: self.place.region as u16,
+                shard: self.me,
+                position,
+            };
+            out.send(front, checkpointed);
+        }
+    }
+}
+
+/// Whether an earlier occurrence has ended, by the pushes of the later one, and the outcome if any of the
+/// participants remembers it.
+fn ended_before<'a>(pushes: impl Iterator<Item = &'a Arc<Push>>) -> Option<Option<Arc<Outcome>>> {
+    pushes.fold(None, |known, push| match &push.before {
+        Before::Unended => known,
+        Before::Ended(outcome) => Some(known.flatten().or_else(|| outcome.clone())),
+    })
+}
