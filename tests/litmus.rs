@@ -11,6 +11,10 @@ use ordain::model::leads_to::{FairChecker, Kind, Report, Strength};
 use serde::Deserialize;
 use stateright::{Checker, Model, Property};
 
+#[path = "models/gray_lamport.rs"]
+mod gray_lamport;
+use gray_lamport::GrayLamport;
+
 #[derive(Deserialize)]
 struct Manifest {
     models: Vec<Entry>,
@@ -21,6 +25,8 @@ struct Entry {
     name: String,
     module: String,
     fairness: Vec<String>,
+    /// For systems with a size.
+    participants: Option<u8>,
     distinct: u64,
     generated: u64,
     depth: u32,
@@ -206,6 +212,7 @@ fn found(entry: &Entry) -> Found {
         "RetryUntilAck.tla" => retry_until_ack,
         "Oscillates.tla" => oscillates,
         "DisabledInOneState.tla" => disabled_in_one_state,
+        "GrayLamport.tla" => two_phase_commit,
         other => panic!("{other} has no twin"),
     };
     twin(entry)
@@ -830,4 +837,22 @@ fn disabled_in_one_state(entry: &Entry) -> Found {
         }
     });
     entry.judge(twin, named, |check| check.eventually("Ends", |&x| x == 9))
+}
+
+fn two_phase_commit(entry: &Entry) -> Found {
+    let model = GrayLamport(entry.participants.expect("its size"));
+    let checker = model.fair(entry.fairness.iter().any(|name| name == "WF TMAbort"));
+    assert_eq!(
+        entry.fairness.len(),
+        usize::from(model.0) * 2 + 1 + usize::from(entry.name != "GrayLamport_Undecided")
+    );
+    let report = checker
+        .always("Consistent", |state| model.consistent(state))
+        .leads_to(
+            "Ends",
+            |state| model.in_doubt(state),
+            |state| model.ended(state),
+        )
+        .check();
+    Found::from(report.expect("small"))
 }
