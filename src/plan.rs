@@ -164,6 +164,10 @@ pub struct Link {
 pub struct Machine {
     /// Its name in traces: `eu/front0`, `eu/equities1`, `eu/clients`.
     pub name: String,
+    /// Whether it hosts client sessions. They keep nothing on disk and would start over, so the power cycle
+    /// at the end of a run switches client machines off for good.
+    #[serde(default)]
+    pub client: bool,
     /// Position of its region.
     pub region: u16,
     /// Position of its zone within the region.
@@ -315,6 +319,25 @@ pub enum FaultKind {
         /// Positive runs fast.
         by_ppm: i32,
     },
+}
+
+impl FaultKind {
+    /// Every machine that the fault names.
+    pub fn nodes(&self) -> Vec<NodeId> {
+        match self {
+            FaultKind::Cut { from, to, .. }
+            | FaultKind::Flap { from, to, .. }
+            | FaultKind::Degrade { from, to, .. } => from.iter().chain(to).copied().collect(),
+            FaultKind::Crash { nodes, .. }
+            | FaultKind::Pause { nodes }
+            | FaultKind::Slow { nodes, .. }
+            | FaultKind::SlowFlush { nodes, .. }
+            | FaultKind::FailFlush { nodes, .. }
+            | FaultKind::ClockStep { nodes, .. }
+            | FaultKind::ClockDrift { nodes, .. } => nodes.clone(),
+            FaultKind::CorruptRead { node, .. } => vec![*node],
+        }
+    }
 }
 
 /// When a fault begins.

@@ -79,7 +79,8 @@ impl Display for Addr {
     }
 }
 
-/// A reading of a node's wall clock in nanoseconds since the start of the run, as far as that clock knows.
+/// A reading of a node's wall clock in nanoseconds since the run's epoch, as far as that clock knows. The
+/// epoch lies [`WallTime::START`] before the start of the run, so that a slow clock needs no negative reading.
 ///
 /// Never compare readings of two nodes as if one clock had made them; that is what [`crate::hlc`] is for.
 #[derive(
@@ -87,6 +88,11 @@ impl Display for Addr {
 )]
 #[serde(transparent)]
 pub struct WallTime(pub u64);
+
+impl WallTime {
+    /// What a perfect clock reads when the run starts: one hour.
+    pub const START: WallTime = WallTime(3_600_000_000_000);
+}
 
 /// One of a process's append-only files.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -112,6 +118,11 @@ impl Disk {
     /// The file's bytes; empty where it was never written.
     pub fn file(&self, file: FileId) -> &[u8] {
         self.files.get(&file).map_or(&[], Vec::as_slice)
+    }
+
+    /// Bytes in all files.
+    pub fn len_bytes(&self) -> u64 {
+        self.files.values().map(|bytes| bytes.len() as u64).sum()
     }
 
     /// The file's bytes, to change: for hosts, which apply appends, losses and corruption.
@@ -162,8 +173,8 @@ pub enum Input<M, T> {
     Timer(T),
     /// Every byte appended before the flush was asked for is durable.
     Flushed(FlushId),
-    /// The flush failed: bytes appended since the last flush that succeeded are gone, and the file ends
-    /// where that flush left it.
+    /// The flush failed: bytes appended since the last flush that succeeded are gone, and the files end
+    /// where that flush left them. Every other flush that the process had under way fails with it.
     FlushFailed(FlushId),
 }
 

@@ -25,6 +25,11 @@ impl Stream {
         Self { rng }
     }
 
+    /// Moves to the position after `words` 64-bit numbers from the stream's start.
+    pub fn seek(&mut self, words: u64) {
+        self.rng.set_word_pos(u128::from(words) * 2);
+    }
+
     /// Uniform over all 64-bit numbers.
     pub fn word(&mut self) -> u64 {
         self.rng.next_u64()

@@ -121,6 +121,41 @@ pub enum Observation {
     Mark(&'static str),
 }
 
+impl Observation {
+    /// Its name in traces and in the `observation` of [`crate::plan::When::Moment`]: a mark has its own name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Observation::Invoked { .. } => "invoked",
+            Observation::Returned { .. } => "returned",
+            Observation::Initiated { .. } => "initiated",
+            Observation::Voted { .. } => "voted",
+            Observation::Decided { .. } => "decided",
+            Observation::Resolved { .. } => "resolved",
+            Observation::Applied { .. } => "applied",
+            Observation::Compensated { .. } => "compensated",
+            Observation::Ended { .. } => "ended",
+            Observation::LockWait { .. } => "lock-wait",
+            Observation::Locked { .. } => "locked",
+            Observation::Unlocked { .. } => "unlocked",
+            Observation::Log { event, .. } => event.name(),
+            Observation::Mark(name) => name,
+        }
+    }
+}
+
+impl LogEvent {
+    fn name(&self) -> &'static str {
+        match self {
+            LogEvent::Restarted { .. } => "log.restarted",
+            LogEvent::BecameLeader { .. } => "log.became-leader",
+            LogEvent::Appended { .. } => "log.appended",
+            LogEvent::Truncated { .. } => "log.truncated",
+            LogEvent::Committed { .. } => "log.committed",
+            LogEvent::Compacted { .. } => "log.compacted",
+        }
+    }
+}
+
 /// What happens to one replica of a replicated log (Ongaro and Ousterhout, USENIX ATC 2014, section 5;
 /// "ballot" for "term" in Paxos). The monitor rebuilds every replica's log from these, so a replica states
 /// each change, also those made while it boots.

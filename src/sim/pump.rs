@@ -1,0 +1,457 @@
+//! Runs a world on madsim: every machine is a madsim node, and its processes live in a task of that node.
+//!
+//! Exactly one task runs the world at a time. The *pump* (madsim's main task) holds the baton when a run
+//! begins and whenever madsim must act on a node. A machine's task that holds the baton steps its process,
+//! looks what happens next, and goes on if that is its own; otherwise it passes the baton to the task whose
+//! turn it is. So a task is polled once for every run of events at its machine, and no poll is in vain.
+//!
+//! Async guests are polled by madsim at its own discretion. In a run with guests, the pump takes the baton
+//! back after every event, and goes on only once every guest is idle: a madsim timer fires when nothing else
+//! can run.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use madsim::plugin::simulator;
+use madsim::runtime::{Handle, NodeHandle, Runtime};
+use madsim::time::{Duration, Instant, Sleep, TimeHandle};
+
+use super::clock::Clocks;
+use super::disk::Disks;
+use super::faults::Strikes;
+use super::network::Network;
+use super::world::{Power, Turn, World};
+use super::{Record, Run, guest};
+use crate::fates::{FlushFates, LinkFates, Teller, TimerFates};
+use crate::process::{Addr, Effects, NodeId, Process};
+
+/// A world that the pump and the machines' tasks share.
+pub(super) struct Shared<P: Process> {
+    world: Mutex<World<P>>,
+}
+
+impl<P: Process> Shared<P> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, World<P>> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A machine's task is polled: the first time, it lets the pump know that it is there.
+    pub(super) fn register(&self, node: NodeId, context: &Context<'_>) {
+        let mut world = self.lock();
+        let host = &mut world.hosts[usize::from(node.0)];
+        if host.waker.is_none() {
+            host.waker = Some(context.waker().clone());
+            if let Some(pump) = &world.pump_waker {
+                pump.wake_by_ref();
+            }
+        }
+    }
+}
+
+/// Runs to the end. Must be called on a fresh thread: madsim seeds what std keeps for each thread.
+pub(super) fn run<P: Process>(run: Run<'_, P>) -> Record<P> {
+    let runtime = Runtime::with_seed_and_config(run.fates.seed(), madsim::Config::default());
+    runtime.add_simulator::<Network>();
+    runtime.add_simulator::<Disks>();
+    runtime.add_simulator::<Clocks<P::Timer>>();
+    runtime.block_on(conduct(run))
+}
+
+async fn conduct<P: Process>(run: Run<'_, P>) -> Record<P> {
+    let record_fates = run.options.record_fates;
+    let blank = run.fates.blank_record();
+    let guests = !run.guests.is_empty();
+    let (shared, nodes) = build(run);
+    let mut pump = Pump::new(Arc::clone(&shared), nodes, guests);
+    pump.everyone_is_there().await;
+    shared.lock().start();
+    pump.pump().await;
+    pump.hand_over().await;
+    let mut record = shared.lock().take_record();
+    if record_fates {
+        record.fates = Some(shared.lock().take_fates(blank));
+    }
+    pump.tear_down().await;
+    record
+}
+
+fn build<P: Process>(run: Run<'_, P>) -> (Arc<Shared<P>>, Vec<NodeHandle>) {
+    let plugins = (
+        simulator::<Network>(),
+        simulator::<Disks>(),
+        simulator::<Clocks<P::Timer>>(),
+    );
+    let environment = Arc::new(run.environment.clone());
+    let ports: Vec<usize> = run.deployment.processes.iter().map(Vec::len).collect();
+    let mut teller = Teller::new(run.fates, run.options.record_fates);
+    plugins.0.lock().install(&environment, &mut teller);
+    plugins.1.lock().install(&environment, &ports, &mut teller);
+    plugins.2.lock().install(&environment, &ports, &mut teller);
+    let strikes = Strikes::new(run.faults.to_vec());
+    let mut world = World::new(
+        Arc::clone(&environment),
+        run.options,
+        plugins,
+        &ports,
+        strikes,
+        run.monitors,
+    );
+    for guest in &run.guests {
+        world
+            .guests
+            .insert(guest.node, guest::GuestState::default());
+    }
+    let shared = Arc::new(Shared {
+        world: Mutex::new(world),
+    });
+    let mut pristine = run.deployment.processes;
+    pristine.resize_with(environment.machines.len(), Vec::new);
+    let handle = Handle::current();
+    let mut nodes = Vec::new();
+    for (node, (processes, machine)) in pristine.into_iter().zip(&environment.machines).enumerate()
+    {
+        let node = NodeId(node as u16);
+        let shared = Arc::clone(&shared);
+        let builder = handle.create_node().name(machine.name.clone());
+        let body = run
+            .guests
+            .iter()
+            .find(|guest| guest.node == node)
+            .map(|guest| Arc::clone(&guest.body));
+        let builder = match body {
+            Some(body) => {
+                builder.init(move || guest::run(Arc::clone(&shared), node, Arc::clone(&body)))
+            }
+            None => builder.init(move || host(Arc::clone(&shared), node, processes.clone())),
+        };
+        nodes.push(builder.build());
+    }
+    (shared, nodes)
+}
+
+/// The task of a machine: one incarnation of its processes.
+async fn host<P: Process>(shared: Arc<Shared<P>>, node: NodeId, mut processes: Vec<P>) {
+    let mut out = Effects::default();
+    poll_fn(|context| {
+        shared.register(node, context);
+        let mut world = shared.lock();
+        if world.turn_of != Some(node) {
+            return Poll::Pending;
+        }
+        if world.handing_over {
+            let at = |port| Addr { node, port };
+            let left = processes.drain(..).enumerate();
+            let left: Vec<_> = left
+                .map(|(port, process)| (at(port as u8), process))
+                .collect();
+            world.processes.extend(left);
+            world.pass_to_pump(Turn::Finish);
+            return Poll::Ready(());
+        }
+        world.step_while_it_is_our_turn(node, &mut processes, &mut out);
+        Poll::Pending
+    })
+    .await;
+}
+
+impl<P: Process> World<P> {
+    fn step_while_it_is_our_turn(
+        &mut self,
+        node: NodeId,
+        processes: &mut [P],
+        out: &mut Effects<P::Message, P::Timer>,
+    ) {
+        loop {
+            self.step(node, processes, out);
+            if !self.guests.is_empty() {
+                return self.pass_to_pump(Turn::Guests);
+            }
+            match self.next_turn(u64::MAX) {
+                Turn::Step(next) if next == node => {}
+                Turn::Step(next) => return self.pass_to(next),
+                turn => return self.pass_to_pump(turn),
+            }
+        }
+    }
+
+    fn pass_to(&mut self, node: NodeId) {
+        self.turn_of = Some(node);
+        let host = &self.hosts[usize::from(node.0)];
+        host.waker
+            .as_ref()
+            .expect("a machine that is up has a task")
+            .wake_by_ref();
+    }
+
+    fn pass_to_pump(&mut self, turn: Turn) {
+        self.turn_of = None;
+        self.handed_to_pump = Some(turn);
+        self.pump_waker
+            .as_ref()
+            .expect("the pump waits")
+            .wake_by_ref();
+    }
+
+    fn take_record(&mut self) -> Record<P> {
+        let [messages, local_messages] = self.message_counts();
+        let flushes = self.flush_counts();
+        self.processes.sort_by_key(|(addr, _)| *addr);
+        let strikes = std::mem::replace(&mut self.strikes, Strikes::new(Vec::new()));
+        let mut marks = std::mem::take(&mut self.marks);
+        marks.ended_ns = self.now_ns;
+        Record {
+            digest: self.digest(),
+            events: self.events,
+            simulated_ns: self.now_ns,
+            observations: std::mem::take(&mut self.observations),
+            messages,
+            local_messages,
+            flushes: flushes.values().sum(),
+            flushes_by: flushes,
+            marks,
+            processes: std::mem::take(&mut self.processes),
+            panics: std::mem::take(&mut self.panics),
+            halts: std::mem::take(&mut self.halts),
+            violations: std::mem::take(&mut self.violations),
+            monitors: std::mem::take(&mut self.monitors),
+            trace: self.options.trace.then(|| std::mem::take(&mut self.trace)),
+            fates: None,
+            faults: strikes.resolved(),
+        }
+    }
+
+    fn take_fates(&mut self, mut blank: crate::fates::Fates) -> crate::fates::Fates {
+        let links = self.network.lock().take_fates().into_iter();
+        let links = links.filter(|(_, _, messages)| !messages.is_empty());
+        blank.links = links
+            .map(|(from, to, messages)| LinkFates { from, to, messages })
+            .collect();
+        let timers = self.clocks.lock().take_fates().into_iter();
+        let timers = timers.filter(|(_, delays)| !delays.is_empty());
+        blank.timers = timers
+            .map(|(of, after_min_ns)| TimerFates { of, after_min_ns })
+            .collect();
+        let flushes = self.disks.lock().take_fates().into_iter();
+        let flushes = flushes.filter(|(_, flushes)| !flushes.is_empty());
+        blank.flushes = flushes
+            .map(|(node, flushes)| FlushFates { node, flushes })
+            .collect();
+        blank
+    }
+}
+
+/// madsim's main task.
+struct Pump<P: Process> {
+    shared: Arc<Shared<P>>,
+    nodes: Vec<NodeHandle>,
+    guests: bool,
+    /// Fires when nothing else can run; set to whatever instant is waited for.
+    sleep: Pin<Box<Sleep>>,
+    /// madsim's clock at our time zero.
+    origin: Instant,
+}
+
+impl<P: Process> Pump<P> {
+    fn new(shared: Arc<Shared<P>>, nodes: Vec<NodeHandle>, guests: bool) -> Self {
+        let time = TimeHandle::current();
+        let sleep = Box::pin(time.sleep(Duration::ZERO));
+        Self {
+            shared,
+            nodes,
+            guests,
+            sleep,
+            origin: time.now_instant(),
+        }
+    }
+
+    async fn pump(&mut self) {
+        self.origin = Instant::now();
+        loop {
+            let limit_ns = if self.guests {
+                self.guests_are_idle().await
+            } else {
+                u64::MAX
+            };
+            let mut turn = self.shared.lock().next_turn(limit_ns);
+            loop {
+                turn = match turn {
+                    Turn::Step(node) => self.step(node).await,
+                    Turn::Power(power) => {
+                        self.power(power).await;
+                        break;
+                    }
+                    Turn::Guests => break,
+                    Turn::Finish => return,
+                }
+            }
+        }
+    }
+
+    /// Gives the baton to a machine and waits until it comes back, with what is to be done.
+    async fn step(&self, node: NodeId) -> Turn {
+        self.shared.lock().pass_to(node);
+        poll_fn(|context| {
+            let mut world = self.shared.lock();
+            match world.handed_to_pump.take() {
+                Some(turn) => Poll::Ready(turn),
+                None => {
+                    world.pump_waits(context);
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+
+    async fn power(&mut self, power: Power) {
+        let handle = Handle::current();
+        match power {
+            Power::Off(node, loss) => {
+                {
+                    let mut world = self.shared.lock();
+                    world.hosts[usize::from(node.0)].waker = None;
+                    world.disks.lock().set_crash_loss(node, loss);
+                }
+                // Resets the node in every plugin. A restart alone would not.
+                handle.kill(self.nodes[usize::from(node.0)].id());
+            }
+            Power::On(node) => {
+                let id = self.nodes[usize::from(node.0)].id();
+                handle.restart(id);
+                if self.shared.lock().must_be_held_still(node) {
+                    // A restart forgets that the node is paused.
+                    handle.pause(id);
+                }
+                self.everyone_is_there().await;
+                self.shared.lock().boot(node);
+            }
+            Power::Pause(node) => handle.pause(self.nodes[usize::from(node.0)].id()),
+            Power::Resume(node) => handle.resume(self.nodes[usize::from(node.0)].id()),
+        }
+    }
+
+    /// Waits until the task of every machine that is up has been polled.
+    async fn everyone_is_there(&self) {
+        poll_fn(|context| {
+            let mut world = self.shared.lock();
+            let powered_off = world.power.iter().filter_map(|power| match power {
+                Power::On(node) => Some(*node),
+                _ => None,
+            });
+            let powered_off: Vec<NodeId> = powered_off.collect();
+            let mut machines = world.machines.iter().zip(&world.hosts).enumerate();
+            let absent = |(node, (machine, host)): (
+                usize,
+                (&super::world::Machine<_, _>, &super::world::Host),
+            )| {
+                machine.downs == 0
+                    && machine.pauses == 0
+                    && host.waker.is_none()
+                    && !powered_off.contains(&NodeId(node as u16))
+            };
+            if machines.any(absent) {
+                world.pump_waits(context);
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Waits until no guest can run, and then for madsim's clock to reach the next event, unless a guest
+    /// acts before. Returns the time of that event.
+    async fn guests_are_idle(&mut self) -> u64 {
+        loop {
+            self.sleep_until(Instant::now() + Duration::from_nanos(1), false)
+                .await;
+            let next_ns = {
+                let mut world = self.shared.lock();
+                world.poked = false;
+                if !world.power.is_empty() {
+                    return world.now_ns;
+                }
+                world.heap.next_at_ns().unwrap_or(world.now_ns)
+            };
+            self.sleep_until(self.origin + Duration::from_nanos(next_ns), true)
+                .await;
+            if !self.shared.lock().poked {
+                return next_ns;
+            }
+        }
+    }
+
+    /// Sleeps to the nanosecond: `reset` has no floor, unlike madsim's `sleep`.
+    async fn sleep_until(&mut self, instant: Instant, or_poked: bool) {
+        self.sleep.as_mut().reset(instant);
+        let (sleep, shared) = (&mut self.sleep, &self.shared);
+        poll_fn(|context| {
+            {
+                let mut world = shared.lock();
+                if or_poked && world.poked {
+                    return Poll::Ready(());
+                }
+                world.pump_waits(context);
+            }
+            sleep.as_mut().poll(context)
+        })
+        .await;
+    }
+
+    /// Takes the processes out of the machines that are up.
+    async fn hand_over(&self) {
+        self.shared.lock().handing_over = true;
+        for node in 0..self.nodes.len() {
+            let node = NodeId(node as u16);
+            let mut world = self.shared.lock();
+            let up =
+                world.machine(node).downs == 0 && world.hosts[usize::from(node.0)].waker.is_some();
+            let guest = world.guests.contains_key(&node);
+            drop(world);
+            if up && !guest {
+                self.step(node).await;
+            }
+        }
+    }
+
+    /// Unfinished tasks leak when a runtime is dropped: kills every node, lets go of every waker, and has
+    /// the executor run until nothing is left to do.
+    async fn tear_down(&mut self) {
+        let handle = Handle::current();
+        for node in &self.nodes {
+            handle.kill(node.id());
+        }
+        self.shared.lock().let_go();
+        self.sleep_until(Instant::now() + Duration::from_nanos(1), false)
+            .await;
+        self.shared.lock().pump_waker = None;
+    }
+}
+
+impl<P: Process> World<P> {
+    fn pump_waits(&mut self, context: &Context<'_>) {
+        let waker = context.waker();
+        if !self
+            .pump_waker
+            .as_ref()
+            .is_some_and(|known| known.will_wake(waker))
+        {
+            self.pump_waker = Some(waker.clone());
+        }
+    }
+
+    fn must_be_held_still(&mut self, node: NodeId) -> bool {
+        self.guests.contains_key(&node) && self.machine(node).pauses > 0
+    }
+
+    fn let_go(&mut self) {
+        for host in &mut self.hosts {
+            host.waker = None;
+        }
+        let guests: Vec<NodeId> = self.guests.keys().copied().collect();
+        for node in guests {
+            self.crash_guest(node);
+        }
+    }
+}
