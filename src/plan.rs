@@ -25,7 +25,8 @@ pub struct Plan {
     pub generator: String,
     /// The scenario's name.
     pub scenario: String,
-    /// The seed that the plan was drawn with, and that fates beyond the recorded ones follow from.
+    /// The seed that the plan was drawn with, and that fates follow from unless they are given as a record
+    /// ([`crate::fates::Fates`]).
     pub seed: u64,
     /// Machines and links.
     pub environment: Environment,
@@ -63,6 +64,11 @@ fn environment(scenario: &Scenario, seed: u64) -> Environment {
         let drift = scenario.clocks.drift_ppm;
         Machine {
             name: place.name.clone(),
+            client: scenario
+                .layout
+                .regions
+                .iter()
+                .any(|region| usize::from(region.client.0) == node),
             region: place.region,
             zone: place.zone,
             clock_offset_ns: scenario.clocks.region_offset_ns[usize::from(place.region)]
