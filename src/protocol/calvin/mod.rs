@@ -37,6 +37,8 @@ use crate::protocol::{
 };
 use crate::scenario::layout::{Layout, ShardId};
 
+#[cfg(test)]
+mod execution_tests;
 pub mod merge;
 pub mod messages;
 pub mod replica;
