@@ -559,8 +559,8 @@ impl<'g> Search<'g> {
                         id: 0,
                     };
                     part.id = self.claim(&part.nodes());
-                    if !self.already_implied(from, &part) {
-                        self.search(&part);
+                    if !self.is_implied(from, &part, name(class, order)) {
+                        self.search(from, &part);
                     }
                 }
             }
@@ -594,15 +594,14 @@ impl<'g> Search<'g> {
         self.components
     }
 
-    /// Does a cycle found inside this component (since `from`) imply the class already?
-    fn already_implied(&self, from: usize, part: &Part) -> bool {
-        let kind = name(part.class, part.order);
+    /// Does a cycle found inside this component (since `from`) imply the kind already?
+    fn is_implied(&self, from: usize, part: &Part, kind: AnomalyKind) -> bool {
         let inside = |edge: &Edge| self.within[edge.from as usize] == part.id;
         let mut found = self.out.found[from..].iter();
         found.any(|cycle| cycle.kind.implies(kind) && cycle.edges.iter().all(inside))
     }
 
-    fn search(&mut self, part: &Part) {
+    fn search(&mut self, from: usize, part: &Part) {
         let modes: &[Mode] = match (part.class, part.order) {
             (Class::G0 | Class::G1c, _) => &[Mode::NoRw],
             (Class::Nonadjacent, Order::Realtime) => &[Mode::OneRw, Mode::Alternate],
@@ -613,8 +612,10 @@ impl<'g> Search<'g> {
             Order::Realtime => self.realtime(part, modes),
             _ => self.through(part, modes),
         };
+        // A walk that visits a transaction twice holds a cycle of a worse class, which has been found.
         if let Some(edges) = cycle
             && let Some(kind) = classify(&edges)
+            && !self.is_implied(from, part, kind)
         {
             self.out.found.push(Cycle { kind, edges });
         }
@@ -886,7 +887,7 @@ enum Attempt<S> {
 enum Mode {
     /// Not at all.
     NoRw,
-    /// At most once.
+    /// Exactly once.
     OneRw,
     /// Nowhere adjacent.
     Alternate,
@@ -927,7 +928,10 @@ impl Goal {
         let (node, is_rw) = (state >> 1, state & 1 == 1);
         match self.to {
             Target::Txn(to) => node == to && !(self.was_rw && is_rw),
-            Target::Before(end) => node < graph.txns && graph.precedes(node, end),
+            Target::Before(end) => {
+                let exactly_one = self.mode != Mode::OneRw || is_rw;
+                exactly_one && node < graph.txns && graph.precedes(node, end)
+            }
         }
     }
 }

@@ -132,9 +132,9 @@ impl Kind {
         matches!(self, Kind::Append | Kind::ReadList)
     }
 
-    /// Is it an operation on a register, counter or set?
+    /// Is it an operation on a register?
     pub fn is_register(self) -> bool {
-        !self.is_list() && self != Kind::ReadUnknown
+        matches!(self, Kind::Write | Kind::Read | Kind::ReadNil | Kind::Cas)
     }
 }
 
@@ -295,6 +295,15 @@ impl History {
         }
     }
 
+    /// A value as JSON: a number, or its name.
+    pub(super) fn json_value(&self, value: u64) -> serde_json::Value {
+        let at = value.checked_sub(NAME_BASE);
+        match at.and_then(|at| self.names.get(usize::try_from(at).ok()?)) {
+            Some(name) => name.to_string().into(),
+            None => value.into(),
+        }
+    }
+
     /// The true order of the versions under `key`, where somebody could look inside the database.
     pub fn version_order(&self, key: KeyId) -> Option<&[u64]> {
         self.version_orders.get(&key).map(Vec::as_slice)
@@ -452,6 +461,32 @@ impl HistoryBuilder {
         self.history.names.push(text.into());
         self.name_ids.insert(text.into(), id);
         id
+    }
+
+    /// Takes reads of nothing from keys that hold lists to be reads of an empty list: a file may write both as
+    /// nil.
+    pub(super) fn nil_reads_of_lists(&mut self) {
+        let history = &mut self.history;
+        let mut holds = vec![None; history.keys.len()];
+        for (kind, &key) in history.kinds.iter().zip(&history.op_keys) {
+            if kind.is_list() {
+                holds[key as usize] = Some(true);
+            } else if !matches!(kind, Kind::ReadNil | Kind::ReadUnknown) {
+                holds[key as usize] = Some(false);
+            }
+        }
+        let any_list = holds.contains(&Some(true));
+        let columns = history.kinds.iter_mut().zip(&history.op_keys);
+        for ((kind, &key), arg) in columns.zip(&mut history.args) {
+            if *kind == Kind::ReadNil && holds[key as usize].unwrap_or(any_list) {
+                *kind = Kind::ReadList;
+                *arg = ListRef {
+                    trunk: NONE,
+                    len: 0,
+                }
+                .pack();
+            }
+        }
     }
 
     /// The finished history.

@@ -15,6 +15,7 @@ pub mod explain;
 pub mod graph;
 pub mod history;
 pub mod list_append;
+pub mod parse;
 mod polygraph;
 mod refute;
 pub mod register;
@@ -161,6 +162,18 @@ pub struct Exercised {
     pub edges_rw: u64,
 }
 
+impl Exercised {
+    /// Adds what another half of the same transactions did.
+    fn add_operations(&mut self, other: &Exercised) {
+        self.writes += other.writes;
+        self.reads += other.reads;
+        self.reads_nonempty += other.reads_nonempty;
+        self.edges_ww += other.edges_ww;
+        self.edges_wr += other.edges_wr;
+        self.edges_rw += other.edges_rw;
+    }
+}
+
 /// The outcome of a check.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Report {
@@ -214,6 +227,34 @@ impl Report {
         }
     }
 
+    /// Turns a verdict of valid into unknown, with the reason.
+    fn leave_open(&mut self, reason: &str) {
+        self.notes.push(reason.into());
+        if self.verdict == Verdict::Valid {
+            self.verdict = Verdict::Unknown;
+        }
+    }
+
+    /// The report on two halves of a history.
+    fn and(mut self, other: Report) -> Report {
+        let anomalies = self.anomalies.into_iter().chain(other.anomalies).collect();
+        let mut both = Report::new(
+            &Options::new(self.model),
+            anomalies,
+            self.exercised,
+            Vec::new(),
+        );
+        for (kind, count) in other.counts {
+            *self.counts.entry(kind).or_default() += count;
+        }
+        both.counts = self.counts;
+        both.exercised.add_operations(&other.exercised);
+        both.notes = self.notes;
+        both.notes.extend(other.notes);
+        both.leave_open("lists and registers were judged apart: a cycle through both is not seen");
+        both
+    }
+
     /// Was an anomaly of this kind found?
     pub fn found(&self, kind: AnomalyKind) -> bool {
         self.anomalies.iter().any(|a| a.kind == kind)
@@ -222,17 +263,23 @@ impl Report {
 
 /// Checks a history against a model.
 ///
-/// A history of list operations is checked by [`list_append`]; what it holds besides is not judged, and then the
-/// verdict can be invalid or unknown, but not valid.
+/// Lists are checked by [`list_append`], registers by [`register`]. A history that holds both is judged twice,
+/// and one without a violation in either half is unknown, since a cycle could lead through both; so is one
+/// with operations that neither knows (sets, counters), which have checkers of their own.
 pub fn check(history: &History, options: &Options) -> Report {
-    let mut report = list_append::check(history, options);
-    if history.kinds.iter().any(|kind| kind.is_register()) {
-        report
-            .notes
-            .push("the history's register operations were not checked".into());
-        if report.verdict == Verdict::Valid {
-            report.verdict = Verdict::Unknown;
+    let any = |wanted: fn(history::Kind) -> bool| history.kinds.iter().any(|&kind| wanted(kind));
+    let (lists, registers) = (any(|kind| kind.is_list()), any(|kind| kind.is_register()));
+    let mut report = match (lists, registers) {
+        (false, true) => register::check(history, options),
+        (_, false) => list_append::check(history, options),
+        (true, true) => {
+            let lists = list_append::check(history, options);
+            let registers = register::check(history, options);
+            lists.and(registers)
         }
+    };
+    if any(|kind| kind == history::Kind::Add) {
+        report.leave_open("additions to sets and counters were not judged");
     }
     report
 }

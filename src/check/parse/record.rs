@@ -1,0 +1,374 @@
+//! One record of a history: a map with a type, a process, a function and a value.
+
+use super::super::history::HistoryBuilder;
+use super::cursor::{Cursor, Parsed, Scalar, bad};
+
+/// What a record says happened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum EventKind {
+    Invoke,
+    Ok,
+    Fail,
+    Info,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Verb {
+    Append,
+    Read,
+    Write,
+    Cas,
+    Add,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Arg {
+    Nil,
+    Value(u64),
+    /// Part of [`Ops::elements`].
+    List(usize, usize),
+    Pair(u64, u64),
+    Delta(i64),
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) struct RawOp {
+    pub verb: Verb,
+    pub key: u64,
+    pub arg: Arg,
+}
+
+/// The operations of a record, in buffers that are used again.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Ops {
+    pub ops: Vec<RawOp>,
+    pub elements: Vec<u64>,
+}
+
+impl Ops {
+    pub fn clear(&mut self) {
+        self.ops.clear();
+        self.elements.clear();
+    }
+
+    fn push(&mut self, verb: Verb, key: u64, arg: Arg) {
+        self.ops.push(RawOp { verb, key, arg });
+    }
+}
+
+/// A record without its operations.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Event {
+    pub kind: EventKind,
+    pub process: u64,
+    /// Did the record hold a value other than nil?
+    pub has_value: bool,
+}
+
+/// Reads the record under the cursor and its operations; none if no client made it (a nemesis, say).
+pub(super) fn record(
+    cursor: &mut Cursor,
+    builder: &mut HistoryBuilder,
+    ops: &mut Ops,
+) -> Parsed<Option<Event>> {
+    ops.clear();
+    if !cursor.json && cursor.token()? == b'#' {
+        cursor.tag()?;
+    }
+    cursor.expect(b'{')?;
+    let (mut kind, mut process, mut function) = (None, None, None);
+    let mut value: Option<Cursor> = None;
+    let mut has_txn = false;
+    while !cursor.accept(b'}')? {
+        match cursor.name()? {
+            b"type" => kind = Some(event_kind(cursor.scalar()?)?),
+            b"process" => process = Some(cursor.scalar()?),
+            b"f" => function = Some(cursor.scalar()?),
+            b"value" => {
+                has_txn = txn(cursor, builder, ops)?;
+                if !has_txn {
+                    cursor.blanks()?;
+                    value = Some(*cursor);
+                    cursor.skip()?;
+                }
+            }
+            _ => cursor.skip()?,
+        }
+    }
+    let Some(kind) = kind else {
+        return bad("a record without a type");
+    };
+    let process = match process {
+        Some(Scalar::Number(process)) => process,
+        Some(Scalar::Text(_)) => return Ok(None),
+        Some(other) => {
+            return bad(format!(
+                "a process is a number of at least 0, not {other:?}"
+            ));
+        }
+        None => return bad("a record without a process"),
+    };
+    if let Some(mut value) = value {
+        has_txn = plain(&mut value, function, builder, ops)?;
+    }
+    Ok(Some(Event {
+        kind,
+        process,
+        has_value: has_txn,
+    }))
+}
+
+fn event_kind(scalar: Scalar) -> Parsed<EventKind> {
+    match scalar {
+        Scalar::Text(b"invoke" | b":invoke") => Ok(EventKind::Invoke),
+        Scalar::Text(b"ok" | b":ok") => Ok(EventKind::Ok),
+        Scalar::Text(b"fail" | b":fail") => Ok(EventKind::Fail),
+        Scalar::Text(b"info" | b":info") => Ok(EventKind::Info),
+        other => bad(format!(
+            "a type is invoke, ok, fail or info, not {}",
+            shown(other)
+        )),
+    }
+}
+
+fn shown(scalar: Scalar) -> String {
+    match scalar {
+        Scalar::Nil => "nil".into(),
+        Scalar::Number(number) => number.to_string(),
+        Scalar::Negative(number) => number.to_string(),
+        Scalar::Text(text) => String::from_utf8_lossy(text).into_owned(),
+    }
+}
+
+/// The number of a scalar, or the one that stands for its text.
+#[inline]
+fn number(scalar: Scalar, builder: &mut HistoryBuilder) -> Parsed<u64> {
+    match scalar {
+        Scalar::Number(number) => Ok(number),
+        Scalar::Nil => bad("nil where a value is needed"),
+        Scalar::Negative(number) => Ok(builder.name(&number.to_string())),
+        Scalar::Text(text) => Ok(builder.name(&unescape(text))),
+    }
+}
+
+fn unescape(text: &[u8]) -> String {
+    let plain = String::from_utf8_lossy(text);
+    if !plain.contains('\\') {
+        return plain.into_owned();
+    }
+    serde_json::from_str(&format!("\"{plain}\"")).unwrap_or_else(|_| plain.into_owned())
+}
+
+/// Reads a transaction, `[[:append 5 1] [:r 6 nil]]`; false, and nothing consumed, if the value is something else.
+fn txn(cursor: &mut Cursor, builder: &mut HistoryBuilder, ops: &mut Ops) -> Parsed<bool> {
+    let start = *cursor;
+    if cursor.accept(b'[')? && matches!(cursor.token()?, b'[' | b']') {
+        let is_txn = cursor.peek()? == b']' || {
+            // The first thing in a micro-operation is its name, whereas `[[1 2] ...]` is something else.
+            let mut ahead = *cursor;
+            ahead.at += 1;
+            matches!(ahead.token()?, b':' | b'"')
+        };
+        if is_txn {
+            while !cursor.accept(b']')? {
+                micro_op(cursor, builder, ops)?;
+            }
+            return Ok(true);
+        }
+    }
+    *cursor = start;
+    Ok(false)
+}
+
+fn micro_op(cursor: &mut Cursor, builder: &mut HistoryBuilder, ops: &mut Ops) -> Parsed<()> {
+    cursor.expect(b'[')?;
+    let verb = match cursor.scalar()? {
+        Scalar::Text(b"append" | b":append") => Verb::Append,
+        Scalar::Text(b"r" | b":r" | b"read" | b":read") => Verb::Read,
+        Scalar::Text(b"w" | b":w" | b"write" | b":write") => Verb::Write,
+        Scalar::Text(b"cas" | b":cas") => Verb::Cas,
+        Scalar::Text(b"add" | b":add") => Verb::Add,
+        other => {
+            let name = shown(other);
+            return bad(format!(
+                "unknown micro-operation {name}; one of append, r, w, cas, add"
+            ));
+        }
+    };
+    let key = number(cursor.scalar()?, builder)?;
+    let arg = match verb {
+        Verb::Read if cursor.token()? == b']' => Arg::Nil,
+        Verb::Read => read_result(cursor, builder, &mut ops.elements)?,
+        Verb::Cas => pair(cursor, builder)?,
+        Verb::Add => Arg::Delta(signed(cursor.scalar()?)?),
+        _ => Arg::Value(number(cursor.scalar()?, builder)?),
+    };
+    cursor.expect(b']')?;
+    ops.push(verb, key, arg);
+    Ok(())
+}
+
+/// A list, a value or nil.
+fn read_result(
+    cursor: &mut Cursor,
+    builder: &mut HistoryBuilder,
+    elements: &mut Vec<u64>,
+) -> Parsed<Arg> {
+    if cursor.token()? != b'[' {
+        return Ok(match cursor.scalar()? {
+            Scalar::Nil => Arg::Nil,
+            scalar => Arg::Value(number(scalar, builder)?),
+        });
+    }
+    cursor.at += 1;
+    let start = elements.len();
+    loop {
+        // The one hot loop: elements with a single blank or comma between them.
+        match cursor.token()? {
+            b']' => break,
+            _ => elements.push(number(cursor.scalar()?, builder)?),
+        }
+    }
+    cursor.at += 1;
+    Ok(Arg::List(start, elements.len()))
+}
+
+fn pair(cursor: &mut Cursor, builder: &mut HistoryBuilder) -> Parsed<Arg> {
+    cursor.expect(b'[')?;
+    let expected = number(cursor.scalar()?, builder)?;
+    let new = number(cursor.scalar()?, builder)?;
+    cursor.expect(b']')?;
+    Ok(Arg::Pair(expected, new))
+}
+
+/// Reads the value of an operation on one object: `:f :read :value 3`, `:f :cas :value [1 2]`, with a key before
+/// it (`[k 3]`) if there are several objects; a bank's `{:from 0 :to 1 :amount 5}` or `{0 10, 1 20}`; a set's
+/// or counter's `:f :add :value 3`. False if it is nil.
+fn plain(
+    cursor: &mut Cursor,
+    function: Option<Scalar>,
+    builder: &mut HistoryBuilder,
+    ops: &mut Ops,
+) -> Parsed<bool> {
+    let function = match function {
+        Some(Scalar::Text(text)) => text.strip_prefix(b":").unwrap_or(text),
+        _ => return bad("the value is no transaction, and the record has no f to say what it is"),
+    };
+    let verb = match function {
+        b"read" | b"r" => Verb::Read,
+        b"write" | b"w" => Verb::Write,
+        b"cas" => Verb::Cas,
+        b"add" => Verb::Add,
+        b"transfer" => return transfer(cursor, builder, ops),
+        b"txn" if cursor.scalar() == Ok(Scalar::Nil) => return Ok(false),
+        other => {
+            let name = String::from_utf8_lossy(other);
+            return bad(format!(
+                "unknown operation {name}; one of txn, read, write, cas, add, transfer, with a value to match"
+            ));
+        }
+    };
+    match (verb, cursor.token()?) {
+        (Verb::Read, b'{') => return balances(cursor, builder, ops),
+        (Verb::Cas, b'[') => return cas(cursor, builder, ops),
+        (Verb::Read | Verb::Write | Verb::Add, b'[') => {
+            cursor.at += 1;
+            let key = number(cursor.scalar()?, builder)?;
+            single(cursor, verb, key, builder, ops)?;
+            cursor.expect(b']')?;
+        }
+        _ => single(cursor, verb, 0, builder, ops)?,
+    }
+    Ok(true)
+}
+
+fn single(
+    cursor: &mut Cursor,
+    verb: Verb,
+    key: u64,
+    builder: &mut HistoryBuilder,
+    ops: &mut Ops,
+) -> Parsed<()> {
+    let arg = match (verb, cursor.scalar()?) {
+        (Verb::Read, Scalar::Nil) => Arg::Nil,
+        (Verb::Add, scalar) => Arg::Delta(signed(scalar)?),
+        (Verb::Cas, _) => return bad("a cas has a pair of values"),
+        (_, scalar) => Arg::Value(number(scalar, builder)?),
+    };
+    ops.push(verb, key, arg);
+    Ok(())
+}
+
+fn signed(scalar: Scalar) -> Parsed<i64> {
+    match scalar {
+        Scalar::Number(number) => Ok(number as i64),
+        Scalar::Negative(number) => Ok(number),
+        other => bad(format!(
+            "expected an integer below 2^63, found {}",
+            shown(other)
+        )),
+    }
+}
+
+/// `[1 2]` or `[key [1 2]]`.
+fn cas(cursor: &mut Cursor, builder: &mut HistoryBuilder, ops: &mut Ops) -> Parsed<bool> {
+    cursor.expect(b'[')?;
+    let first = number(cursor.scalar()?, builder)?;
+    let (key, arg) = match cursor.token()? {
+        b'[' => (first, pair(cursor, builder)?),
+        _ => (0, Arg::Pair(first, number(cursor.scalar()?, builder)?)),
+    };
+    cursor.expect(b']')?;
+    ops.push(Verb::Cas, key, arg);
+    Ok(true)
+}
+
+/// A transfer between accounts is two additions.
+fn transfer(cursor: &mut Cursor, builder: &mut HistoryBuilder, ops: &mut Ops) -> Parsed<bool> {
+    if cursor.token()? != b'{' {
+        return match cursor.scalar()? {
+            Scalar::Nil => Ok(false),
+            other => bad(format!("a transfer is a map, not {}", shown(other))),
+        };
+    }
+    cursor.at += 1;
+    let (mut from, mut to, mut amount) = (None, None, None);
+    while !cursor.accept(b'}')? {
+        match cursor.name()? {
+            b"from" => from = Some(number(cursor.scalar()?, builder)?),
+            b"to" => to = Some(number(cursor.scalar()?, builder)?),
+            b"amount" => amount = Some(signed(cursor.scalar()?)?),
+            _ => cursor.skip()?,
+        }
+    }
+    let (Some(from), Some(to), Some(amount)) = (from, to, amount) else {
+        return bad("a transfer has from, to and amount");
+    };
+    ops.push(Verb::Add, from, Arg::Delta(amount.wrapping_neg()));
+    ops.push(Verb::Add, to, Arg::Delta(amount));
+    Ok(true)
+}
+
+/// Every account's balance.
+fn balances(cursor: &mut Cursor, builder: &mut HistoryBuilder, ops: &mut Ops) -> Parsed<bool> {
+    cursor.expect(b'{')?;
+    while !cursor.accept(b'}')? {
+        let account = match cursor.json {
+            // JSON names are strings, even of numbers.
+            true => {
+                let name = cursor.name()?;
+                let text = std::str::from_utf8(name).ok();
+                let number = text.and_then(|text| text.parse::<u64>().ok());
+                let number = number.filter(|&number| i64::try_from(number).is_ok());
+                number.unwrap_or_else(|| builder.name(&unescape(name)))
+            }
+            false => number(cursor.scalar()?, builder)?,
+        };
+        let arg = match cursor.scalar()? {
+            Scalar::Nil => Arg::Nil,
+            scalar => Arg::Value(number(scalar, builder)?),
+        };
+        ops.push(Verb::Read, account, arg);
+    }
+    Ok(true)
+}
