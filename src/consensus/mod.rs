@@ -29,6 +29,8 @@ pub mod raft;
 pub mod session;
 mod storage;
 
+pub use storage::Entry;
+
 use raft::{Raft, RaftMessage, RaftTimer};
 
 /// A position in a log, from 1. Zero is before the first entry.
@@ -306,6 +308,27 @@ impl<C: Command> Log<C> {
     pub fn term(&self) -> Term {
         match self {
             Log::Raft(raft) => raft.term(),
+        }
+    }
+
+    /// The last entry's position, or the snapshot's.
+    pub fn last(&self) -> Position {
+        match self {
+            Log::Raft(raft) => raft.last(),
+        }
+    }
+
+    /// The last entry that the snapshot covers.
+    pub fn snapshot_last(&self) -> Position {
+        match self {
+            Log::Raft(raft) => raft.snapshot_last(),
+        }
+    }
+
+    /// The entry at `index`, unless the snapshot covers it or the log ends before it.
+    pub fn entry(&self, index: Index) -> Option<&Entry<C>> {
+        match self {
+            Log::Raft(raft) => raft.entry(index),
         }
     }
 

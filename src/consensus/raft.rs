@@ -24,9 +24,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::process::{Addr, Delay, Disk, Effects, FlushId, Input, WallTime, Wire};
 use crate::record::LogEvent;
 
-pub use super::storage::Entry;
 use super::storage::{HardState, Storage};
-use super::{Command, Config, Delivery, Index, NotLeader, Position, Snapshot, Term};
+use super::{Command, Config, Delivery, Entry, Index, NotLeader, Position, Snapshot, Term};
 
 /// A replica of a log kept by Raft. Its persistent state (figure 2) is in `storage`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
