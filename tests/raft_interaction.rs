@@ -5,9 +5,9 @@
 //! |---|---|
 //! | `cluster N [batch=B] [window=W]` | N replicas boot on empty disks |
 //! | `election nI`, `heartbeat nI` | the timer fires |
-//! | `deliver nI nJ` | what is under way from I to J now arrives |
+//! | `deliver nI nJ` | what is under way from I to J now arrives; `*` is any replica |
 //! | `drop nI nJ` | what is under way from I to J is lost |
-//! | `flush nI` | the flush under way completes |
+//! | `flush nI` | the flush under way completes; `*`: one at each replica that has one |
 //! | `stabilize` | messages arrive and flushes complete until nothing is under way |
 //! | `propose nI C`, `read nI`, `compact nI` | the host's calls |
 //! | `crash nI lost\|kept`, `boot nI` | unflushed bytes are lost or kept |
@@ -67,17 +67,19 @@ fn start(words: &[&str]) -> Cluster {
 }
 
 fn obey(cluster: &mut Cluster, words: &[&str]) {
-    let node = |at: usize| -> usize { words[at].strip_prefix('n').unwrap().parse().unwrap() };
+    let node = |at: usize| -> Option<usize> { words[at].strip_prefix('n')?.parse().ok() };
+    let one = |at: usize| node(at).expect("a replica: n0, n1, ...");
     let size = cluster.size();
     match words[0] {
         "election" => {
-            cluster.fire(node(1), LogTimer::Raft(RaftTimer::Election));
+            cluster.fire(one(1), LogTimer::Raft(RaftTimer::Election));
         }
         "heartbeat" => {
-            cluster.fire(node(1), LogTimer::Raft(RaftTimer::Heartbeat));
+            cluster.fire(one(1), LogTimer::Raft(RaftTimer::Heartbeat));
         }
         "deliver" => {
-            for _ in 0..cluster.under_way(node(1), node(2)).len() {
+            let count = cluster.under_way(node(1), node(2)).len();
+            for _ in 0..count {
                 cluster.deliver(cluster.under_way(node(1), node(2))[0]);
             }
         }
@@ -87,18 +89,21 @@ fn obey(cluster: &mut Cluster, words: &[&str]) {
                 cluster.network.remove(at);
             });
         }
-        "flush" => assert!(cluster.complete_flush(node(1)), "no flush is under way"),
+        "flush" if words[1] == "*" => (0..size).for_each(|node| {
+            cluster.complete_flush(node);
+        }),
+        "flush" => assert!(cluster.complete_flush(one(1)), "none under way"),
         "stabilize" => cluster.drain(),
         "propose" => {
-            cluster.propose(node(1), words[2].parse().unwrap());
+            cluster.propose(one(1), words[2].parse().unwrap());
         }
-        "read" => cluster.read(node(1)),
-        "compact" => cluster.compact(node(1)),
-        "crash" if words[2] == "lost" => cluster.crash(node(1), Loss::Lost),
-        "crash" => cluster.crash(node(1), Loss::Kept),
-        "boot" => cluster.boot(node(1)),
-        "cut" => cluster.cut[node(1)][node(2)] = true,
-        "isolate" => cluster.isolate(node(1)),
+        "read" => cluster.read(one(1)),
+        "compact" => cluster.compact(one(1)),
+        "crash" if words[2] == "lost" => cluster.crash(one(1), Loss::Lost),
+        "crash" => cluster.crash(one(1), Loss::Kept),
+        "boot" => cluster.boot(one(1)),
+        "cut" => cluster.cut[one(1)][one(2)] = true,
+        "isolate" => cluster.isolate(one(1)),
         "heal" => cluster.cut = vec![vec![false; size]; size],
         "logs" => cluster.say_logs(),
         unknown => panic!("{unknown}?"),

@@ -14,7 +14,7 @@ use ordain::consensus::{
 use ordain::process::{
     Addr, Delay, Disk, Effect, Effects, FileId, FlushId, Input, NodeId, WallTime,
 };
-use ordain::record::Observation;
+use ordain::record::{LogEvent, Observation};
 
 const FILE: FileId = FileId(0);
 const OWNER: u8 = 1;
@@ -304,10 +304,11 @@ impl Cluster {
         }
     }
 
-    /// Where in the network the messages between two machines are.
-    pub fn under_way(&self, from: usize, to: usize) -> Vec<usize> {
-        let between =
-            |(_, envelope): &(usize, &Envelope)| (envelope.from, envelope.to) == (from, to);
+    /// Where in the network the messages between two machines are; `None` is any of them.
+    pub fn under_way(&self, from: Option<usize>, to: Option<usize>) -> Vec<usize> {
+        let between = |(_, envelope): &(usize, &Envelope)| {
+            from.is_none_or(|from| from == envelope.from) && to.is_none_or(|to| to == envelope.to)
+        };
         let messages = self.network.iter().enumerate();
         messages.filter(between).map(|(at, _)| at).collect()
     }
@@ -397,7 +398,7 @@ impl Cluster {
                 }
                 Effect::Flush(flush) => machine.flushes.push_back((flush, machine.written.len())),
                 Effect::Observe(Observation::Log { event, .. }) => {
-                    self.say(format!("n{node} {event:?}"));
+                    self.say(format!("n{node} {}", render_event(&event)));
                 }
                 Effect::Halt(why) => {
                     self.say(format!("n{node} halts: {why}"));
@@ -568,6 +569,21 @@ fn render_log(replica: &Log<u64>) -> String {
         }
     }
     line
+}
+
+fn render_event(event: &LogEvent) -> String {
+    let pair = |term: &Term, index: &Index| format!("{term}/{index}");
+    match event {
+        LogEvent::Restarted {
+            snapshot_index,
+            snapshot_term,
+        } => format!("starts after {}", pair(snapshot_term, snapshot_index)),
+        LogEvent::BecameLeader { term } => format!("becomes leader of term {term}"),
+        LogEvent::Appended { index, term, .. } => format!("appends {}", pair(term, index)),
+        LogEvent::Truncated { from } => format!("removes from {from} on"),
+        LogEvent::Committed { index } => format!("commits up to {index}"),
+        LogEvent::Compacted { index, term } => format!("compacts up to {}", pair(term, index)),
+    }
 }
 
 /// A message as one line: positions are `term/index`.
