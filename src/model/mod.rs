@@ -2,4 +2,5 @@
 
 pub mod graph;
 pub mod leads_to;
+pub mod report;
 pub mod spec;

@@ -203,8 +203,12 @@ pub struct PropertyOutcome {
     pub name: String,
     /// Its shape.
     pub kind: Kind,
+    /// The fairness constraints that it assumed; empty for safety.
+    pub fairness: Vec<String>,
     /// The verdict.
     pub holds: bool,
+    /// How often it had a chance to fail.
+    pub exercised: u64,
     /// The names of the counterexample's steps, where it does not hold; `(cycle)` marks where a lasso closes.
     pub steps: Vec<String>,
     /// The whole counterexample with its states, for people.
@@ -274,7 +278,9 @@ where
             PropertyOutcome {
                 name: verdict.name.clone(),
                 kind: verdict.kind,
+                fairness: verdict.fairness.clone(),
                 holds: verdict.holds,
+                exercised: verdict.exercised,
                 steps,
                 counterexample: text,
             }

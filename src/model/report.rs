@@ -1,0 +1,332 @@
+//! What `ordain model` shows: every model with its sizes, and every property with its verdict.
+//!
+//! A model here is a spec with constants and fairness: one `.cfg` below `specs/`. Some are *meant* to violate a property
+//! (a blocking coordinator, a deliberately broken variant), so that a verdict is compared with the manifest, in which
+//! TLC's verdicts stand: [`ModelReport::as_recorded`] is what decides the exit code, not whether everything holds.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::leads_to::Kind;
+use super::spec::{self, CheckError, Instance};
+
+/// A model of more distinct states than this is refused: about a gigabyte.
+pub const STATES_MAX: u32 = 8_000_000;
+
+/// The result of checking one model.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct ModelReport {
+    /// `FOLDER/NAME`, as `specs/check` and `ordain model` take it.
+    pub name: String,
+    /// One sentence on what the model shows.
+    pub about: String,
+    /// A deliberately broken variant, which has to violate a property.
+    pub broken: bool,
+    /// Distinct states.
+    pub distinct: u64,
+    /// States generated, duplicates included.
+    pub generated: u64,
+    /// Levels of the breadth-first search.
+    pub depth: u32,
+    /// Wall-clock time of exploring and deciding, in milliseconds.
+    pub time_ms: f64,
+    /// Whether sizes and verdicts are those that TLC found.
+    pub as_recorded: bool,
+    /// One for each property of the `.cfg`, in its order.
+    pub properties: Vec<PropertyReport>,
+}
+
+/// The verdict on one property.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct PropertyReport {
+    /// The spec's name for it.
+    pub name: String,
+    /// Its shape.
+    pub kind: Kind,
+    /// The fairness constraints that it assumed (`WF A`, `SF A(p)`); empty for safety.
+    pub fairness: Vec<String>,
+    /// The verdict.
+    pub holds: bool,
+    /// The verdict in the manifest.
+    pub expected: bool,
+    /// How often it had a chance to fail; a liveness property with 0 holds vacuously.
+    pub exercised: u64,
+    /// The counterexample as named steps: `(cycle)` stands before those that repeat for ever, `(stutter)` where nothing
+    /// happens any more. Empty where the property holds.
+    pub counterexample: Vec<String>,
+    /// The counterexample with its states, one step a line, for people; not in the JSON.
+    #[serde(skip)]
+    pub counterexample_text: String,
+}
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// No model has this name, nor a folder.
+    #[error("no model is called {name:?}; there are:\n  {}", known.join("\n  "))]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// More than one model fits where one is needed.
+    #[error("{name:?} names several models; choose one of:\n  {}", known.join("\n  "))]
+    Ambiguous {
+        /// What was asked for.
+        name: String,
+        /// What fits.
+        known: Vec<String>,
+    },
+    /// A model could not be checked.
+    #[error("{name}: {source}")]
+    Check {
+        /// The model.
+        name: String,
+        /// Why.
+        source: CheckError,
+    },
+}
+
+#[derive(Deserialize)]
+struct Manifest {
+    models: Vec<Recorded>,
+}
+
+#[derive(Deserialize)]
+struct Recorded {
+    name: String,
+    #[serde(default)]
+    about: String,
+    #[serde(default)]
+    broken: bool,
+    distinct: u64,
+    generated: u64,
+    depth: u32,
+    properties: Vec<RecordedProperty>,
+}
+
+#[derive(Deserialize)]
+struct RecordedProperty {
+    name: String,
+    holds: bool,
+}
+
+/// A model and what is recorded of it.
+pub struct Listed {
+    instance: Instance,
+    recorded: Recorded,
+}
+
+impl Listed {
+    /// `FOLDER/NAME`.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.instance.folder, self.instance.name)
+    }
+
+    /// One sentence on what the model shows.
+    pub fn about(&self) -> &str {
+        &self.recorded.about
+    }
+
+    /// Whether a filter means this model: its folder, its name, or both with a slash.
+    fn is_meant_by(&self, filter: &str) -> bool {
+        [self.instance.folder, self.instance.name, &self.name()].contains(&filter)
+    }
+
+    /// Explores the model and decides its properties.
+    ///
+    /// # Errors
+    ///
+    /// [`ReportError::Check`].
+    pub fn check(&self) -> Result<ModelReport, ReportError> {
+        let outcome = self
+            .instance
+            .check(STATES_MAX)
+            .map_err(|source| ReportError::Check {
+                name: self.name(),
+                source,
+            })?;
+        let properties: Vec<_> = outcome
+            .properties
+            .into_iter()
+            .map(|property| PropertyReport {
+                expected: self.expected(&property.name),
+                name: property.name,
+                kind: property.kind,
+                fairness: property.fairness,
+                holds: property.holds,
+                exercised: property.exercised,
+                counterexample: property.steps,
+                counterexample_text: property.counterexample,
+            })
+            .collect();
+        let (counts, recorded) = (outcome.counts, &self.recorded);
+        let sizes = (counts.distinct, counts.generated, counts.depth);
+        Ok(ModelReport {
+            name: self.name(),
+            about: recorded.about.clone(),
+            broken: recorded.broken,
+            distinct: counts.distinct,
+            generated: counts.generated,
+            depth: counts.depth,
+            time_ms: outcome.elapsed.as_secs_f64() * 1e3,
+            as_recorded: sizes == (recorded.distinct, recorded.generated, recorded.depth)
+                && properties
+                    .iter()
+                    .all(|property| property.holds == property.expected),
+            properties,
+        })
+    }
+
+    fn expected(&self, property: &str) -> bool {
+        let recorded = self
+            .recorded
+            .properties
+            .iter()
+            .find(|recorded| recorded.name == property);
+        recorded
+            .unwrap_or_else(|| panic!("{}: the manifest lacks {property}", self.name()))
+            .holds
+    }
+}
+
+/// Every model, in the order of the manifests.
+///
+/// # Panics
+///
+/// If a manifest that was compiled in does not list exactly the models beside it; a test reads them all.
+pub fn list() -> Vec<Listed> {
+    let mut recorded: Vec<(&str, Recorded)> = Vec::new();
+    for &(folder, text) in spec::MANIFESTS {
+        let manifest: Manifest =
+            serde_json::from_str(text).unwrap_or_else(|error| panic!("{folder}: {error}"));
+        recorded.extend(manifest.models.into_iter().map(|model| (folder, model)));
+    }
+    let mut take = |instance: &Instance| {
+        let is_it = |(folder, model): &(&str, Recorded)| {
+            *folder == instance.folder && model.name == instance.name
+        };
+        let at = recorded.iter().position(is_it);
+        let at =
+            at.unwrap_or_else(|| panic!("{}/{} is in no manifest", instance.folder, instance.name));
+        recorded.remove(at).1
+    };
+    spec::instances()
+        .into_iter()
+        .map(|instance| Listed {
+            recorded: take(&instance),
+            instance,
+        })
+        .collect()
+}
+
+/// The models that a filter means (a folder, a name, `FOLDER/NAME`), or all of them.
+///
+/// # Errors
+///
+/// [`ReportError::Unknown`] if there is none.
+pub fn select(filter: Option<&str>) -> Result<Vec<Listed>, ReportError> {
+    let all = list();
+    let Some(filter) = filter else { return Ok(all) };
+    let known = all.iter().map(Listed::name).collect();
+    let meant: Vec<Listed> = all
+        .into_iter()
+        .filter(|listed| listed.is_meant_by(filter))
+        .collect();
+    if meant.is_empty() {
+        return Err(ReportError::Unknown {
+            name: filter.to_owned(),
+            known,
+        });
+    }
+    Ok(meant)
+}
+
+/// Checks all models that a filter means, one after the other.
+///
+/// # Errors
+///
+/// See [`ReportError`].
+pub fn check_all(filter: Option<&str>) -> Result<Vec<ModelReport>, ReportError> {
+    select(filter)?.iter().map(Listed::check).collect()
+}
+
+/// Serves stateright's Explorer of one model until the process ends.
+///
+/// # Errors
+///
+/// [`ReportError::Unknown`] and [`ReportError::Ambiguous`] if the name does not mean exactly one model.
+pub fn explore(name: &str, address: SocketAddr) -> Result<(), ReportError> {
+    let meant = select(Some(name))?;
+    let [listed] = meant.as_slice() else {
+        let known = meant.iter().map(Listed::name).collect();
+        return Err(ReportError::Ambiguous {
+            name: name.to_owned(),
+            known,
+        });
+    };
+    listed
+        .instance
+        .serve(address)
+        .map_err(|source| ReportError::Check {
+            name: listed.name(),
+            source,
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_a_name_and_both_select_models() {
+        let count = |filter| select(Some(filter)).map_or(0, |models| models.len());
+        assert_eq!(count("two_phase/MCTwoPhaseBlocking"), 1);
+        assert_eq!(count("MCTwoPhaseBlocking"), 1);
+        assert!(count("two_phase") > 1);
+        assert_eq!(select(None).unwrap().len(), spec::instances().len());
+    }
+
+    #[test]
+    fn an_unknown_name_is_answered_with_what_there_is() {
+        let error = check_all(Some("tow_phase")).unwrap_err();
+        assert!(
+            error.to_string().contains("two_phase/MCTwoPhaseSmall"),
+            "{error}"
+        );
+        let several = explore("two_phase", SocketAddr::from(([127, 0, 0, 1], 0))).unwrap_err();
+        assert!(
+            matches!(several, ReportError::Ambiguous { .. }),
+            "{several}"
+        );
+    }
+
+    #[test]
+    fn a_blocking_coordinator_is_reported_as_a_lasso_and_as_recorded() {
+        let reports = check_all(Some("MCTwoPhaseBlocking")).unwrap();
+        assert!(reports[0].as_recorded);
+        let property = |name: &str| {
+            reports[0]
+                .properties
+                .iter()
+                .find(|p| p.name == name)
+                .unwrap()
+        };
+        let ends = property("Termination");
+        assert!(!ends.holds && !ends.expected && ends.exercised > 0 && !ends.fairness.is_empty());
+        assert!(
+            ends.counterexample.contains(&"CrashCoordinator".to_owned()),
+            "{:?}",
+            ends.counterexample
+        );
+        let lasso = |step: &String| step == "(cycle)" || step == "(stutter)";
+        assert!(
+            ends.counterexample.iter().any(lasso),
+            "{:?}",
+            ends.counterexample
+        );
+        assert!(property("Atomicity").holds);
+    }
+}
