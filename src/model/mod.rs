@@ -1,6 +1,7 @@
 //! Model checking: the only place that knows stateright.
 
 pub mod graph;
+pub mod host;
 pub mod leads_to;
 pub mod report;
 pub mod spec;
