@@ -9,8 +9,11 @@ compile_error!(
      replaces that setting silently: unset RUSTFLAGS, or add `--cfg madsim` to it."
 );
 
+pub mod artifact;
 pub mod check;
+pub mod cli;
 pub mod client;
+pub mod compare;
 pub mod consensus;
 pub mod digest;
 pub mod fates;
@@ -22,9 +25,12 @@ pub mod process;
 pub mod protocol;
 pub mod random;
 pub mod record;
+pub mod report;
 pub mod scenario;
 pub mod shard;
 pub mod sim;
+pub mod stack;
 pub mod trace;
 pub mod txn;
+pub mod verdict;
 pub mod workload;

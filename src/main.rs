@@ -1,2 +1,7 @@
 //! The `ordain` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ordain::cli::main()
+}

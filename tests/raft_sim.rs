@@ -387,10 +387,7 @@ fn run(seed: u64) -> Record<Replica> {
     let mut run = Run::new(&environment, deployment, seed);
     run.faults = &faults;
     let missing = members.iter().map(|member| (*member, 1)).collect();
-    run.monitors = vec![
-        Box::new(Faithful::default()),
-        Box::new(AllDone { missing }),
-    ];
+    run.monitors = vec![Box::new(Faithful::default()), Box::new(AllDone { missing })];
     simulate(run).expect("the inputs fit")
 }
 

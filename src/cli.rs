@@ -1,0 +1,675 @@
+//! The command line: the only place that prints, exits or reads the environment.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::artifact;
+use crate::check::{self, Model, parse};
+use crate::compare;
+use crate::plan::Plan;
+use crate::report::text;
+use crate::scenario::{BadInput, Scenario};
+use crate::stack::{self, Run};
+use crate::trace::{Divergence, TraceEvent, first_difference};
+use crate::verdict::Word;
+
+/// Exit codes.
+pub mod exit {
+    /// As promised, or as the scenario expects.
+    pub const OK: u8 = 0;
+    /// A promise or an expectation was broken.
+    pub const VIOLATION: u8 = 1;
+    /// Something could not be decided.
+    pub const UNKNOWN: u8 = 2;
+    /// A replay did not do what was recorded.
+    pub const DIVERGED: u8 = 3;
+    /// The command line is wrong.
+    pub const USAGE: u8 = 64;
+    /// An input file is wrong.
+    pub const INPUT: u8 = 65;
+    /// A bug in ordain.
+    pub const BUG: u8 = 70;
+}
+
+/// The scenarios that come with the program, by name.
+pub const SHIPPED: [(&str, &str); 4] = [
+    ("settlement", include_str!("../scenarios/settlement.toml")),
+    (
+        "locked-merchant",
+        include_str!("../scenarios/locked-merchant.toml"),
+    ),
+    (
+        "seat-booking",
+        include_str!("../scenarios/seat-booking.toml"),
+    ),
+    (
+        "naive-partial",
+        include_str!("../scenarios/naive-partial.toml"),
+    ),
+];
+
+/// Runs whole distributed-transaction stacks in one seeded, simulated world, breaks that world on purpose,
+/// and says what each protocol did to its promises.
+///
+/// Without a command: `compare settlement`.
+#[derive(Parser, Debug)]
+#[command(name = "ordain", version, max_term_width = 100, after_help = AFTER_HELP)]
+struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Print one JSON document on standard output, and nothing else there.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 as promised; 1 a violation; 2 unknown; 3 a replay diverged; 64 usage; 65 bad input file; \
+70 a bug in ordain; 130 interrupted.
+A SCENARIO is a TOML file, or the name of one that comes with the program (see `ordain list`).";
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run one protocol on a scenario and judge it.
+    Run {
+        /// The scenario: a file, or a name from `ordain list`.
+        scenario: String,
+        /// The protocol; by default the first that the scenario lists.
+        #[arg(long, short)]
+        protocol: Option<String>,
+        /// The seed that the plan is drawn with.
+        #[arg(long, short, default_value_t = 1)]
+        seed: u64,
+        /// Leave the run's folder here, whatever the verdict. A run that fails always leaves one, by
+        /// default below `store/`.
+        #[arg(long, short)]
+        out: Option<PathBuf>,
+        /// Override a key of the scenario, as in `workload.rate=100` or `region.0.zones=3`.
+        #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+        overrides: Vec<(String, String)>,
+    },
+    /// Run several protocols on the same plans, side by side.
+    Compare {
+        /// The scenario: a file, or a name from `ordain list`.
+        #[arg(default_value = "settlement")]
+        scenario: String,
+        /// The protocols; by default those that the scenario lists.
+        #[arg(long, short, value_delimiter = ',')]
+        protocols: Vec<String>,
+        /// How many seeds.
+        #[arg(long, short = 'n', default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+        seeds: u64,
+        /// The first seed.
+        #[arg(long, default_value_t = 1)]
+        first_seed: u64,
+        /// Leave the folders of failing runs below this one.
+        #[arg(long, short, default_value = "store")]
+        out: PathBuf,
+        /// Override a key of the scenario.
+        #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+        overrides: Vec<(String, String)>,
+    },
+    /// Run a recorded run again from its folder, and name the first event that differs.
+    Replay {
+        /// The folder that `run` or `compare` left.
+        dir: PathBuf,
+    },
+    /// Check a history against a consistency model.
+    ///
+    /// Reads native NDJSON and Jepsen's JSON and EDN, plain or gzipped: lists, registers. `-` is standard
+    /// input.
+    Check {
+        /// The history.
+        history: PathBuf,
+        /// The model: strict-serializable, serializable, snapshot-isolation, read-committed, ...
+        #[arg(long, short, default_value = "strict-serializable")]
+        model: Model,
+        /// Accept completions without invocations, as hand-written fragments have them.
+        #[arg(long)]
+        lenient: bool,
+    },
+    /// Check the specs' models: safety, fair leads-to, and the sizes that TLC found.
+    Model {
+        /// A spec's folder, a model's name, or FOLDER/NAME; all of them if absent.
+        name: Option<String>,
+        /// Serve stateright's Explorer of one model at this address instead.
+        #[arg(long, value_name = "ADDR", requires = "name")]
+        explore: Option<std::net::SocketAddr>,
+    },
+    /// List protocols with their promises and options, and the scenarios that come with the program.
+    List,
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page in roff.
+    Man,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text
+        .split_once('=')
+        .ok_or("write KEY=VALUE, as in workload.rate=100")?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
+}
+
+/// What ends a command early.
+enum Failure {
+    Usage(String),
+    Input(String),
+    Io(io::Error),
+}
+
+impl From<BadInput> for Failure {
+    fn from(bad: BadInput) -> Self {
+        Failure::Input(bad.to_string())
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Failure::Io(error)
+    }
+}
+
+/// Runs the program with the process's arguments.
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let code = if error.use_stderr() {
+                exit::USAGE
+            } else {
+                exit::OK
+            };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let json = args.json;
+    let command = args.command.unwrap_or(Command::Compare {
+        scenario: "settlement".to_owned(),
+        protocols: Vec::new(),
+        seeds: 1,
+        first_seed: 1,
+        out: PathBuf::from("store"),
+        overrides: Vec::new(),
+    });
+    // Protocol panics are caught inside a run: what arrives here is a bug of ours.
+    match std::panic::catch_unwind(|| execute(command, json)) {
+        Ok(Ok(code)) => ExitCode::from(code),
+        Ok(Err(failure)) => {
+            let (code, message) = match failure {
+                Failure::Usage(message) => (exit::USAGE, message),
+                Failure::Input(message) => (exit::INPUT, message),
+                // A reader that closed the pipe has seen all it wanted.
+                Failure::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    return ExitCode::SUCCESS;
+                }
+                Failure::Io(error) => (exit::INPUT, error.to_string()),
+            };
+            complain(format!("error: {}", message.trim_end()));
+            ExitCode::from(code)
+        }
+        Err(_) => {
+            complain(
+                "this is a bug in ordain: please report it with the command line and the scenario",
+            );
+            ExitCode::from(exit::BUG)
+        }
+    }
+}
+
+fn execute(command: Command, json: bool) -> Result<u8, Failure> {
+    match command {
+        Command::Run {
+            scenario,
+            protocol,
+            seed,
+            out,
+            overrides,
+        } => run(
+            &scenario,
+            protocol.as_deref(),
+            seed,
+            out.as_deref(),
+            &overrides,
+            json,
+        ),
+        Command::Compare {
+            scenario,
+            protocols,
+            seeds,
+            first_seed,
+            out,
+            overrides,
+        } => {
+            let seeds: Vec<u64> = (0..seeds).map(|n| first_seed.wrapping_add(n)).collect();
+            compare_protocols(&scenario, protocols, &seeds, &out, &overrides, json)
+        }
+        Command::Replay { dir } => replay(&dir, json),
+        Command::Check {
+            history,
+            model,
+            lenient,
+        } => check_history(&history, model, lenient, json),
+        Command::Model { name, explore } => models(name.as_deref(), explore, json),
+        Command::List => list(json),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Args::command(), "ordain", &mut io::stdout());
+            Ok(exit::OK)
+        }
+        Command::Man => {
+            clap_mangen::Man::new(Args::command()).render(&mut io::stdout())?;
+            Ok(exit::OK)
+        }
+    }
+}
+
+fn say(text: impl Display) -> Result<(), Failure> {
+    let mut out = anstream::stdout().lock();
+    Ok(writeln!(out, "{text}")?)
+}
+
+fn complain(text: impl Display) {
+    let _ = writeln!(anstream::stderr().lock(), "{text}");
+}
+
+fn say_json(value: &impl Serialize) -> Result<(), Failure> {
+    say(serde_json::to_string_pretty(value).expect("results are plain data"))
+}
+
+fn load(name: &str, overrides: &[(String, String)]) -> Result<Scenario, Failure> {
+    let path = Path::new(name);
+    if !path.exists()
+        && let Some((_, text)) = SHIPPED.iter().find(|(shipped, _)| *shipped == name)
+    {
+        return Ok(stack::read_scenario(
+            &format!("{name} (shipped)"),
+            text,
+            overrides,
+        )?);
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let names: Vec<&str> = SHIPPED.iter().map(|(name, _)| *name).collect();
+        Failure::Input(format!(
+            "{name}: {error}\n  help: name a TOML file, or one of {}",
+            names.join(", ")
+        ))
+    })?;
+    Ok(stack::read_scenario(name, &text, overrides)?)
+}
+
+fn known_protocol(name: &str) -> Result<String, Failure> {
+    match stack::NAMES.contains(&name) {
+        true => Ok(name.to_owned()),
+        false => Err(Failure::Usage(format!(
+            "there is no protocol `{name}`\n  help: the protocols are {}",
+            stack::NAMES.join(", ")
+        ))),
+    }
+}
+
+/// The command that repeats a run.
+fn again(scenario: &str, run: &Run, overrides: &[(String, String)]) -> String {
+    let set: String = overrides
+        .iter()
+        .map(|(key, value)| format!(" --set '{key}={value}'"))
+        .collect();
+    format!(
+        "ordain run {scenario} --protocol {} --seed {}{set}",
+        run.protocol, run.seed
+    )
+}
+
+fn code(run: &Run) -> u8 {
+    match (run.unexpected.is_empty(), run.verdict.verdict) {
+        (true, _) => exit::OK,
+        (false, Word::Unknown) => exit::UNKNOWN,
+        (false, _) => exit::VIOLATION,
+    }
+}
+
+fn run(
+    name: &str,
+    protocol: Option<&str>,
+    seed: u64,
+    out: Option<&Path>,
+    overrides: &[(String, String)],
+    json: bool,
+) -> Result<u8, Failure> {
+    let scenario = load(name, overrides)?;
+    let protocol = match protocol {
+        Some(protocol) => known_protocol(protocol)?,
+        None => scenario.protocols[0].clone(),
+    };
+    let plan = Plan::draw(&scenario, seed);
+    let run = stack::run(&scenario, &protocol, &plan, out.is_some()).map_err(Failure::Input)?;
+    let code = code(&run);
+    let folder = match (out, code) {
+        (None, exit::OK) => None,
+        (Some(out), _) => Some(out.to_owned()),
+        (None, _) => Some(artifact::folder(
+            Path::new("store"),
+            &scenario.name,
+            &protocol,
+            seed,
+        )),
+    };
+    if let Some(folder) = &folder {
+        keep(folder, &scenario, &run)?;
+    }
+    if json {
+        say_json(&run)?;
+        return Ok(code);
+    }
+    let again = format!("seed {seed}: {}", again(name, &run, overrides));
+    say(format!("{again}\n\n{}", text::run(&run)))?;
+    if let Some(folder) = &folder {
+        say(format!("kept in {0}: ordain replay {0}", folder.display()))?;
+    }
+    if code != exit::OK {
+        say(again)?;
+    }
+    Ok(code)
+}
+
+/// Writes a run's folder. Runs are repeatable, so the trace is recorded only now, by running again.
+fn keep(folder: &Path, scenario: &Scenario, run: &Run) -> Result<(), Failure> {
+    let plan = Plan::draw(scenario, run.seed);
+    let recorded = stack::run(scenario, &run.protocol, &plan, true).map_err(Failure::Input)?;
+    assert_eq!(
+        recorded.digest, run.digest,
+        "the same plan gave two digests: ordain is not deterministic"
+    );
+    let plan = recorded.kept.plan.clone().unwrap_or(plan);
+    artifact::write(folder, scenario, &plan, &recorded).map_err(|error| {
+        Failure::Io(io::Error::new(
+            error.kind(),
+            format!("{}: {error}", folder.display()),
+        ))
+    })
+}
+
+fn compare_protocols(
+    name: &str,
+    protocols: Vec<String>,
+    seeds: &[u64],
+    out: &Path,
+    overrides: &[(String, String)],
+    json: bool,
+) -> Result<u8, Failure> {
+    let scenario = load(name, overrides)?;
+    let protocols = match protocols.is_empty() {
+        true => scenario.protocols.clone(),
+        false => protocols
+            .iter()
+            .map(|p| known_protocol(p))
+            .collect::<Result<_, _>>()?,
+    };
+    let bar = progress(protocols.len() as u64 * seeds.len() as u64);
+    let failing = std::sync::Mutex::new(Vec::new());
+    let comparison = compare::compare(&scenario, &protocols, seeds, |run| {
+        bar.inc(1);
+        if !run.unexpected.is_empty() {
+            failing
+                .lock()
+                .expect("no thread panics while it holds the list")
+                .push(run.clone());
+        }
+    })
+    .map_err(Failure::Input)?;
+    bar.finish_and_clear();
+    let mut failing = failing.into_inner().expect("all threads are done");
+    failing.sort_by(|a, b| (&a.protocol, a.seed).cmp(&(&b.protocol, b.seed)));
+    // A folder for the first failures of each protocol: one is enough to work on, thousands help nobody.
+    for protocol in &protocols {
+        for run in failing
+            .iter()
+            .filter(|run| run.protocol == *protocol)
+            .take(3)
+        {
+            keep(
+                &artifact::folder(out, &scenario.name, protocol, run.seed),
+                &scenario,
+                run,
+            )?;
+        }
+    }
+    if json {
+        say_json(&comparison)?;
+    } else {
+        say(text::comparison(&comparison))?;
+        for run in failing.iter().take(5) {
+            say(format!(
+                "seed {}: {}",
+                run.seed,
+                again(name, run, overrides)
+            ))?;
+            for difference in &run.unexpected {
+                say(format!("    {difference}"))?;
+            }
+            let folder = artifact::folder(out, &scenario.name, &run.protocol, run.seed);
+            if folder.exists() {
+                say(format!("    ordain replay {}", folder.display()))?;
+            }
+        }
+    }
+    Ok(failing
+        .iter()
+        .map(code)
+        .fold(exit::OK, |worst, code| match (worst, code) {
+            (exit::VIOLATION, _) | (_, exit::VIOLATION) => exit::VIOLATION,
+            (worst, code) => worst.max(code),
+        }))
+}
+
+/// A progress bar on standard error, hidden when that is no terminal.
+fn progress(length: u64) -> ProgressBar {
+    if length < 2 || !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} runs, {per_sec}, {eta} left");
+    ProgressBar::new(length).with_style(style.expect("the template is fixed"))
+}
+
+/// What a replay found.
+#[derive(Debug, Serialize)]
+struct Replayed {
+    scenario: String,
+    protocol: String,
+    seed: u64,
+    recorded_digest: String,
+    digest: String,
+    identical: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_difference: Option<Divergence>,
+}
+
+fn replay(dir: &Path, json: bool) -> Result<u8, Failure> {
+    let artifact = artifact::read(dir).map_err(|error| Failure::Input(error.to_string()))?;
+    let recorded = &artifact.recorded;
+    let run = stack::replay(
+        &artifact.scenario,
+        &recorded.protocol,
+        &recorded.plan,
+        &artifact.fates,
+    )
+    .map_err(Failure::Input)?;
+    let trace = run.kept.trace.as_deref().unwrap_or_default();
+    let digest = run.digest.to_string();
+    let first = first_difference(&artifact.trace, trace);
+    let identical = digest == recorded.digest && first.is_none();
+    let replayed = Replayed {
+        scenario: artifact.scenario.name.clone(),
+        protocol: recorded.protocol.clone(),
+        seed: recorded.plan.seed,
+        recorded_digest: recorded.digest.clone(),
+        digest,
+        identical,
+        first_difference: first,
+    };
+    if json {
+        say_json(&replayed)?;
+    } else if identical {
+        say(text::run(&run))?;
+        say(format!(
+            "identical: {} events, digest {}",
+            trace.len(),
+            replayed.digest
+        ))?;
+    } else {
+        say(format!(
+            "DIVERGED: recorded digest {}, replayed {}",
+            replayed.recorded_digest, replayed.digest
+        ))?;
+        if let Some(Divergence {
+            line,
+            recorded,
+            replayed,
+        }) = &replayed.first_difference
+        {
+            let show = |event: &Option<TraceEvent>| match event {
+                Some(event) => serde_json::to_string(event).expect("events are plain data"),
+                None => "(the trace ends here)".to_owned(),
+            };
+            let line = line + 1;
+            say(format!("first difference, line {line} of trace.ndjson:"))?;
+            say(format!(
+                "  recorded {}\n  replayed {}",
+                show(recorded),
+                show(replayed)
+            ))?;
+        }
+    }
+    Ok(if identical { exit::OK } else { exit::DIVERGED })
+}
+
+fn check_history(path: &Path, model: Model, lenient: bool, json: bool) -> Result<u8, Failure> {
+    let strictness = if lenient {
+        parse::Strictness::Lenient
+    } else {
+        parse::Strictness::Strict
+    };
+    let history = match path == Path::new("-") {
+        true => parse::read(io::stdin().lock(), strictness),
+        false => parse::read_file(path, strictness),
+    }
+    .map_err(|error| Failure::Input(error.to_string()))?;
+    let report = check::check(&history, &check::Options::new(model));
+    if json {
+        say_json(&report)?;
+    } else {
+        say(text::history(&report))?;
+    }
+    Ok(match report.verdict {
+        check::Verdict::Valid => exit::OK,
+        check::Verdict::Invalid => exit::VIOLATION,
+        check::Verdict::Unknown => exit::UNKNOWN,
+    })
+}
+
+fn models(
+    name: Option<&str>,
+    explore: Option<std::net::SocketAddr>,
+    json: bool,
+) -> Result<u8, Failure> {
+    use crate::model::report;
+    let failure = |error: report::ReportError| Failure::Usage(error.to_string());
+    if let (Some(name), Some(address)) = (name, explore) {
+        complain(format!(
+            "http://{address}/ serves the Explorer of {name}; interrupt to stop"
+        ));
+        report::explore(name, address).map_err(failure)?;
+        return Ok(exit::OK);
+    }
+    let selected = report::select(name).map_err(failure)?;
+    let bar = progress(selected.len() as u64);
+    let mut reports = Vec::new();
+    for listed in &selected {
+        reports.push(listed.check().map_err(failure)?);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    if json {
+        say_json(&reports)?;
+    } else {
+        say(text::models(&reports))?;
+    }
+    let as_recorded = reports.iter().all(|report| report.as_recorded);
+    Ok(if as_recorded {
+        exit::OK
+    } else {
+        exit::VIOLATION
+    })
+}
+
+/// What `list --json` prints.
+#[derive(Debug, Serialize)]
+struct Listing {
+    protocols: Vec<stack::Listed>,
+    scenarios: Vec<ListedScenario>,
+}
+
+#[derive(Debug, Serialize)]
+struct ListedScenario {
+    name: String,
+    summary: String,
+    protocols: Vec<String>,
+}
+
+fn list(json: bool) -> Result<u8, Failure> {
+    let scenarios = SHIPPED.iter().map(|(name, text)| {
+        let scenario = stack::read_scenario(&format!("{name} (shipped)"), text, &[])?;
+        Ok(ListedScenario {
+            name: scenario.name,
+            summary: scenario.summary,
+            protocols: scenario.protocols,
+        })
+    });
+    let listing = Listing {
+        protocols: stack::list(),
+        scenarios: scenarios.collect::<Result<_, BadInput>>()?,
+    };
+    if json {
+        say_json(&listing)?;
+        return Ok(exit::OK);
+    }
+    say("Protocols")?;
+    for protocol in &listing.protocols {
+        let promises = &protocol.promises;
+        say(format!("\n  {}: {}", protocol.name, protocol.title))?;
+        say(format!(
+            "    promises: isolation {:?}, atomicity {:?}, durability {}, progress {:?}{}",
+            promises.isolation,
+            promises.atomicity,
+            promises.durability,
+            promises.progress,
+            if promises.no_system_aborts {
+                ", no system-induced aborts"
+            } else {
+                ""
+            },
+        ))?;
+        say(format!(
+            "    [protocol.{}] options and defaults: {}",
+            protocol.name, protocol.options
+        ))?;
+    }
+    say("\nScenarios")?;
+    for scenario in &listing.scenarios {
+        say(format!(
+            "\n  {} ({})\n    {}",
+            scenario.name,
+            scenario.protocols.join(", "),
+            scenario.summary
+        ))?;
+    }
+    Ok(exit::OK)
+}

@@ -1,0 +1,3 @@
+//! Renders records for people: never runs anything.
+
+pub mod text;

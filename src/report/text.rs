@@ -1,0 +1,395 @@
+//! Runs and comparisons as text for a terminal.
+
+use std::fmt::Write;
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+
+use crate::check;
+use crate::compare::{Comparison, Line, PropertyLine};
+use crate::model::report::ModelReport;
+use crate::scenario::units::human_ns;
+use crate::stack::Run;
+use crate::verdict::{Status, Word};
+
+/// Width of the tables, in characters.
+const WIDTH: u16 = 118;
+
+/// The word for a verdict.
+pub fn word(word: Word) -> &'static str {
+    match word {
+        Word::Ok => "ok",
+        Word::Violation => "VIOLATION",
+        Word::Unknown => "unknown",
+    }
+}
+
+fn status(status: Status) -> &'static str {
+    match status {
+        Status::Ok => "ok",
+        Status::Violation => "VIOLATION",
+        Status::NotPromised => "not promised",
+        Status::Vacuous => "vacuous",
+        Status::Unknown => "unknown",
+    }
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    // A fixed width: reports are committed and must not depend on a terminal.
+    table
+        .load_style(presets::UTF8_FULL_CONDENSED)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(WIDTH)
+        .set_header(header.iter().copied());
+    table
+}
+
+/// A run: its properties, promised against observed, its counts and what it cost.
+pub fn run(run: &Run) -> String {
+    let mut out = String::new();
+    let mut properties = table(&["property", "promised", "observed", "status", "exercised"]);
+    for property in &run.verdict.properties {
+        properties.add_row([
+            property.name,
+            &property.promised,
+            &property.observed,
+            status(property.status),
+            &property.exercised.to_string(),
+        ]);
+    }
+    let _ = writeln!(out, "{properties}");
+    out.push_str(&costs(run));
+    for property in &run.verdict.properties {
+        if let Some(example) = &property.counterexample {
+            let _ = writeln!(
+                out,
+                "\n{} ({}): {example}",
+                property.name,
+                status(property.status)
+            );
+        }
+    }
+    let _ = writeln!(
+        out,
+        "\nverdict: {}   digest: {}",
+        word(run.verdict.verdict),
+        run.digest
+    );
+    for difference in &run.unexpected {
+        let _ = writeln!(out, "not as the scenario expects: {difference}");
+    }
+    out
+}
+
+fn costs(run: &Run) -> String {
+    let counts = &run.verdict.counts;
+    let metrics = &run.verdict.metrics;
+    format!(
+        "{} transactions: {} committed, {} declined by their own guard, {} aborted, {} unknown to \
+         their client; {} blocked, for {:.1} transaction-seconds\n\
+         latency p50 {:.1} ms, p99 {:.1} ms; longest stall {:.2} s; at most {} under way; {} \
+         messages, {} flushes, {} events in {} of simulated time\n",
+        counts.invoked,
+        counts.committed,
+        counts.declined,
+        counts.aborted,
+        counts.indeterminate,
+        counts.blocked,
+        metrics.blocked_txn_s,
+        metrics.latency_p50_ms,
+        metrics.latency_p99_ms,
+        metrics.stall_max_s,
+        metrics.open_max,
+        run.messages,
+        run.flushes,
+        run.events,
+        human_ns((run.simulated_ms * 1e6) as u64),
+    )
+}
+
+/// The measurements of a comparison, each with its unit.
+fn measurements(line: &Line) -> Vec<(&'static str, String)> {
+    let counts = &line.counts;
+    let mut rows = vec![
+        ("verdict", verdicts(line)),
+        ("committed", counts.committed.to_string()),
+        ("declined by their own guard", counts.declined.to_string()),
+        ("aborted by the system", counts.aborted.to_string()),
+        (
+            "outcome unknown to the client",
+            counts.indeterminate.to_string(),
+        ),
+        ("blocked, transactions", counts.blocked.to_string()),
+        (
+            "blocked, transaction-seconds",
+            format!("{:.1}", line.blocked_txn_s),
+        ),
+        (
+            "in doubt, transaction-seconds",
+            format!("{:.1}", line.in_doubt_txn_s),
+        ),
+        (
+            "unanswered, transaction-seconds",
+            format!("{:.1}", line.unanswered_txn_s),
+        ),
+        (
+            "longest time without progress, s",
+            format!("{:.2}", line.stall_max_s),
+        ),
+        ("most under way at once", line.open_max.to_string()),
+        ("latency p50, ms", format!("{:.1}", line.latency_p50_ms)),
+        ("latency p99, ms", format!("{:.1}", line.latency_p99_ms)),
+        (
+            "messages per transaction",
+            format!("{:.1}", line.messages_per_txn),
+        ),
+        (
+            "flushes per transaction",
+            format!("{:.1}", line.flushes_per_txn),
+        ),
+    ];
+    if line.held_in_vain_mean > 0.0 {
+        rows.push((
+            "rows held in vain, on average",
+            format!("{:.2}", line.held_in_vain_mean),
+        ));
+    }
+    rows
+}
+
+/// A comparison: one line a protocol, then what each promised against what it showed.
+pub fn comparison(comparison: &Comparison) -> String {
+    let mut out = String::new();
+    let seeds = match comparison.seeds.as_slice() {
+        [one] => format!("seed {one}"),
+        many => format!(
+            "{} seeds, {} to {}",
+            many.len(),
+            many[0],
+            many[many.len() - 1]
+        ),
+    };
+    let _ = writeln!(
+        out,
+        "{} ({seeds}): {}\n",
+        comparison.scenario, comparison.summary
+    );
+    let columns: Vec<Vec<(&str, String)>> = comparison.protocols.iter().map(measurements).collect();
+    let longest = columns
+        .iter()
+        .max_by_key(|column| column.len())
+        .cloned()
+        .unwrap_or_default();
+    let names = comparison
+        .protocols
+        .iter()
+        .map(|line| line.protocol.as_str());
+    let header: Vec<&str> = std::iter::once("").chain(names).collect();
+    let mut numbers = table(&header);
+    for (position, (name, _)) in longest.iter().enumerate() {
+        let value = |column: &Vec<(&str, String)>| match column.get(position) {
+            Some((_, value)) => value.clone(),
+            None => "0".to_owned(),
+        };
+        numbers.add_row(std::iter::once((*name).to_owned()).chain(columns.iter().map(value)));
+    }
+    for column in numbers.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let _ = writeln!(out, "{numbers}\n");
+    let mut promises = table(&["protocol", "property", "promised", "observed"]);
+    for line in &comparison.protocols {
+        for (position, property) in line
+            .properties
+            .iter()
+            .filter(|p| worth_saying(p))
+            .enumerate()
+        {
+            let protocol = if position == 0 {
+                line.protocol.as_str()
+            } else {
+                ""
+            };
+            let observed = observed(property, line.runs);
+            promises.add_row([protocol, property.name, &property.promised, &observed]);
+        }
+    }
+    let _ = writeln!(out, "{promises}");
+    out
+}
+
+/// The main properties of every protocol, and whatever else was seen broken.
+fn worth_saying(property: &PropertyLine) -> bool {
+    let always = [
+        "isolation",
+        "atomicity",
+        "progress",
+        "no-intermediate-states",
+    ];
+    always.contains(&property.name) || property.broken > 0 || property.unknown > 0
+}
+
+fn observed(property: &PropertyLine, runs: u64) -> String {
+    if runs == 1 {
+        return match property.vacuous {
+            1 => format!("{} (vacuous: never put to the test)", property.observed),
+            _ => property.observed.clone(),
+        };
+    }
+    let counted = [
+        (property.held, "held"),
+        (property.broken, "broken"),
+        (property.vacuous, "vacuous"),
+        (property.unknown, "unknown"),
+    ];
+    let parts: Vec<String> = counted
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{what} in {count}"))
+        .collect();
+    match property.broken {
+        0 => parts.join(", "),
+        broken => {
+            let percent = 100.0 * broken as f64 / runs as f64;
+            format!(
+                "{} ({percent:.2} %); such as: {}",
+                parts.join(", "),
+                property.observed
+            )
+        }
+    }
+}
+
+fn verdicts(line: &Line) -> String {
+    match (line.runs, line.violations, line.unknown) {
+        (1, 0, 0) => word(Word::Ok).to_owned(),
+        (1, 1, _) => word(Word::Violation).to_owned(),
+        (1, ..) => word(Word::Unknown).to_owned(),
+        (_, 0, 0) => format!("{} ok", line.ok),
+        (_, bad, unknown) => format!("{} ok\n{bad} VIOLATIONS\n{unknown} unknown", line.ok),
+    }
+}
+
+/// Every broken promise of a comparison: protocol, seed, and what was seen.
+pub fn violations(comparison: &Comparison) -> Vec<(String, u64, String)> {
+    let broken = |line: &Line| {
+        let promised = line
+            .properties
+            .iter()
+            .filter(|property| property.promised != "nothing");
+        let example = |property: &PropertyLine| {
+            let (seed, example) = property.counterexample.clone()?;
+            Some((
+                line.protocol.clone(),
+                seed,
+                format!("{}: {example}", property.name),
+            ))
+        };
+        promised.filter_map(example).collect::<Vec<_>>()
+    };
+    comparison.protocols.iter().flat_map(broken).collect()
+}
+
+/// The report on a history.
+pub fn history(report: &check::Report) -> String {
+    let mut out = String::new();
+    let verdict = match report.verdict {
+        check::Verdict::Valid => "valid",
+        check::Verdict::Invalid => "INVALID",
+        check::Verdict::Unknown => "unknown",
+    };
+    let exercised = &report.exercised;
+    let _ = writeln!(
+        out,
+        "{verdict} under {}: {} transactions ({} indeterminate, {} failed), {} reads of which {} saw a \
+         write, {} ww, {} wr and {} rw dependencies",
+        report.model.name(),
+        exercised.transactions,
+        exercised.indeterminate,
+        exercised.failed,
+        exercised.reads,
+        exercised.reads_nonempty,
+        exercised.edges_ww,
+        exercised.edges_wr,
+        exercised.edges_rw,
+    );
+    for note in &report.notes {
+        let _ = writeln!(out, "note: {note}");
+    }
+    for (kind, count) in &report.counts {
+        let _ = writeln!(out, "{kind}: {count}");
+    }
+    for anomaly in &report.anomalies {
+        let _ = writeln!(out, "\n{}\n{}", anomaly.kind.name(), anomaly.explanation);
+    }
+    let names = |models: &[check::Model]| {
+        models
+            .iter()
+            .map(|model| model.name())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    if !report.boundary.violated.is_empty() {
+        let _ = writeln!(
+            out,
+            "\nviolated at the weakest: {}",
+            names(&report.boundary.violated)
+        );
+        let _ = writeln!(
+            out,
+            "still possible at the strongest: {}",
+            names(&report.boundary.possible)
+        );
+    }
+    out
+}
+
+/// The specs' models and their properties, then the counterexample of each property that fails.
+pub fn models(reports: &[ModelReport]) -> String {
+    let mut out = String::new();
+    let mut sizes = table(&[
+        "model",
+        "distinct",
+        "generated",
+        "depth",
+        "ms",
+        "property",
+        "fairness",
+        "verdict",
+    ]);
+    for report in reports {
+        for (position, property) in report.properties.iter().enumerate() {
+            let first = |text: String| if position == 0 { text } else { String::new() };
+            let verdict = match (property.holds, property.holds == property.expected) {
+                (true, true) => "holds",
+                (false, true) => "fails, as it must",
+                (true, false) => "HOLDS, recorded as failing",
+                (false, false) => "FAILS",
+            };
+            sizes.add_row([
+                first(report.name.clone()),
+                first(report.distinct.to_string()),
+                first(report.generated.to_string()),
+                first(report.depth.to_string()),
+                first(format!("{:.0}", report.time_ms)),
+                property.name.clone(),
+                property.fairness.join(", "),
+                verdict.to_owned(),
+            ]);
+        }
+    }
+    let _ = writeln!(out, "{sizes}");
+    for report in reports {
+        for property in report.properties.iter().filter(|property| !property.holds) {
+            let _ = writeln!(
+                out,
+                "\n{}, {}:\n{}",
+                report.name, property.name, property.counterexample_text
+            );
+        }
+        if !report.as_recorded {
+            let _ = writeln!(out, "\n{} is NOT as TLC found it", report.name);
+        }
+    }
+    out
+}

@@ -1,0 +1,301 @@
+//! The life of every transaction, read from the observations: when it was invoked, taken charge of,
+//! decided, ended and returned, and what time it cost.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::{Counts, Evidence};
+use crate::record::{Observation, Outcome};
+use crate::scenario::layout::ShardId;
+use crate::txn::TxnId;
+
+/// One transaction's life. Times are nanoseconds of true simulated time.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Life {
+    /// A client first sent it, from this session.
+    pub invoked: Option<(u64, u32)>,
+    /// The client learned how it ended, or gave up.
+    pub returned: Option<(u64, Outcome)>,
+    /// The protocol took charge of it.
+    pub initiated_ns: Option<u64>,
+    /// The decision became irrevocable.
+    pub decided: Option<(u64, bool)>,
+    /// The protocol owes it nothing more.
+    pub ended: Option<(u64, bool)>,
+    /// Shards that voted yes and have not learned the decision.
+    pub in_doubt: BTreeSet<ShardId>,
+}
+
+impl Life {
+    /// The outcome that the client learned, if it learned one.
+    pub fn known(&self) -> Option<&Outcome> {
+        self.returned
+            .as_ref()
+            .map(|(_, outcome)| outcome)
+            .filter(|o| **o != Outcome::Unknown)
+    }
+}
+
+/// All lives.
+#[derive(Clone, Debug, Default)]
+pub struct Lives {
+    /// By transaction.
+    pub by_txn: BTreeMap<TxnId, Life>,
+    /// When each transaction was first in doubt at a shard, and for how long in all, nanoseconds.
+    doubt_ns: u128,
+    /// Largest number of transactions taken charge of and not ended.
+    open_max: u64,
+    /// Longest time without an end while something was under way, nanoseconds.
+    stall_max_ns: u64,
+    /// Row-time between an effect and its compensation, nanoseconds.
+    in_vain_ns: u128,
+    /// First and last invocation, nanoseconds.
+    invoked_ns: Option<(u64, u64)>,
+}
+
+/// What a run cost its transactions.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
+pub struct Metrics {
+    /// Median time from request to reply of committed transactions, milliseconds.
+    pub latency_p50_ms: f64,
+    /// 99th percentile of the same, milliseconds.
+    pub latency_p99_ms: f64,
+    /// Transaction-seconds, beyond the scenario's patience, between the protocol's taking charge and the end.
+    pub blocked_txn_s: f64,
+    /// Transaction-seconds, beyond the scenario's patience, between a client's request and its answer.
+    pub unanswered_txn_s: f64,
+    /// Transaction-seconds that shards were in doubt.
+    pub in_doubt_txn_s: f64,
+    /// Longest time in which nothing ended although something was under way, seconds.
+    pub stall_max_s: f64,
+    /// Largest number of transactions taken charge of and not ended at one moment.
+    pub open_max: u64,
+    /// Time-average, over the span in which clients invoked, of effects that stood and were compensated
+    /// later: rows of sagas that were to fail, held in vain in the meantime.
+    pub held_in_vain_mean: f64,
+}
+
+impl Lives {
+    /// Reads them from the observations, which are in order of time.
+    pub fn read(evidence: &Evidence<'_>) -> Lives {
+        let mut lives = Lives::default();
+        let mut doubts: BTreeMap<(TxnId, ShardId), u64> = BTreeMap::new();
+        let mut applied: BTreeMap<(TxnId, ShardId), Vec<u64>> = BTreeMap::new();
+        let mut open: BTreeSet<TxnId> = BTreeSet::new();
+        let mut last_progress_ns = 0;
+        for observed in evidence.observations {
+            let at_ns = observed.at_ns;
+            match &observed.what {
+                Observation::Applied { txn, shard, .. } => {
+                    applied.entry((*txn, *shard)).or_default().push(at_ns);
+                }
+                Observation::Compensated { txn, shard, .. } => {
+                    // Steps are compensated in reverse order of application.
+                    let since = applied.get_mut(&(*txn, *shard)).and_then(Vec::pop);
+                    lives.in_vain_ns += since.map_or(0, |since| u128::from(at_ns - since));
+                }
+                Observation::Invoked { .. } => {
+                    let first = lives.invoked_ns.map_or(at_ns, |(first, _)| first);
+                    lives.invoked_ns = Some((first, at_ns));
+                }
+                _ => {}
+            }
+            let Some(txn) = txn_of(&observed.what) else {
+                continue;
+            };
+            let life = lives.by_txn.entry(txn).or_default();
+            match &observed.what {
+                Observation::Invoked { session, .. } => {
+                    life.invoked.get_or_insert((at_ns, *session));
+                }
+                Observation::Returned { outcome, .. } => {
+                    life.returned.get_or_insert((at_ns, outcome.clone()));
+                }
+                Observation::Initiated { .. } if life.initiated_ns.is_none() => {
+                    life.initiated_ns = Some(at_ns);
+                    if life.ended.is_none() && open.insert(txn) && open.len() == 1 {
+                        last_progress_ns = at_ns;
+                    }
+                    lives.open_max = lives.open_max.max(open.len() as u64);
+                }
+                Observation::Decided { commit, .. } => {
+                    life.decided.get_or_insert((at_ns, *commit));
+                }
+                Observation::Ended { commit, .. } if life.ended.is_none() => {
+                    life.ended = Some((at_ns, *commit));
+                    if open.remove(&txn) {
+                        lives.stall_max_ns = lives.stall_max_ns.max(at_ns - last_progress_ns);
+                        last_progress_ns = at_ns;
+                    }
+                }
+                Observation::Voted {
+                    shard, yes: true, ..
+                } => {
+                    life.in_doubt.insert(*shard);
+                    doubts.entry((txn, *shard)).or_insert(at_ns);
+                }
+                Observation::Resolved { shard, .. } => {
+                    life.in_doubt.remove(shard);
+                    if let Some(since_ns) = doubts.remove(&(txn, *shard)) {
+                        lives.doubt_ns += u128::from(at_ns - since_ns);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let until_end = |since_ns: u64| evidence.end_ns.saturating_sub(since_ns);
+        lives.doubt_ns += doubts
+            .values()
+            .map(|since| u128::from(until_end(*since)))
+            .sum::<u128>();
+        if !open.is_empty() {
+            lives.stall_max_ns = lives.stall_max_ns.max(until_end(last_progress_ns));
+        }
+        lives
+    }
+
+    /// Transactions that the protocol took charge of and never ended.
+    pub fn open(&self) -> Vec<TxnId> {
+        let open = |life: &Life| life.initiated_ns.is_some() && life.ended.is_none();
+        self.by_txn
+            .iter()
+            .filter(|(_, life)| open(life))
+            .map(|(txn, _)| *txn)
+            .collect()
+    }
+
+    /// How many transactions the protocol took charge of.
+    pub fn initiated(&self) -> u64 {
+        self.count(|life| life.initiated_ns.is_some())
+    }
+
+    /// How many transactions clients learned the end of.
+    pub fn returned(&self) -> u64 {
+        self.count(|life| life.known().is_some())
+    }
+
+    /// A transaction's life in one sentence.
+    pub fn describe(&self, txn: TxnId) -> String {
+        let life = &self.by_txn[&txn];
+        let at = |ns: Option<u64>| match ns {
+            Some(ns) => format!("at {:.3} s", ns as f64 / 1e9),
+            None => "never".to_owned(),
+        };
+        let doubt = match life.in_doubt.len() {
+            0 => String::new(),
+            _ => {
+                let shards: Vec<String> = life.in_doubt.iter().map(ShardId::to_string).collect();
+                format!(", in doubt at {}", shards.join(", "))
+            }
+        };
+        format!(
+            "{txn}: invoked {}, taken charge of {}, decided {}, ended {}{doubt}",
+            at(life.invoked.map(|(ns, _)| ns)),
+            at(life.initiated_ns),
+            at(life.decided.map(|(ns, _)| ns)),
+            at(life.ended.map(|(ns, _)| ns)),
+        )
+    }
+
+    /// As [`describe`](Self::describe), for a transaction that may never have been invoked.
+    pub fn describe_if_known(&self, txn: TxnId) -> String {
+        match self.by_txn.contains_key(&txn) {
+            true => self.describe(txn),
+            false => "no client sent it".to_owned(),
+        }
+    }
+
+    /// The counts of a verdict.
+    pub fn counts(&self, evidence: &Evidence<'_>) -> Counts {
+        let outcome =
+            |wanted: fn(&Outcome) -> bool| self.count(|life| life.known().is_some_and(wanted));
+        let patience_ns = evidence.scenario.patience_ns;
+        Counts {
+            invoked: self.count(|life| life.invoked.is_some()),
+            initiated: self.initiated(),
+            committed: outcome(|o| matches!(o, Outcome::Committed { .. })),
+            declined: outcome(|o| matches!(o, Outcome::Declined { .. })),
+            aborted: outcome(|o| matches!(o, Outcome::Aborted { .. })),
+            indeterminate: self.count(|life| life.invoked.is_some() && life.known().is_none()),
+            blocked: self.count(|life| in_charge_ns(life, evidence.end_ns) > patience_ns),
+        }
+    }
+
+    /// The measurements of a verdict.
+    pub fn metrics(&self, evidence: &Evidence<'_>) -> Metrics {
+        let mut latencies: Vec<u64> = self.by_txn.values().filter_map(latency_ns).collect();
+        latencies.sort_unstable();
+        let percentile_ms = |percent: usize| match latencies.len() {
+            0 => 0.0,
+            n => latencies[(n * percent).div_ceil(100).max(1) - 1] as f64 / 1e6,
+        };
+        let beyond = |time_ns: fn(&Life, u64) -> u64| {
+            let excess =
+                |life| time_ns(life, evidence.end_ns).saturating_sub(evidence.scenario.patience_ns);
+            self.by_txn
+                .values()
+                .map(|life| u128::from(excess(life)))
+                .sum::<u128>() as f64
+                / 1e9
+        };
+        Metrics {
+            latency_p50_ms: percentile_ms(50),
+            latency_p99_ms: percentile_ms(99),
+            blocked_txn_s: beyond(in_charge_ns),
+            unanswered_txn_s: beyond(unanswered_ns),
+            in_doubt_txn_s: self.doubt_ns as f64 / 1e9,
+            stall_max_s: self.stall_max_ns as f64 / 1e9,
+            open_max: self.open_max,
+            held_in_vain_mean: match self.invoked_ns {
+                Some((first, last)) if last > first => {
+                    self.in_vain_ns as f64 / (last - first) as f64
+                }
+                _ => 0.0,
+            },
+        }
+    }
+
+    fn count(&self, holds: impl Fn(&Life) -> bool) -> u64 {
+        self.by_txn.values().filter(|life| holds(life)).count() as u64
+    }
+}
+
+/// From request to reply, for committed transactions.
+fn latency_ns(life: &Life) -> Option<u64> {
+    match (&life.invoked, &life.returned) {
+        (Some((from, _)), Some((to, Outcome::Committed { .. }))) => Some(to - from),
+        _ => None,
+    }
+}
+
+/// How long the protocol was in charge.
+fn in_charge_ns(life: &Life, end_ns: u64) -> u64 {
+    let from_ns = life.initiated_ns.unwrap_or(end_ns);
+    life.ended
+        .map_or(end_ns, |(at_ns, _)| at_ns)
+        .saturating_sub(from_ns)
+}
+
+/// How long the client was without an answer.
+fn unanswered_ns(life: &Life, end_ns: u64) -> u64 {
+    let answered = life
+        .known()
+        .and(life.returned.as_ref())
+        .map_or(end_ns, |(at_ns, _)| *at_ns);
+    life.invoked
+        .map_or(0, |(from_ns, _)| answered.saturating_sub(from_ns))
+}
+
+fn txn_of(observation: &Observation) -> Option<TxnId> {
+    match observation {
+        Observation::Invoked { txn, .. }
+        | Observation::Returned { txn, .. }
+        | Observation::Initiated { txn }
+        | Observation::Voted { txn, .. }
+        | Observation::Decided { txn, .. }
+        | Observation::Resolved { txn, .. }
+        | Observation::Ended { txn, .. } => Some(*txn),
+        _ => None,
+    }
+}

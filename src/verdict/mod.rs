@@ -1,0 +1,482 @@
+//! The verdict: what a protocol promised against what a run showed, property by property.
+//!
+//! Three witnesses are heard. *Clients*: the history of what they saw goes to [`crate::check`], which knows
+//! nothing of protocols. *State*: the autopsy's ledgers say which writes stand ([`ledger`]). *Time*: what
+//! was initiated and when it ended ([`lives`]). Every property says how often it was exercised, and one that
+//! never had a chance to fail is vacuous, not held.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::check::{self, Model};
+use crate::monitor::Violation;
+use crate::plan::{FaultKind, Plan};
+use crate::process::NodeId;
+use crate::protocol::{Atomicity, Isolation, Progress, Promises, ShardState};
+use crate::record::{Observed, Panicked};
+use crate::scenario::Scenario;
+use crate::scenario::file::Expectation;
+
+pub mod history;
+pub mod ledger;
+pub mod lives;
+
+use ledger::Ledger;
+use lives::Lives;
+
+/// Everything that a verdict rests on.
+#[derive(Clone, Copy, Debug)]
+pub struct Evidence<'a> {
+    /// What was asked for.
+    pub scenario: &'a Scenario,
+    /// What was to happen.
+    pub plan: &'a Plan,
+    /// What the protocol promises.
+    pub promises: Promises,
+    /// What processes and clients stated, in order.
+    pub observations: &'a [Observed],
+    /// What the autopsy found.
+    pub states: &'a [ShardState],
+    /// When the run ended, before any final power cut: nanoseconds of simulated time.
+    pub end_ns: u64,
+    /// Violations that monitors reported while the run went on (log safety).
+    pub monitored: &'a [Violation],
+    /// How many log events the monitors judged.
+    pub log_events: u64,
+    /// Panics inside processes.
+    pub panics: &'a [Panicked],
+}
+
+/// How a property fared.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    /// Promised, exercised, and held.
+    Ok,
+    /// Promised and broken.
+    Violation,
+    /// Not promised: what was observed is a measurement.
+    NotPromised,
+    /// It never had a chance to fail.
+    Vacuous,
+    /// Nothing could be decided.
+    Unknown,
+}
+
+/// What a run showed of a property, promised or not.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Finding {
+    /// It held.
+    Held,
+    /// It did not.
+    Broken,
+    /// It never had a chance to fail.
+    Vacuous,
+    /// Nothing could be decided.
+    Unknown,
+}
+
+/// One property of a run.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Property {
+    /// Its name: `isolation`, `atomicity`, `durability`, `progress`, ...
+    pub name: &'static str,
+    /// What the protocol promises, in words.
+    pub promised: String,
+    /// What the run showed, in words.
+    pub observed: String,
+    /// What the run showed, as one of four.
+    pub outcome: Finding,
+    /// The two compared.
+    pub status: Status,
+    /// How many times it could have failed.
+    pub exercised: u64,
+    /// One way in which it failed, to check by hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counterexample: Option<String>,
+}
+
+/// The word for the whole run.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Word {
+    /// As promised.
+    Ok,
+    /// A promise was broken.
+    Violation,
+    /// Something promised could not be decided, and nothing promised was seen broken.
+    Unknown,
+}
+
+/// Transactions by how they ended, as clients know it, and by what the protocol owes them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Counts {
+    /// Clients sent them.
+    pub invoked: u64,
+    /// The protocol took charge of them.
+    pub initiated: u64,
+    /// Clients learned that they committed.
+    pub committed: u64,
+    /// Clients learned that their own guard declined.
+    pub declined: u64,
+    /// Clients learned that the system aborted them.
+    pub aborted: u64,
+    /// Clients never learned.
+    pub indeterminate: u64,
+    /// The protocol took longer than the scenario's patience over them, or never ended them.
+    pub blocked: u64,
+}
+
+impl Counts {
+    /// The sum of two.
+    pub fn plus(&self, other: &Counts) -> Counts {
+        Counts {
+            invoked: self.invoked + other.invoked,
+            initiated: self.initiated + other.initiated,
+            committed: self.committed + other.committed,
+            declined: self.declined + other.declined,
+            aborted: self.aborted + other.aborted,
+            indeterminate: self.indeterminate + other.indeterminate,
+            blocked: self.blocked + other.blocked,
+        }
+    }
+}
+
+/// A verdict.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Verdict {
+    /// The word for the whole run.
+    pub verdict: Word,
+    /// Every property that was looked at.
+    pub properties: Vec<Property>,
+    /// Transactions by how they ended.
+    pub counts: Counts,
+    /// Measurements.
+    pub metrics: lives::Metrics,
+}
+
+/// Judges a run.
+pub fn judge(evidence: &Evidence<'_>) -> Verdict {
+    let lives = Lives::read(evidence);
+    let ledger = Ledger::read(evidence);
+    let isolation = isolation(evidence, &lives, &ledger);
+    let mut properties = vec![isolation];
+    properties.push(intermediate_states(evidence, &lives, &ledger));
+    properties.extend(ledger.properties(evidence, &lives));
+    properties.push(progress(evidence, &lives));
+    properties.push(no_system_aborts(evidence, &lives));
+    properties.push(log_safety(evidence));
+    properties.push(no_panics(evidence));
+    let any = |status| properties.iter().any(|property| property.status == status);
+    let verdict = match (any(Status::Violation), any(Status::Unknown)) {
+        (true, _) => Word::Violation,
+        (false, true) => Word::Unknown,
+        (false, false) => Word::Ok,
+    };
+    Verdict {
+        verdict,
+        properties,
+        counts: lives.counts(evidence),
+        metrics: lives.metrics(evidence),
+    }
+}
+
+/// Compares a promise with an observation.
+fn property(
+    name: &'static str,
+    promised: Option<&str>,
+    outcome: Finding,
+    observed: impl Into<String>,
+    exercised: u64,
+    counterexample: Option<String>,
+) -> Property {
+    let outcome = match (outcome, exercised) {
+        (Finding::Held, 0) => Finding::Vacuous,
+        (outcome, _) => outcome,
+    };
+    let status = match (promised, outcome) {
+        (_, Finding::Vacuous) => Status::Vacuous,
+        (None, _) => Status::NotPromised,
+        (Some(_), Finding::Held) => Status::Ok,
+        (Some(_), Finding::Broken) => Status::Violation,
+        (Some(_), Finding::Unknown) => Status::Unknown,
+    };
+    Property {
+        name,
+        promised: promised.unwrap_or("nothing").to_owned(),
+        observed: observed.into(),
+        outcome,
+        status,
+        exercised,
+        counterexample,
+    }
+}
+
+fn model_of(isolation: Isolation) -> Option<Model> {
+    match isolation {
+        Isolation::None => None,
+        Isolation::SnapshotIsolation => Some(Model::SnapshotIsolation),
+        Isolation::Serializable => Some(Model::Serializable),
+        Isolation::StrictSerializable => Some(Model::StrictSerializable),
+    }
+}
+
+/// What clients saw as a history file (native NDJSON), which `ordain check` reads.
+pub fn history_ndjson(evidence: &Evidence<'_>) -> String {
+    let lives = Lives::read(evidence);
+    let ledger = Ledger::read(evidence);
+    let seen = history::of_clients(evidence, &lives, &ledger);
+    let mut text = Vec::new();
+    check::parse::write_ndjson(&seen.history, &mut text).expect("memory takes every write");
+    String::from_utf8(text).expect("JSON is UTF-8")
+}
+
+/// What clients saw, judged at the promised model; where nothing is promised, at strict serializability, as
+/// a measurement.
+fn isolation(evidence: &Evidence<'_>, lives: &Lives, ledger: &Ledger) -> Property {
+    let promised = model_of(evidence.promises.isolation);
+    let model = promised.unwrap_or(Model::StrictSerializable);
+    let seen = history::of_clients(evidence, lives, ledger);
+    let report = check::check(&seen.history, &check::Options::new(model));
+    let outcome = match report.verdict {
+        check::Verdict::Valid => Finding::Held,
+        check::Verdict::Invalid => Finding::Broken,
+        check::Verdict::Unknown => Finding::Unknown,
+    };
+    let observed = match outcome {
+        Finding::Held => model.name().to_owned(),
+        Finding::Broken => {
+            let kinds: Vec<String> = report
+                .counts
+                .iter()
+                .map(|(kind, count)| format!("{count} {kind}"))
+                .collect();
+            format!("not {}: {}", model.name(), kinds.join(", "))
+        }
+        _ => report.notes.join("; "),
+    };
+    let counterexample = report
+        .anomalies
+        .first()
+        .map(|anomaly| seen.explain(anomaly));
+    property(
+        "isolation",
+        promised.map(Model::name),
+        outcome,
+        observed,
+        report.exercised.reads_nonempty,
+        counterexample,
+    )
+}
+
+/// Reads that saw some of a transaction's effects and not others, or effects that were compensated later:
+/// what a saga shows to everybody who looks.
+fn intermediate_states(evidence: &Evidence<'_>, lives: &Lives, ledger: &Ledger) -> Property {
+    let seen = history::intermediate(evidence, lives, ledger);
+    let promised = matches!(
+        evidence.promises.isolation,
+        Isolation::Serializable | Isolation::StrictSerializable | Isolation::SnapshotIsolation
+    );
+    let (outcome, observed) = match seen.readers {
+        0 => (Finding::Held, "none seen".to_owned()),
+        n => (
+            Finding::Broken,
+            format!("seen by {n} of {} readers", seen.exercised),
+        ),
+    };
+    property(
+        "no-intermediate-states",
+        promised.then_some("no transaction half seen"),
+        outcome,
+        observed,
+        seen.exercised,
+        seen.example,
+    )
+}
+
+/// Bounded leads-to: by the end of the settle phase every initiated transaction has ended. One that has not
+/// is *promised to block*, *legitimately unable*, or a violation.
+fn progress(evidence: &Evidence<'_>, lives: &Lives) -> Property {
+    let broken = permanently_broken(evidence.plan);
+    let open = lives.open();
+    let promised = match evidence.promises.progress {
+        Progress::None => None,
+        Progress::AllBack => Some("every initiated transaction ends once all machines are back"),
+        Progress::Majority => {
+            Some("every initiated transaction ends while a majority is connected")
+        }
+    };
+    let excused = match evidence.promises.progress {
+        Progress::None => None,
+        Progress::AllBack if !broken.is_empty() => {
+            Some("promised to block while a machine is gone")
+        }
+        Progress::Majority if !live(evidence, &broken) => {
+            Some("legitimately unable: quorum or shard gone")
+        }
+        _ => None,
+    };
+    let (outcome, observed) = match (open.len(), excused) {
+        (0, _) => (
+            Finding::Held,
+            "every initiated transaction ended".to_owned(),
+        ),
+        (n, Some(excuse)) => (Finding::Held, format!("{n} did not end: {excuse}")),
+        (n, None) => (
+            Finding::Broken,
+            format!("{n} initiated transactions did not end"),
+        ),
+    };
+    let example = open.first().map(|txn| lives.describe(*txn));
+    property(
+        "progress",
+        promised,
+        outcome,
+        observed,
+        lives.initiated(),
+        example,
+    )
+}
+
+/// Machines that some fault keeps broken after healing.
+fn permanently_broken(plan: &Plan) -> Vec<NodeId> {
+    let mut broken: Vec<NodeId> = plan
+        .faults
+        .iter()
+        .filter(|fault| fault.permanent)
+        .flat_map(|fault| match &fault.kind {
+            FaultKind::Crash { nodes, .. } | FaultKind::Pause { nodes } => nodes.clone(),
+            FaultKind::Cut { from, .. } | FaultKind::Flap { from, .. } => from.clone(),
+            _ => Vec::new(),
+        })
+        .collect();
+    broken.sort_unstable();
+    broken.dedup();
+    broken
+}
+
+/// Whether a majority of the fronts and, in one region, a copy of every shard are not broken.
+fn live(evidence: &Evidence<'_>, broken: &[NodeId]) -> bool {
+    let layout = &evidence.scenario.layout;
+    let fronts: Vec<NodeId> = layout.fronts().collect();
+    let up = fronts
+        .iter()
+        .filter(|front| !broken.contains(front))
+        .count();
+    let whole_region = layout
+        .regions
+        .iter()
+        .any(|region| region.data.iter().all(|node| !broken.contains(node)));
+    up * 2 > fronts.len() && whole_region
+}
+
+fn no_system_aborts(evidence: &Evidence<'_>, lives: &Lives) -> Property {
+    let aborted = lives.counts(evidence).aborted;
+    let (outcome, observed) = match aborted {
+        0 => (Finding::Held, "none".to_owned()),
+        n => (Finding::Broken, format!("{n} system-induced aborts")),
+    };
+    let promised = evidence
+        .promises
+        .no_system_aborts
+        .then_some("aborts only by a transaction's own logic");
+    property(
+        "no-system-aborts",
+        promised,
+        outcome,
+        observed,
+        lives.returned(),
+        None,
+    )
+}
+
+fn log_safety(evidence: &Evidence<'_>) -> Property {
+    let (outcome, observed) = match evidence.monitored.len() {
+        0 => (Finding::Held, "held at every step".to_owned()),
+        n => (Finding::Broken, format!("{n} violations")),
+    };
+    property(
+        "log-safety",
+        Some("election safety, log matching, leader completeness, state-machine safety"),
+        outcome,
+        observed,
+        evidence.log_events,
+        evidence
+            .monitored
+            .first()
+            .map(|violation| format!("{}: {}", violation.property, violation.explanation)),
+    )
+}
+
+fn no_panics(evidence: &Evidence<'_>) -> Property {
+    let (outcome, observed) = match evidence.panics {
+        [] => (Finding::Held, "none".to_owned()),
+        panics => (Finding::Broken, format!("{} panics", panics.len())),
+    };
+    let example = evidence.panics.first().map(|panicked| {
+        format!(
+            "{} at {} ns, handling {}: {}",
+            panicked.by, panicked.at_ns, panicked.input, panicked.message
+        )
+    });
+    property(
+        "no-panics",
+        Some("protocol code never panics"),
+        outcome,
+        observed,
+        1,
+        example,
+    )
+}
+
+/// Whether a verdict is what the scenario expects of the protocol, and if not, what differs.
+pub fn meets(verdict: &Verdict, expectation: Option<&Expectation>) -> Result<(), Vec<String>> {
+    let default = Expectation::default();
+    let expectation = expectation.unwrap_or(&default);
+    let word = |word| match word {
+        Word::Ok => "ok",
+        Word::Violation => "violation",
+        Word::Unknown => "unknown",
+    };
+    let wanted = expectation.verdict.as_deref().unwrap_or("ok");
+    let mut differs = Vec::new();
+    if word(verdict.verdict) != wanted {
+        differs.push(format!(
+            "the verdict is {}, expected {wanted}",
+            word(verdict.verdict)
+        ));
+    }
+    let by_name: BTreeMap<&str, Finding> = verdict
+        .properties
+        .iter()
+        .map(|property| (property.name, property.outcome))
+        .collect();
+    for (name, wanted) in &expectation.properties {
+        let found = match by_name.get(name.as_str()) {
+            Some(Finding::Held) => "held",
+            Some(Finding::Broken) => "broken",
+            Some(Finding::Vacuous) => "vacuous",
+            Some(Finding::Unknown) => "unknown",
+            None => "not judged",
+        };
+        if found != wanted {
+            differs.push(format!("{name} is {found}, expected {wanted}"));
+        }
+    }
+    if differs.is_empty() {
+        Ok(())
+    } else {
+        Err(differs)
+    }
+}
+
+/// What atomicity a protocol promises, in words.
+fn atomicity_words(atomicity: Atomicity) -> Option<&'static str> {
+    match atomicity {
+        Atomicity::None => None,
+        Atomicity::Saga => Some("in the end all effects, or all compensated"),
+        Atomicity::AllOrNothing => Some("all effects or none"),
+    }
+}

@@ -1,0 +1,149 @@
+//! Bad scenarios: every one is refused with a place and a way out, and all problems are told at once.
+
+use ordain::scenario::Scenario;
+
+const GOOD: &str = r#"name = "tiny"
+summary = "One region, one table"
+protocols = ["2pc"]
+
+[phases]
+safety = "5s"
+settle = "5s"
+
+[[region]]
+name = "here"
+cloud = "aurora"
+
+[[region]]
+name = "there"
+cloud = "aurora"
+
+[network]
+between-regions = "10ms"
+
+[[table]]
+name = "accounts"
+engine = "postgres"
+rows = 10
+homes = ["here"]
+
+[workload]
+kind = "transfer"
+transactions = 10
+rate = 5.0
+
+[[fault]]
+kind = "crash"
+nodes = ["here/front0"]
+at = "2s"
+for = "1s"
+"#;
+
+const KNOWN: [&str; 4] = ["naive", "2pc", "saga", "calvin"];
+
+fn read(text: &str) -> Result<Scenario, String> {
+    Scenario::read("tiny.toml", text, &KNOWN, &[]).map_err(|bad| bad.to_string())
+}
+
+/// The message for the good scenario with one thing replaced.
+fn refused(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "{from}");
+    read(&GOOD.replacen(from, to, 1)).expect_err("the scenario must be refused")
+}
+
+#[test]
+fn the_good_scenario_is_good() {
+    read(GOOD).unwrap_or_else(|message| panic!("{message}"));
+}
+
+#[test]
+fn an_unknown_key_is_named_with_the_keys_that_exist() {
+    insta::assert_snapshot!(refused("rate = 5.0", "rate = 5.0\nratio = 3"));
+}
+
+#[test]
+fn a_duration_without_a_unit_says_how_to_write_one() {
+    insta::assert_snapshot!(refused("safety = \"5s\"", "safety = \"5\""));
+}
+
+#[test]
+fn a_probability_written_as_a_fraction_says_how_to_write_one() {
+    insta::assert_snapshot!(refused("rate = 5.0", "rate = 5.0\nreads = \"0.2\""));
+}
+
+#[test]
+fn broken_syntax_has_a_place() {
+    insta::assert_snapshot!(refused("[network]", "[network"));
+}
+
+#[test]
+fn a_region_without_machines_can_form_no_quorum() {
+    insta::assert_snapshot!(refused("name = \"here\"\n", "name = \"here\"\nzones = 0\n"));
+}
+
+#[test]
+fn a_table_without_a_home_has_no_shard() {
+    insta::assert_snapshot!(refused("homes = [\"here\"]", "homes = []"));
+}
+
+#[test]
+fn two_regions_of_one_name_are_refused() {
+    insta::assert_snapshot!(refused("name = \"there\"", "name = \"here\""));
+}
+
+#[test]
+fn regions_without_a_delay_between_them_are_refused() {
+    insta::assert_snapshot!(refused("between-regions = \"10ms\"", ""));
+}
+
+#[test]
+fn a_fault_on_a_machine_that_does_not_exist_lists_what_can_be_named() {
+    insta::assert_snapshot!(refused("here/front0", "here/front7"));
+}
+
+#[test]
+fn a_fault_on_client_machines_says_what_to_use_instead() {
+    insta::assert_snapshot!(refused("here/front0", "here/clients"));
+}
+
+#[test]
+fn a_key_of_another_kind_of_fault_is_not_ignored() {
+    insta::assert_snapshot!(refused("for = \"1s\"", "for = \"1s\"\npercent = 300"));
+}
+
+#[test]
+fn a_fault_outside_of_the_safety_phase_is_refused() {
+    insta::assert_snapshot!(refused("at = \"2s\"", "at = \"9s\""));
+}
+
+#[test]
+fn a_workload_that_is_neither_open_nor_closed_is_refused() {
+    insta::assert_snapshot!(refused("rate = 5.0", ""));
+}
+
+#[test]
+fn an_unknown_protocol_lists_those_that_exist() {
+    insta::assert_snapshot!(refused("protocols = [\"2pc\"]", "protocols = [\"3pc\"]"));
+}
+
+#[test]
+fn all_problems_are_told_at_once_in_the_order_of_the_text() {
+    let text = GOOD
+        .replacen("name = \"there\"", "name = \"here\"", 1)
+        .replacen("homes = [\"here\"]", "homes = [\"lodnon\"]", 1)
+        .replacen("at = \"2s\"", "at = \"9s\"", 1);
+    insta::assert_snapshot!(read(&text).expect_err("three problems"));
+}
+
+#[test]
+fn an_override_that_cannot_be_applied_is_named() {
+    let set = |key: &str, value: &str| {
+        let overrides = [(key.to_owned(), value.to_owned())];
+        Scenario::read("tiny.toml", GOOD, &KNOWN, &overrides)
+            .map(drop)
+            .map_err(|bad| bad.to_string())
+    };
+    assert_eq!(set("workload.rate", "7.5"), Ok(()));
+    assert_eq!(set("region.1.zones", "3"), Ok(()));
+    insta::assert_snapshot!(set("region.9.zones", "3").expect_err("there are two regions"));
+}

@@ -1,0 +1,206 @@
+//! The arrows between modules, held by a test: who may know what is what keeps the chain meaningful.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in
+        fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+    {
+        let path = entry.expect("a readable folder").path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The lines of code of a file, without comments, up to its unit tests.
+fn code(path: &Path) -> Vec<(usize, String)> {
+    let text = fs::read_to_string(path).expect("UTF-8");
+    let product = text
+        .split("\n#[cfg(test)]\nmod ")
+        .next()
+        .unwrap_or_default();
+    product
+        .lines()
+        .enumerate()
+        .map(|(at, line)| {
+            (
+                at + 1,
+                line.split("//").next().unwrap_or_default().to_owned(),
+            )
+        })
+        .filter(|(_, line)| !line.trim().is_empty())
+        .collect()
+}
+
+/// Asserts that no file below `folder` (or the file itself) has a line with any of `words`.
+fn absent(folder: &str, words: &[&str], why: &str) {
+    let root = Path::new("src").join(folder);
+    let files = if root.is_dir() {
+        sources(&root)
+    } else {
+        vec![root]
+    };
+    assert!(!files.is_empty());
+    for file in files {
+        for (line, text) in code(&file) {
+            for word in words {
+                assert!(
+                    !text.contains(word),
+                    "{}:{line}: `{word}`: {why}\n    {text}",
+                    file.display()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn protocol_code_is_sans_io_and_deterministic() {
+    let forbidden = [
+        "madsim",
+        "stateright",
+        "rand_chacha",
+        "crate::random",
+        "HashMap",
+        "HashSet",
+        "std::time",
+        "Instant::now",
+        "SystemTime",
+        "std::thread",
+        "std::fs",
+        "std::net",
+        "println!",
+        "crate::sim",
+        "crate::model",
+        "crate::check",
+    ];
+    for folder in [
+        "protocol",
+        "consensus",
+        "shard",
+        "process.rs",
+        "client.rs",
+        "hlc.rs",
+        "txn.rs",
+    ] {
+        absent(
+            folder,
+            &forbidden,
+            "a process sees only its inputs, and iterates only in order",
+        );
+    }
+}
+
+#[test]
+fn checkers_know_no_protocol_and_no_simulator() {
+    let forbidden = [
+        "crate::protocol",
+        "crate::sim",
+        "crate::consensus",
+        "crate::shard",
+        "crate::model",
+        "madsim",
+    ];
+    absent(
+        "check",
+        &forbidden,
+        "a checker that knows the protocol judges itself",
+    );
+}
+
+#[test]
+fn only_the_simulator_knows_madsim_and_only_the_models_know_stateright() {
+    for file in sources(Path::new("src")) {
+        let inside = |folder: &str| file.starts_with(Path::new("src").join(folder));
+        for (line, text) in code(&file) {
+            let place = format!("{}:{line}: {text}", file.display());
+            let guard = text.contains("cfg(not(madsim))")
+                || text.contains("--cfg madsim")
+                || text.contains("RUSTFLAGS");
+            assert!(
+                inside("sim") || guard || !text.contains("madsim"),
+                "madsim outside of src/sim: {place}"
+            );
+            assert!(
+                inside("model") || !text.contains("stateright"),
+                "stateright outside of src/model: {place}"
+            );
+        }
+    }
+    absent(
+        "sim",
+        &["crate::model"],
+        "the simulator and the models are independent witnesses",
+    );
+    absent(
+        "model",
+        &["crate::sim"],
+        "the simulator and the models are independent witnesses",
+    );
+}
+
+#[test]
+fn only_the_command_line_prints_or_reads_the_environment() {
+    let forbidden = [
+        "println!",
+        "eprintln!",
+        "print!(",
+        "std::env::",
+        "io::stdout",
+        "io::stderr",
+        "process::exit",
+    ];
+    for file in sources(Path::new("src")) {
+        let relative = file
+            .strip_prefix("src")
+            .expect("below src")
+            .display()
+            .to_string();
+        if relative != "cli.rs" && relative != "main.rs" {
+            absent(
+                &relative,
+                &forbidden,
+                "only cli.rs prints, exits or reads the environment",
+            );
+        }
+    }
+}
+
+#[test]
+fn reports_render_and_never_run() {
+    absent(
+        "report",
+        &["crate::sim", "crate::protocol", "stack::run"],
+        "a report renders what was recorded",
+    );
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    let unfinished = ["TODO", "FIXME", "XXX", "todo!(", "unimplemented!(", "dbg!("];
+    for root in ["src", "tests", "benches"] {
+        for file in sources(Path::new(root)) {
+            if file.ends_with("tidy.rs") {
+                continue;
+            }
+            let text = fs::read_to_string(&file).expect("UTF-8");
+            for (at, line) in text.lines().enumerate() {
+                for word in unfinished {
+                    assert!(
+                        !line.contains(word),
+                        "{}:{}: {line}",
+                        file.display(),
+                        at + 1
+                    );
+                }
+            }
+        }
+    }
+}
