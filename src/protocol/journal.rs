@@ -158,6 +158,8 @@ impl<R: Serialize + DeserializeOwned, C> Journal<R, C> {
         };
         if batch.kind == Kind::Cut {
             out.halt("the torn tail of the log could not be cut off");
+            self.in_flight = Some(batch); // Nothing may be written after a torn tail.
+            return Vec::new();
         }
         if batch.kind == Kind::Checkpoint {
             // Not before the log has grown by half again: a disk that fails is asked in vain.

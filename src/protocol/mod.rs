@@ -1,7 +1,12 @@
 //! The protocols: one file or folder each, written sans-io, and what each of them promises.
 
 pub mod calvin;
+pub mod common;
 pub mod journal;
+pub mod naive;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod two_phase;
 
 use std::collections::{BTreeMap, BTreeSet};
 

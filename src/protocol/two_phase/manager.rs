@@ -1,0 +1,367 @@
+//! The transaction manager: collects votes, decides, and tells until everybody has heard.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Message, Out, Part, PrepareRequest, Site, Start, Timer, about};
+use crate::process::{Addr, Delay, Disk, FileId, Input, WallTime};
+use crate::protocol::journal::Journal;
+use crate::record::{AbortReason, Observation};
+use crate::scenario::layout::ShardId;
+use crate::txn::TxnId;
+
+const LOG: FileId = FileId(0);
+
+/// What the manager's log holds.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+enum Record {
+    /// A new incarnation. Forced before it does anything.
+    Boot,
+    /// The decision to commit. Forced before anybody hears of it.
+    Commit {
+        txn: TxnId,
+        participants: BTreeSet<ShardId>,
+    },
+    /// Every participant has acknowledged. Lazy.
+    End { txn: TxnId },
+    /// Everything before this record.
+    Checkpoint {
+        incarnation: u64,
+        unacked: Vec<(TxnId, BTreeSet<ShardId>)>,
+        committed: BTreeSet<TxnId>,
+    },
+}
+
+/// What follows a forced record.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Then {
+    Boot,
+    Decided(TxnId),
+}
+
+/// A transaction in the manager's hands (Gray and Lamport, section 2).
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Phase {
+    /// Votes are missing.
+    Collecting {
+        start: Arc<Start>,
+        missing: BTreeSet<ShardId>,
+    },
+    /// All votes are yes; the decision is on its way to the disk.
+    Deciding { participants: BTreeSet<ShardId> },
+    /// Decided; these participants have not acknowledged.
+    Committed { unacked: BTreeSet<ShardId> },
+}
+
+/// A transaction manager.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Manager {
+    site: Arc<Site>,
+    me: Addr,
+    journal: Journal<Record, Then>,
+    incarnation: u64,
+    ready: bool,
+    /// What arrived before this incarnation was durable.
+    early: Vec<(Addr, Message)>,
+    open: BTreeMap<TxnId, Phase>,
+    committed: BTreeSet<TxnId>,
+    /// Aborted in this incarnation, by decision or by presumption.
+    aborted: BTreeSet<TxnId>,
+}
+
+impl Manager {
+    pub(super) fn new(site: Arc<Site>, me: Addr) -> Self {
+        Self {
+            site,
+            me,
+            journal: Journal::new(LOG),
+            incarnation: 0,
+            ready: false,
+            early: Vec::new(),
+            open: BTreeMap::new(),
+            committed: BTreeSet::new(),
+            aborted: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn step(&mut self, _: WallTime, input: Input<Message, Timer>, out: &mut Out) {
+        match input {
+            Input::Boot(disk) => self.boot(&disk, out),
+            Input::Message { from, message } if self.ready => self.receive(from, message, out),
+            Input::Message { from, message } => self.early.push((from, message)),
+            Input::Timer(Timer::Resend(txn)) => self.resend(txn, out),
+            Input::Timer(Timer::VoteTimeout(txn)) => self.time_out(txn, out),
+            Input::Timer(_) => {}
+            Input::Flushed(flush) => {
+                for then in self.journal.flushed(flush) {
+                    self.durable(then, out);
+                }
+            }
+            Input::FlushFailed(flush) => {
+                for then in self.journal.flush_failed(flush, out) {
+                    self.force_again(then);
+                }
+            }
+        }
+        let unacked = |open: &BTreeMap<TxnId, Phase>| {
+            let committed = open.iter().filter_map(|(txn, phase)| match phase {
+                Phase::Committed { unacked } => Some((*txn, unacked.clone())),
+                Phase::Collecting { .. } | Phase::Deciding { .. } => None,
+            });
+            committed.collect()
+        };
+        let snapshot = || Record::Checkpoint {
+            incarnation: self.incarnation,
+            unacked: unacked(&self.open),
+            committed: self.committed.clone(),
+        };
+        self.journal.pump(snapshot, out);
+    }
+
+    // Recovery: a commit record says who may not have heard. Everything else is presumed aborted.
+
+    fn boot(&mut self, disk: &Disk, out: &mut Out) {
+        let Ok(records) = self.journal.open(disk.file(LOG), out) else {
+            return out.halt("the transaction manager's log is damaged");
+        };
+        for record in records {
+            self.replay(record);
+        }
+        for txn in self.open.keys() {
+            let (txn, commit) = (*txn, true);
+            out.observe(Observation::Decided { txn, commit });
+            out.observe(Observation::Mark("2pc.decision-recovered"));
+            out.set_timer(Timer::Resend(txn), Delay::exactly(0));
+        }
+        self.journal.force(Record::Boot, Then::Boot);
+    }
+
+    fn replay(&mut self, record: Record) {
+        match record {
+            Record::Boot => self.incarnation += 1,
+            Record::Commit { txn, participants } => {
+                let unacked = participants;
+                self.open.insert(txn, Phase::Committed { unacked });
+                self.committed.insert(txn);
+            }
+            Record::End { txn } => {
+                self.open.remove(&txn);
+            }
+            Record::Checkpoint {
+                incarnation,
+                unacked,
+                committed,
+            } => {
+                self.incarnation = incarnation;
+                self.committed = committed;
+                self.open = { unacked.into_iter() }
+                    .map(|(txn, unacked)| (txn, Phase::Committed { unacked }))
+                    .collect();
+            }
+        }
+    }
+
+    /// The incarnation is durable: whoever initiates with this manager must know it.
+    fn serve(&mut self, out: &mut Out) {
+        self.incarnation += 1;
+        self.ready = true;
+        if self.incarnation > 1 {
+            let site = Arc::clone(&self.site);
+            for shard in { site.shards() }.filter(|shard| site.manager(*shard) == self.me) {
+                let incarnation = self.incarnation;
+                out.send(site.participant(shard), Message::Hello { incarnation });
+            }
+        }
+        for (from, message) in std::mem::take(&mut self.early) {
+            self.receive(from, message, out);
+        }
+    }
+
+    fn receive(&mut self, from: Addr, message: Message, out: &mut Out) {
+        match message {
+            Message::Start(start) => self.on_start(from, start, out),
+            Message::Prepared { txn, shard } | Message::Read { txn, shard } => {
+                self.on_yes(txn, shard, out);
+            }
+            Message::No { txn, shard } => self.on_no(txn, shard, out),
+            Message::Ack { txn, shard } => self.on_ack(txn, shard, out),
+            Message::Inquiry { txn } => self.on_inquiry(from, txn, out),
+            Message::Greet => {
+                let incarnation = self.incarnation;
+                out.send(from, Message::Hello { incarnation });
+            }
+            _ => {}
+        }
+    }
+
+    // Phase one.
+
+    /// The initiator's `prepared`: collect the others' votes.
+    fn on_start(&mut self, from: Addr, start: Arc<Start>, out: &mut Out) {
+        let txn = start.txn;
+        if self.open.contains_key(&txn) {
+            return; // A duplicate: the answer is on its way, or will be.
+        }
+        let is_current = start.incarnation == self.incarnation;
+        if !is_current || self.committed.contains(&txn) || self.aborted.contains(&txn) {
+            if !is_current {
+                let incarnation = self.incarnation;
+                out.send(from, Message::Hello { incarnation });
+            }
+            return self.on_inquiry(from, txn, out);
+        }
+        let mut missing = start.shards();
+        missing.remove(&start.initiator);
+        let phase = Phase::Collecting { start, missing };
+        self.open.insert(txn, phase);
+        let vote_timeout_ns = self.site.options.vote_timeout_ms * 1_000_000;
+        out.set_timer(Timer::VoteTimeout(txn), Delay::exactly(vote_timeout_ns));
+        self.resend(txn, out);
+        self.decide_if_unanimous(txn, out);
+    }
+
+    fn on_yes(&mut self, txn: TxnId, shard: ShardId, out: &mut Out) {
+        if let Some(Phase::Collecting { missing, .. }) = self.open.get_mut(&txn) {
+            missing.remove(&shard);
+            self.decide_if_unanimous(txn, out);
+        }
+    }
+
+    /// One who has voted keeps to it: what says no after that is the echo of a reader that has left.
+    fn on_no(&mut self, txn: TxnId, shard: ShardId, out: &mut Out) {
+        if let Some(Phase::Collecting { missing, .. }) = self.open.get(&txn)
+            && missing.contains(&shard)
+        {
+            self.abort(txn, AbortReason::VotedNo, out);
+        }
+    }
+
+    fn time_out(&mut self, txn: TxnId, out: &mut Out) {
+        if let Some(Phase::Collecting { .. }) = self.open.get(&txn) {
+            out.observe(Observation::Mark("2pc.vote-timeout"));
+            self.abort(txn, AbortReason::Timeout, out);
+        }
+    }
+
+    // Phase two.
+
+    fn decide_if_unanimous(&mut self, txn: TxnId, out: &mut Out) {
+        let Some(Phase::Collecting { start, missing }) = self.open.get(&txn) else {
+            return;
+        };
+        if missing.is_empty() {
+            let participants = start.stayers(&self.site.options);
+            out.cancel_timer(Timer::VoteTimeout(txn));
+            out.cancel_timer(Timer::Resend(txn));
+            self.open.insert(txn, Phase::Deciding { participants });
+            self.force_again(Then::Decided(txn));
+        }
+    }
+
+    /// Presumed abort: nothing is written, nobody has to acknowledge, and the transaction is forgotten but for
+    /// duplicates of its messages within this incarnation.
+    fn abort(&mut self, txn: TxnId, why: AbortReason, out: &mut Out) {
+        let told = match self.open.remove(&txn) {
+            Some(Phase::Collecting { start, .. }) => start.shards(),
+            Some(phase) => unreachable!("{txn} is aborted in {phase:?}"),
+            None => BTreeSet::new(),
+        };
+        self.aborted.insert(txn);
+        out.cancel_timer(Timer::VoteTimeout(txn));
+        out.cancel_timer(Timer::Resend(txn));
+        let commit = false;
+        out.observe(Observation::Decided { txn, commit });
+        for shard in told {
+            out.send(self.site.participant(shard), Message::Abort { txn, why });
+        }
+        out.observe(Observation::Ended { txn, commit });
+    }
+
+    fn durable(&mut self, then: Then, out: &mut Out) {
+        match then {
+            Then::Boot => self.serve(out),
+            Then::Decided(txn) => {
+                let Some(Phase::Deciding { participants }) = self.open.remove(&txn) else {
+                    unreachable!("{txn} was not being decided");
+                };
+                let (commit, unacked) = (true, participants);
+                out.observe(Observation::Decided { txn, commit });
+                self.committed.insert(txn);
+                self.open.insert(txn, Phase::Committed { unacked });
+                self.resend(txn, out);
+            }
+        }
+    }
+
+    /// Forces the record that `then` waits for; again after a failed flush, which has left nothing behind.
+    fn force_again(&mut self, then: Then) {
+        let record = match &then {
+            Then::Boot => Record::Boot,
+            Then::Decided(txn) => match self.open.get(txn) {
+                Some(Phase::Deciding { participants }) => Record::Commit {
+                    txn: *txn,
+                    participants: participants.clone(),
+                },
+                phase => unreachable!("{txn} is decided in {phase:?}"),
+            },
+        };
+        self.journal.force(record, then);
+    }
+
+    fn on_ack(&mut self, txn: TxnId, shard: ShardId, out: &mut Out) {
+        let Some(Phase::Committed { unacked }) = self.open.get_mut(&txn) else {
+            return;
+        };
+        unacked.remove(&shard);
+        if unacked.is_empty() {
+            self.open.remove(&txn);
+            out.cancel_timer(Timer::Resend(txn));
+            self.journal.write_lazily(Record::End { txn });
+            let commit = true;
+            out.observe(Observation::Ended { txn, commit });
+        }
+    }
+
+    /// No record means abort.
+    fn on_inquiry(&mut self, from: Addr, txn: TxnId, out: &mut Out) {
+        if self.committed.contains(&txn) {
+            return out.send(from, Message::Commit { txn });
+        }
+        if self.open.contains_key(&txn) {
+            return; // Not decided yet.
+        }
+        let why = AbortReason::Presumed;
+        if !self.aborted.contains(&txn) {
+            out.observe(Observation::Mark("2pc.presumed-abort"));
+            self.abort(txn, why, out);
+        }
+        out.send(from, Message::Abort { txn, why });
+    }
+
+    /// Sends, and sends again, what the phase is waiting to have answered.
+    fn resend(&mut self, txn: TxnId, out: &mut Out) {
+        match self.open.get(&txn) {
+            Some(Phase::Collecting { start, missing }) => {
+                let wanted = |part: &&Part| missing.contains(&part.shard);
+                for part in start.parts.iter().filter(wanted) {
+                    let request = PrepareRequest {
+                        txn,
+                        part: part.clone(),
+                        peers: start.stayers(&self.site.options),
+                    };
+                    let to = self.site.participant(part.shard);
+                    out.send(to, Message::Prepare(Arc::new(request)));
+                }
+            }
+            Some(Phase::Committed { unacked }) => {
+                for shard in unacked {
+                    out.send(self.site.participant(*shard), Message::Commit { txn });
+                }
+            }
+            Some(Phase::Deciding { .. }) | None => return,
+        }
+        out.set_timer(Timer::Resend(txn), about(self.site.options.resend_ms));
+    }
+}

@@ -1,0 +1,533 @@
+//! Two-phase commit with presumed abort over strict two-phase locking.
+//!
+//! Sources: Gray, "Notes on Data Base Operating Systems" (1978), section 5.8.3; Mohan, Lindsay and Obermarck,
+//! "Transaction Management in the R* Distributed Database Management System", TODS 11(4), 1986, section 3
+//! (presumed abort); Gray and Lamport, "Consensus on Transaction Commit", TODS 31(1), 2006, section 2 (the
+//! message pattern and the counts).
+//!
+//! # Who does what
+//!
+//! Clients send a transaction to the *initiating* participant: the data machine of its first row. That one
+//! runs it: it locks and reads at all participants, evaluates the procedure, forces its own vote, and hands
+//! everything over to the transaction manager with the first `prepared` message.
+//!
+//! ```text
+//!   client -- request --> initiator                               execution
+//!                         initiator -- lock --> participants
+//!                         initiator <-- locked -- participants
+//!                         initiator -- prepared --> manager       commit: 1
+//!                         manager -- prepare --> the others               N - 1
+//!                         the others -- prepared --> manager              N - 1
+//!                         manager -- commit --> all                       N
+//!   client <-- reply -- initiator
+//!                         all -- ack --> manager                  not in Gray and Lamport's figure
+//! ```
+//!
+//! That makes 3N - 1 messages and N + 1 forced writes up to the decision; 3N - 3 messages with the manager on
+//! the initiator's machine, where two of them stay on it.
+//!
+//! # Why old messages are harmless
+//!
+//! Presuming abort is dangerous where a network delivers late: a manager that has answered "abort" for want of
+//! a record must never collect votes for that transaction afterwards. So the initiator's `prepared` names the
+//! manager's *incarnation*, which every restart raises, and a manager takes up no transaction of an earlier one.
+//! Likewise a `prepare` names the *grant* under which a participant held its locks when they were read, and a
+//! participant that has lost that grant votes no, even if a stray `lock` has got it the same locks again.
+
+mod initiator;
+mod manager;
+mod participant;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::common::{client_processes, home_key};
+use super::{Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol, ShardState};
+use crate::client::{CarriesClient, Client, ClientMessage, ClientTimer, Patience};
+use crate::hlc::Stamp;
+use crate::plan::PlannedOperation;
+use crate::process::{Addr, Delay, Effects, Input, Process, WallTime, Wire};
+use crate::record::AbortReason;
+use crate::scenario::layout::{Layout, ShardId};
+use crate::shard::locks::Mode;
+use crate::txn::{Key, Read, TxnId, Write};
+
+pub use manager::Manager;
+pub use participant::Participant;
+
+/// Where the transaction manager runs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Placement {
+    /// On the first front machine of the initiator's region.
+    #[default]
+    Separate,
+    /// On the initiator's own machine.
+    CoLocated,
+}
+
+/// Options, `[protocol.2pc]` in a scenario. All times in milliseconds.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Options {
+    /// Where the transaction manager runs: `separate` (default) or `co-located`.
+    pub coordinator: Placement,
+    /// Whether participants in doubt also ask one another (Bernstein, Hadzilacos and Goodman 1987, section
+    /// 7.4). Default: false.
+    pub cooperative_termination: bool,
+    /// Whether participants other than the initiator that only read vote `read`, force nothing, and leave
+    /// after the first phase (Mohan, Lindsay and Obermarck, section 3.1). Default: false.
+    pub read_only_optimisation: bool,
+    /// Whether a transaction with one participant commits there, without the manager. Default: false.
+    pub one_participant_optimisation: bool,
+    /// How long without an answer until a message of the execution or commit phase is sent again.
+    /// Default: 2000.
+    pub resend_ms: u64,
+    /// How often a participant in doubt asks for the decision. Default: 500.
+    pub inquiry_ms: u64,
+    /// How long the manager waits for votes before it decides to abort. Default: 5000.
+    pub vote_timeout_ms: u64,
+    /// How often a participant that has granted locks asks whether the transaction is still running.
+    /// Default: 2000.
+    pub probe_ms: u64,
+    /// Longest pause of a wounded transaction before it starts again with its old timestamp. Default: 10.
+    pub restart_pause_ms: u64,
+    /// How often a transaction may be wounded before its client learns of it; 0 (default): any number.
+    pub restarts: u32,
+    /// How long a client waits before it sends its request again. Default: 5000.
+    pub client_resend_ms: u64,
+    /// When a client gives up; 0 (default): never.
+    pub client_give_up_ms: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            coordinator: Placement::Separate,
+            cooperative_termination: false,
+            read_only_optimisation: false,
+            one_participant_optimisation: false,
+            resend_ms: 2_000,
+            inquiry_ms: 500,
+            vote_timeout_ms: 5_000,
+            probe_ms: 2_000,
+            restart_pause_ms: 10,
+            restarts: 0,
+            client_resend_ms: 5_000,
+            client_give_up_ms: 0,
+        }
+    }
+}
+
+/// What every process of a deployment knows.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Site {
+    layout: Layout,
+    options: Options,
+}
+
+impl Site {
+    /// The process of a shard's only copy.
+    fn participant(&self, shard: ShardId) -> Addr {
+        let node = self.layout.home(shard);
+        Addr { node, port: 0 }
+    }
+
+    /// The manager of the transactions that a shard initiates.
+    fn manager(&self, initiator: ShardId) -> Addr {
+        let region = &self.layout.regions[self.layout.shards[usize::from(initiator.0)].home];
+        match self.options.coordinator {
+            Placement::Separate => Addr {
+                node: region.fronts[0],
+                port: 0,
+            },
+            Placement::CoLocated => Addr {
+                node: self.layout.home(initiator),
+                port: 1,
+            },
+        }
+    }
+
+    fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {
+        (0..self.layout.shards.len() as u16).map(ShardId)
+    }
+}
+
+/// From half of `ms` milliseconds to all of it: retries of different transactions spread out.
+fn about(ms: u64) -> Delay {
+    Delay::between(ms * 500_000, ms * 1_000_000)
+}
+
+/// One run of a transaction by its initiator; later ones are larger. A wounded transaction runs again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Attempt {
+    /// How often the initiator has booted.
+    pub boot: u64,
+    /// Counts the initiator's attempts since then.
+    pub number: u64,
+}
+
+/// The uninterrupted possession of locks by one attempt at one participant.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Grant {
+    /// How often the participant has booted.
+    pub boot: u64,
+    /// Counts the participant's grants since then.
+    pub number: u64,
+}
+
+/// Locks that an attempt needs at a participant: everything that it has asked for there so far, too.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct LockRequest {
+    /// The transaction.
+    pub txn: TxnId,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// 0, and 1 for the rows that a dependent transaction found out about in round 0.
+    pub round: u8,
+    /// The transaction's age: wound-wait lets the smaller stamp go first. The same in all attempts.
+    pub stamp: Stamp,
+    /// The rows and how.
+    pub wanted: Vec<(Key, Mode)>,
+}
+
+/// A participant's part in the commit phase.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Part {
+    /// The participant.
+    pub shard: ShardId,
+    /// Under which it held its locks when they were read.
+    pub grant: Grant,
+    /// What it is to write.
+    pub writes: Vec<Write>,
+}
+
+/// The initiator's yes vote, which begins the commit phase.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Start {
+    /// The transaction.
+    pub txn: TxnId,
+    /// The initiator.
+    pub initiator: ShardId,
+    /// The incarnation of the manager that is to collect the votes. No other one may.
+    pub incarnation: u64,
+    /// All participants, the initiator included.
+    pub parts: Vec<Part>,
+}
+
+impl Start {
+    fn shards(&self) -> BTreeSet<ShardId> {
+        self.parts.iter().map(|part| part.shard).collect()
+    }
+
+    /// The participants of the second phase: all of them, or those that do more than read.
+    fn stayers(&self, options: &Options) -> BTreeSet<ShardId> {
+        let stays = |part: &&Part| !(options.read_only_optimisation && self.leaves(part));
+        self.parts
+            .iter()
+            .filter(stays)
+            .map(|part| part.shard)
+            .collect()
+    }
+
+    fn leaves(&self, part: &Part) -> bool {
+        part.writes.is_empty() && part.shard != self.initiator
+    }
+}
+
+/// A request to vote.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct PrepareRequest {
+    /// The transaction.
+    pub txn: TxnId,
+    /// What is asked of this participant.
+    pub part: Part,
+    /// The participants of the second phase; who is not among them may leave after voting.
+    pub peers: BTreeSet<ShardId>,
+}
+
+/// What travels.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Message {
+    /// From or to a client.
+    Client(ClientMessage),
+    /// Initiator to participant: lock and read these rows.
+    Lock(Arc<LockRequest>),
+    /// Participant to initiator: the locks are held, and this is what the rows are.
+    Locked {
+        /// The transaction.
+        txn: TxnId,
+        /// The attempt.
+        attempt: Attempt,
+        /// The round of the request.
+        round: u8,
+        /// The participant.
+        shard: ShardId,
+        /// The possession of these locks.
+        grant: Grant,
+        /// The rows.
+        rows: Vec<Read>,
+    },
+    /// Participant to initiator: an older transaction wants a lock of this attempt.
+    Wound {
+        /// The transaction.
+        txn: TxnId,
+        /// The attempt.
+        attempt: Attempt,
+    },
+    /// Participant to initiator: is this attempt, which has locks here, still running?
+    Probe {
+        /// The transaction.
+        txn: TxnId,
+        /// The attempt.
+        attempt: Attempt,
+    },
+    /// Initiator to participant: this attempt needs its locks no more and will never be prepared.
+    Release {
+        /// The transaction.
+        txn: TxnId,
+        /// The attempt.
+        attempt: Attempt,
+    },
+    /// Initiator to manager: a yes vote with everybody's part.
+    Start(Arc<Start>),
+    /// Manager to participant: vote.
+    Prepare(Arc<PrepareRequest>),
+    /// Participant to manager: a yes vote.
+    Prepared {
+        /// The transaction.
+        txn: TxnId,
+        /// The participant.
+        shard: ShardId,
+    },
+    /// Participant to manager: a yes vote of one that only read and has left.
+    Read {
+        /// The transaction.
+        txn: TxnId,
+        /// The participant.
+        shard: ShardId,
+    },
+    /// Participant to manager: a no vote.
+    No {
+        /// The transaction.
+        txn: TxnId,
+        /// The participant.
+        shard: ShardId,
+    },
+    /// Manager to participant: the decision.
+    Commit {
+        /// The transaction.
+        txn: TxnId,
+    },
+    /// Manager to participant: the decision, or the presumption.
+    Abort {
+        /// The transaction.
+        txn: TxnId,
+        /// Why.
+        why: AbortReason,
+    },
+    /// Participant to manager: the commit is durable here.
+    Ack {
+        /// The transaction.
+        txn: TxnId,
+        /// The participant.
+        shard: ShardId,
+    },
+    /// Participant in doubt to manager: what was decided?
+    Inquiry {
+        /// The transaction.
+        txn: TxnId,
+    },
+    /// Participant in doubt to another: what do you know?
+    PeerInquiry {
+        /// The transaction.
+        txn: TxnId,
+    },
+    /// The answer, from one who knows or whose vote was still free.
+    PeerAnswer {
+        /// The transaction.
+        txn: TxnId,
+        /// The decision.
+        commit: bool,
+    },
+    /// Participant to manager, after a restart: which incarnation are you?
+    Greet,
+    /// Manager to participant: its incarnation.
+    Hello {
+        /// How often it has booted.
+        incarnation: u64,
+    },
+}
+
+impl Wire for Message {
+    fn label(&self) -> &'static str {
+        match self {
+            Message::Client(message) => message.label(),
+            Message::Lock(_) => "lock",
+            Message::Locked { .. } => "locked",
+            Message::Wound { .. } => "wound",
+            Message::Probe { .. } => "probe",
+            Message::Release { .. } => "release",
+            Message::Start(_) | Message::Prepared { .. } => "prepared",
+            Message::Prepare(_) => "prepare",
+            Message::Read { .. } => "read",
+            Message::No { .. } => "no",
+            Message::Commit { .. } => "commit",
+            Message::Abort { .. } => "abort",
+            Message::Ack { .. } => "ack",
+            Message::Inquiry { .. } => "inquiry",
+            Message::PeerInquiry { .. } => "peer-inquiry",
+            Message::PeerAnswer { .. } => "peer-answer",
+            Message::Greet => "greet",
+            Message::Hello { .. } => "hello",
+        }
+    }
+
+    fn size_bytes(&self) -> u32 {
+        let rows = match self {
+            Message::Lock(request) => request.wanted.len(),
+            Message::Locked { rows, .. } => rows.len(),
+            Message::Start(start) => start.parts.iter().map(|part| part.writes.len()).sum(),
+            Message::Prepare(request) => request.part.writes.len(),
+            _ => 0,
+        };
+        64 + 16 * rows as u32
+    }
+}
+
+impl CarriesClient for Message {
+    fn from_client(message: ClientMessage) -> Self {
+        Message::Client(message)
+    }
+
+    fn into_client(self) -> Option<ClientMessage> {
+        match self {
+            Message::Client(message) => Some(message),
+            _ => None,
+        }
+    }
+}
+
+/// The timers of all processes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Timer {
+    /// A client's.
+    Client(ClientTimer),
+    /// The initiator has not got all locks yet.
+    Relock(TxnId),
+    /// A wounded transaction starts again.
+    Restart(TxnId),
+    /// A participant has granted locks and heard no more.
+    Probe(TxnId),
+    /// A participant is in doubt.
+    Inquire(TxnId),
+    /// The manager misses votes or acks.
+    Resend(TxnId),
+    /// The manager has waited for votes long enough.
+    VoteTimeout(TxnId),
+}
+
+type Out = Effects<Message, Timer>;
+
+/// A process of the protocol.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Node {
+    /// A transaction manager.
+    Manager(Box<Manager>),
+    /// A data machine: participant, and initiator of its clients' transactions.
+    Participant(Box<Participant>),
+    /// Client sessions.
+    Client(Client<Message>),
+}
+
+impl Process for Node {
+    type Message = Message;
+    type Timer = Timer;
+
+    fn step(&mut self, now: WallTime, input: Input<Message, Timer>, out: &mut Out) {
+        match self {
+            Node::Manager(manager) => manager.step(now, input, out),
+            Node::Participant(participant) => participant.step(now, input, out),
+            Node::Client(client) => {
+                super::common::step_client(client, now, input, out, Timer::Client, |timer| {
+                    match timer {
+                        Timer::Client(timer) => Some(timer),
+                        _ => None,
+                    }
+                })
+            }
+        }
+    }
+}
+
+impl Autopsy for Node {
+    fn autopsy(&self) -> Option<ShardState> {
+        match self {
+            Node::Participant(participant) => Some(participant.autopsy()),
+            Node::Manager(_) | Node::Client(_) => None,
+        }
+    }
+}
+
+/// The protocol.
+#[derive(Clone, Copy, Debug)]
+pub struct TwoPhase;
+
+impl Protocol for TwoPhase {
+    type Process = Node;
+    type Options = Options;
+
+    const NAME: &'static str = "2pc";
+    const TITLE: &'static str = "Two-phase commit, presumed abort, strict two-phase locking \
+                                 (Gray 1978; Mohan, Lindsay and Obermarck 1986)";
+
+    fn promises(_: &Options) -> Promises {
+        Promises {
+            isolation: Isolation::StrictSerializable,
+            atomicity: Atomicity::AllOrNothing,
+            durability: true,
+            progress: Progress::AllBack,
+            no_system_aborts: false,
+        }
+    }
+
+    fn deploy(
+        layout: &Layout,
+        options: &Options,
+        operations: &[PlannedOperation],
+    ) -> Result<Deployment<Node>, String> {
+        let site = Arc::new(Site {
+            layout: layout.clone(),
+            options: options.clone(),
+        });
+        let mut processes: Vec<Vec<Node>> = vec![Vec::new(); usize::from(layout.nodes)];
+        for shard in site.shards() {
+            let node = usize::from(layout.home(shard).0);
+            let participant = Participant::new(Arc::clone(&site), shard);
+            processes[node].push(Node::Participant(Box::new(participant)));
+        }
+        let managers: BTreeSet<Addr> = site.shards().map(|shard| site.manager(shard)).collect();
+        for manager in managers {
+            let node = usize::from(manager.node.0);
+            assert_eq!(processes[node].len(), usize::from(manager.port));
+            let manager = Manager::new(Arc::clone(&site), manager);
+            processes[node].push(Node::Manager(Box::new(manager)));
+        }
+        let patience = Patience {
+            resend_ns: Some(options.client_resend_ms * 1_000_000),
+            give_up_ns: Some(options.client_give_up_ms * 1_000_000).filter(|ns| *ns > 0),
+        };
+        let entry = |operation: &PlannedOperation| {
+            vec![site.participant(layout.shard_of(home_key(&operation.txn)))]
+        };
+        for (node, client) in client_processes(layout, operations, patience, entry) {
+            processes[usize::from(node.0)].push(Node::Client(client));
+        }
+        Ok(Deployment { processes })
+    }
+}

@@ -1,0 +1,828 @@
+//! A participant: locks, votes, stays in doubt until it hears the decision, and acts on it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::initiator::Execution;
+use super::{Attempt, Grant, LockRequest, Message, Out, PrepareRequest, Site, Start, Timer, about};
+use crate::client::ClientMessage;
+use crate::hlc::{Hlc, Stamp};
+use crate::process::{Addr, Delay, Disk, FileId, Input, WallTime};
+use crate::protocol::ShardState;
+use crate::protocol::journal::Journal;
+use crate::record::{AbortReason, Observation, Outcome};
+use crate::scenario::layout::ShardId;
+use crate::shard::locks::{Locks, Mode};
+use crate::shard::store::Store;
+use crate::txn::{Key, Read, TxnId, Write, WriteId};
+
+const LOG: FileId = FileId(0);
+
+/// Who holds a lock: older transactions are smaller.
+type Owner = (Stamp, TxnId);
+
+/// What only the initiator's vote holds: what it takes to begin the commit phase and to answer the client.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub(super) struct Origin {
+    pub(super) start: Arc<Start>,
+    pub(super) client: Addr,
+    pub(super) reads: Vec<Read>,
+}
+
+/// A yes vote: all that is needed to survive a crash in doubt.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub(super) struct Vote {
+    pub(super) txn: TxnId,
+    pub(super) stamp: Stamp,
+    pub(super) attempt: Attempt,
+    pub(super) initiator: Addr,
+    pub(super) manager: Addr,
+    pub(super) peers: BTreeSet<ShardId>,
+    pub(super) locks: Vec<(Key, Mode)>,
+    pub(super) writes: Vec<Write>,
+    pub(super) origin: Option<Origin>,
+}
+
+/// What the log holds.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub(super) enum Record {
+    /// A restart. Forced before anything is granted.
+    Boot,
+    /// A yes vote. Forced before it is cast.
+    Prepared(Arc<Vote>),
+    /// The decision is commit. Forced before it is acknowledged.
+    Committed(TxnId),
+    /// The decision is abort. Lazy: whoever has lost it asks again, and abort is presumed.
+    Aborted(TxnId),
+    /// A transaction with no other participant commits.
+    CommittedAlone { txn: TxnId, writes: Vec<Write> },
+    /// The client is about to be told that its transaction took no effect. Forced, because a late duplicate of
+    /// the request must not give it one.
+    Refused { txn: TxnId, outcome: Outcome },
+    /// Everything before this record.
+    Checkpoint {
+        boot: u64,
+        store: Box<Store>,
+        prepared: Vec<Arc<Vote>>,
+        committed: BTreeSet<TxnId>,
+        aborted: BTreeSet<TxnId>,
+        refused: BTreeMap<TxnId, Outcome>,
+    },
+}
+
+/// What follows a forced record.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Then {
+    Boot,
+    Voted(TxnId),
+    Committed(TxnId),
+    CommittedAlone {
+        txn: TxnId,
+        writes: Vec<Write>,
+        client: Addr,
+        reads: Vec<Read>,
+    },
+    Refused {
+        txn: TxnId,
+        outcome: Outcome,
+        client: Addr,
+    },
+}
+
+/// A transaction at a participant (Gray and Lamport, figure 1: working, prepared, committed; an aborted one is
+/// gone).
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Phase {
+    /// Holds or awaits locks.
+    Working {
+        round: u8,
+        wanted: Vec<(Key, Mode)>,
+        grant: Grant,
+        wounded: bool,
+    },
+    /// The vote is on its way to the disk. If the abort overtakes it, here is why.
+    Preparing {
+        vote: Arc<Vote>,
+        doomed: Option<AbortReason>,
+    },
+    /// In doubt.
+    Prepared(Arc<Vote>),
+    /// The decision to commit is on its way to the disk.
+    Committing(Arc<Vote>),
+}
+
+/// A transaction at a participant.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Local {
+    pub(super) stamp: Stamp,
+    pub(super) attempt: Attempt,
+    pub(super) initiator: Addr,
+    pub(super) phase: Phase,
+}
+
+/// A data machine.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Participant {
+    pub(super) site: Arc<Site>,
+    pub(super) me: Addr,
+    pub(super) shard: ShardId,
+    pub(super) journal: Journal<Record, Then>,
+    pub(super) store: Store,
+    pub(super) locks: Locks<Owner>,
+    pub(super) locals: BTreeMap<TxnId, Local>,
+    pub(super) committed: BTreeSet<TxnId>,
+    /// Transactions that this participant had voted for and that were aborted: late duplicates are told apart.
+    pub(super) aborted: BTreeSet<TxnId>,
+    pub(super) boot: u64,
+    pub(super) grants: u64,
+    ready: bool,
+    /// What arrived before this boot was durable.
+    early: Vec<(Addr, Message)>,
+    /// Messages from this process to itself, which cost nothing and arrive at once.
+    to_self: VecDeque<Message>,
+    // The initiator's part.
+    pub(super) hlc: Hlc,
+    pub(super) attempts: u64,
+    pub(super) executions: BTreeMap<TxnId, Execution>,
+    /// Transactions whose client was told that they took no effect.
+    pub(super) refused: BTreeMap<TxnId, Outcome>,
+    /// What the latest committed transactions read, for replies that got lost.
+    pub(super) replies: BTreeMap<TxnId, Vec<Read>>,
+    /// The manager's incarnation, as far as known.
+    pub(super) incarnation: u64,
+}
+
+impl Participant {
+    pub(super) fn new(site: Arc<Site>, shard: ShardId) -> Self {
+        let me = site.participant(shard);
+        Self {
+            store: Store::new(&site.layout, shard),
+            site,
+            me,
+            shard,
+            journal: Journal::new(LOG),
+            locks: Locks::default(),
+            locals: BTreeMap::new(),
+            committed: BTreeSet::new(),
+            aborted: BTreeSet::new(),
+            boot: 0,
+            grants: 0,
+            ready: false,
+            early: Vec::new(),
+            to_self: VecDeque::new(),
+            hlc: Hlc::new(me.node.0),
+            attempts: 0,
+            executions: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            incarnation: 1,
+        }
+    }
+
+    pub(super) fn autopsy(&self) -> ShardState {
+        let region = self.site.layout.shards[usize::from(self.shard.0)].home;
+        let in_doubt = self
+            .locals
+            .iter()
+            .filter_map(|(txn, local)| matches!(local.phase, Phase::Prepared(_)).then_some(*txn));
+        self.store.autopsy(region, in_doubt.collect())
+    }
+
+    pub(super) fn step(&mut self, now: WallTime, input: Input<Message, Timer>, out: &mut Out) {
+        match input {
+            Input::Boot(disk) => self.boot(&disk, out),
+            Input::Message { from, message } if self.ready => {
+                self.receive(now, from, message, out);
+            }
+            Input::Message { from, message } => self.early.push((from, message)),
+            Input::Timer(timer) => self.on_timer(timer, out),
+            Input::Flushed(flush) => {
+                for then in self.journal.flushed(flush) {
+                    self.durable(now, then, out);
+                }
+            }
+            Input::FlushFailed(flush) => {
+                for then in self.journal.flush_failed(flush, out) {
+                    self.lost(then, out);
+                }
+            }
+        }
+        while let Some(message) = self.to_self.pop_front() {
+            self.receive(now, self.me, message, out);
+        }
+        let snapshot = || Record::Checkpoint {
+            boot: self.boot,
+            store: Box::new(self.store.clone()),
+            prepared: { self.locals.values() }
+                .filter_map(|local| match &local.phase {
+                    Phase::Prepared(vote) | Phase::Committing(vote) => Some(Arc::clone(vote)),
+                    Phase::Working { .. } | Phase::Preparing { .. } => None,
+                })
+                .collect(),
+            committed: self.committed.clone(),
+            aborted: self.aborted.clone(),
+            refused: self.refused.clone(),
+        };
+        self.journal.pump(snapshot, out);
+    }
+
+    pub(super) fn send(&mut self, to: Addr, message: Message, out: &mut Out) {
+        if to == self.me {
+            self.to_self.push_back(message);
+        } else {
+            out.send(to, message);
+        }
+    }
+
+    fn receive(&mut self, now: WallTime, from: Addr, message: Message, out: &mut Out) {
+        match message {
+            Message::Client(ClientMessage::Request { txn }) => self.on_request(now, from, txn, out),
+            Message::Lock(request) => self.on_lock(now, from, &request, out),
+            Message::Locked {
+                txn,
+                attempt,
+                round,
+                shard,
+                grant,
+                rows,
+            } => self.on_locked(from, (txn, attempt, round), (shard, grant), rows, out),
+            Message::Wound { txn, attempt } => self.on_wound(from, txn, attempt, out),
+            Message::Probe { txn, attempt } => self.on_probe(from, txn, attempt, out),
+            Message::Release { txn, attempt } => self.on_release(txn, attempt, out),
+            Message::Prepare(request) => self.on_prepare(from, &request, out),
+            Message::Commit { txn } => self.on_commit(from, txn, out),
+            Message::Abort { txn, why } => self.on_abort(txn, why, out),
+            Message::PeerInquiry { txn } => self.on_peer_inquiry(from, txn, out),
+            Message::PeerAnswer { txn, commit } => {
+                out.observe(Observation::Mark("2pc.peer-knew"));
+                match commit {
+                    true => self.on_commit(self.site.manager(self.shard), txn, out),
+                    false => self.on_abort(txn, AbortReason::Presumed, out),
+                }
+            }
+            Message::Hello { incarnation } => self.incarnation = self.incarnation.max(incarnation),
+            Message::Client(ClientMessage::Reply { .. })
+            | Message::Start(_)
+            | Message::Prepared { .. }
+            | Message::Read { .. }
+            | Message::No { .. }
+            | Message::Ack { .. }
+            | Message::Inquiry { .. }
+            | Message::Greet => unreachable!("{message:?} is for a client or a manager"),
+        }
+    }
+
+    fn on_timer(&mut self, timer: Timer, out: &mut Out) {
+        match timer {
+            Timer::Relock(txn) => self.relock(txn, out),
+            Timer::Restart(txn) => self.lock_round(txn, 0, out),
+            Timer::Probe(txn) => self.probe(txn, out),
+            Timer::Inquire(txn) => self.inquire(txn, out),
+            Timer::Client(_) | Timer::Resend(_) | Timer::VoteTimeout(_) => {}
+        }
+    }
+
+    // Execution: locks.
+
+    fn on_lock(&mut self, now: WallTime, from: Addr, request: &LockRequest, out: &mut Out) {
+        let LockRequest {
+            txn,
+            attempt,
+            stamp,
+            ..
+        } = *request;
+        self.hlc.merge(now, stamp);
+        if self.committed.contains(&txn) || self.aborted.contains(&txn) {
+            return; // Late.
+        }
+        match self.locals.get(&txn) {
+            Some(local) if local.attempt > attempt => return, // Late.
+            Some(local) if local.attempt < attempt => self.forget(txn, out),
+            Some(_) | None => {}
+        }
+        self.grants += 1;
+        let fresh = Local {
+            stamp,
+            attempt,
+            initiator: from,
+            phase: Phase::Working {
+                round: request.round,
+                wanted: Vec::new(),
+                grant: Grant {
+                    boot: self.boot,
+                    number: self.grants,
+                },
+                wounded: false,
+            },
+        };
+        let local = self.locals.entry(txn).or_insert(fresh);
+        let Phase::Working { round, wanted, .. } = &mut local.phase else {
+            return; // Late: the vote is cast.
+        };
+        if *round > request.round {
+            return; // Late.
+        }
+        *round = request.round;
+        let is_new = wanted.len() < request.wanted.len();
+        wanted.clone_from(&request.wanted);
+        if is_new {
+            self.request_locks(txn, stamp, &request.wanted, out);
+        }
+        self.answer_if_locked(txn, is_new, out);
+    }
+
+    fn request_locks(&mut self, txn: TxnId, stamp: Stamp, wanted: &[(Key, Mode)], out: &mut Out) {
+        out.work(wanted.len() as u32);
+        let shard = self.shard;
+        let answer = self.locks.request((stamp, txn), wanted.iter().copied());
+        for key in answer.waits {
+            out.observe(Observation::LockWait { txn, shard, key });
+        }
+        for (_, younger) in answer.younger_holders {
+            let local = { self.locals.get_mut(&younger) }.expect("a holder is known");
+            if let Phase::Working { wounded, .. } = &mut local.phase {
+                *wounded = true;
+                let (to, attempt) = (local.initiator, local.attempt);
+                let txn = younger;
+                self.send(to, Message::Wound { txn, attempt }, out);
+            }
+        }
+        if self.locals[&txn].initiator != self.me {
+            let probe_ms = self.site.options.probe_ms;
+            out.set_timer(Timer::Probe(txn), about(probe_ms));
+        }
+    }
+
+    /// Tells the initiator that all locks are held, with what is in the rows; `is_new` for the first time.
+    fn answer_if_locked(&mut self, txn: TxnId, is_new: bool, out: &mut Out) {
+        let local = &self.locals[&txn];
+        let Phase::Working {
+            round,
+            wanted,
+            grant,
+            ..
+        } = &local.phase
+        else {
+            return;
+        };
+        if !self.locks.holds_all((local.stamp, txn)) {
+            return;
+        }
+        let shard = self.shard;
+        if is_new {
+            out.observe(Observation::Locked { txn, shard });
+        }
+        let message = Message::Locked {
+            txn,
+            attempt: local.attempt,
+            round: *round,
+            shard,
+            grant: *grant,
+            rows: self.store.reads(wanted.iter().map(|(key, _)| key)),
+        };
+        self.send(local.initiator, message, out);
+    }
+
+    /// Releases all locks of a transaction and drops it.
+    pub(super) fn forget(&mut self, txn: TxnId, out: &mut Out) {
+        let Some(local) = self.locals.remove(&txn) else {
+            return;
+        };
+        let owner = (local.stamp, txn);
+        let shard = self.shard;
+        if self.locks.holds_all(owner) {
+            out.observe(Observation::Unlocked { txn, shard });
+        }
+        out.cancel_timer(Timer::Probe(txn));
+        out.cancel_timer(Timer::Inquire(txn));
+        for (_, ready) in self.locks.release(owner) {
+            self.answer_if_locked(ready, true, out);
+        }
+    }
+
+    /// Is a transaction that has locks here and has not been prepared still running? Its initiator, or the
+    /// message that was to release it, may have been lost.
+    fn probe(&mut self, txn: TxnId, out: &mut Out) {
+        let Some(local) = self.locals.get(&txn) else {
+            return;
+        };
+        let (to, attempt) = (local.initiator, local.attempt);
+        if let Phase::Working { wounded, .. } = local.phase {
+            let question = match wounded {
+                true => Message::Wound { txn, attempt },
+                false => Message::Probe { txn, attempt },
+            };
+            self.send(to, question, out);
+            out.set_timer(Timer::Probe(txn), about(self.site.options.probe_ms));
+        }
+    }
+
+    fn on_release(&mut self, txn: TxnId, attempt: Attempt, out: &mut Out) {
+        if let Some(local) = self.locals.get(&txn)
+            && local.attempt <= attempt
+            && matches!(local.phase, Phase::Working { .. })
+        {
+            self.forget(txn, out);
+        }
+    }
+
+    // Phase one.
+
+    fn on_prepare(&mut self, manager: Addr, request: &PrepareRequest, out: &mut Out) {
+        let (txn, shard) = (request.txn, self.shard);
+        if self.committed.contains(&txn) {
+            return self.acknowledge_again(manager, txn, out);
+        }
+        match self.locals.get(&txn).map(|local| &local.phase) {
+            Some(Phase::Working { grant, .. })
+                if *grant == request.part.grant && !request.peers.contains(&shard) =>
+            {
+                self.forget(txn, out);
+                self.send(manager, Message::Read { txn, shard }, out);
+            }
+            Some(Phase::Working { grant, .. }) if *grant == request.part.grant => {
+                let writes = request.part.writes.clone();
+                self.vote(txn, manager, request.peers.clone(), writes, None);
+            }
+            Some(Phase::Prepared(_)) => {
+                self.send(manager, Message::Prepared { txn, shard }, out);
+            }
+            Some(Phase::Preparing { .. } | Phase::Committing(_)) => {}
+            Some(Phase::Working { .. }) | None => {
+                // The locks under which it was read are gone: a crash, or an abort that this repeats.
+                if !self.aborted.contains(&txn) && request.peers.contains(&shard) {
+                    out.observe(Observation::Mark("2pc.grant-lost"));
+                    self.observe_no(txn, out);
+                }
+                self.send(manager, Message::No { txn, shard }, out);
+            }
+        }
+    }
+
+    /// Forces a yes vote.
+    pub(super) fn vote(
+        &mut self,
+        txn: TxnId,
+        manager: Addr,
+        peers: BTreeSet<ShardId>,
+        writes: Vec<Write>,
+        origin: Option<Origin>,
+    ) {
+        let local = { self.locals.get_mut(&txn) }.expect("only a working transaction is prepared");
+        let Phase::Working { wanted, .. } = &mut local.phase else {
+            unreachable!("{txn} is prepared in {:?}", local.phase);
+        };
+        let owner = (local.stamp, txn);
+        assert!(
+            self.locks.holds_all(owner),
+            "{txn} is prepared without locks"
+        );
+        let vote = Arc::new(Vote {
+            txn,
+            stamp: local.stamp,
+            attempt: local.attempt,
+            initiator: local.initiator,
+            manager,
+            peers,
+            locks: std::mem::take(wanted),
+            writes,
+            origin,
+        });
+        let record = Record::Prepared(Arc::clone(&vote));
+        let doomed = None;
+        local.phase = Phase::Preparing { vote, doomed };
+        self.journal.force(record, Then::Voted(txn));
+    }
+
+    fn observe_no(&mut self, txn: TxnId, out: &mut Out) {
+        let (shard, yes) = (self.shard, false);
+        out.observe(Observation::Voted { txn, shard, yes });
+    }
+
+    /// The vote is durable: from here on only the decision releases the locks.
+    fn vote_durable(&mut self, txn: TxnId, out: &mut Out) {
+        let local = { self.locals.get_mut(&txn) }.expect("a vote under way is known");
+        let Phase::Preparing { vote, doomed } = &local.phase else {
+            unreachable!("{txn} has voted in {:?}", local.phase);
+        };
+        let (vote, doomed) = (Arc::clone(vote), *doomed);
+        local.phase = Phase::Prepared(Arc::clone(&vote));
+        out.work(vote.writes.len() as u32);
+        let staged = self.store.prepare(txn, &vote.writes);
+        staged.expect("exclusive locks keep other writers out");
+        let (shard, yes) = (self.shard, true);
+        out.observe(Observation::Voted { txn, shard, yes });
+        out.cancel_timer(Timer::Probe(txn));
+        match doomed {
+            Some(why) => self.on_abort(txn, why, out),
+            None => self.cast(&vote, out),
+        }
+    }
+
+    /// Sends the yes vote to the manager, and asks if nothing comes back.
+    fn cast(&mut self, vote: &Vote, out: &mut Out) {
+        let (txn, shard) = (vote.txn, self.shard);
+        let message = match &vote.origin {
+            Some(origin) => Message::Start(Arc::clone(&origin.start)),
+            None => Message::Prepared { txn, shard },
+        };
+        self.send(vote.manager, message, out);
+        let inquiry_ms = self.site.options.inquiry_ms;
+        out.set_timer(Timer::Inquire(txn), about(inquiry_ms));
+    }
+
+    // Phase two.
+
+    /// In doubt for a while: ask. The initiator repeats its vote, which says all that the manager needs to
+    /// begin, should the first one have been lost.
+    fn inquire(&mut self, txn: TxnId, out: &mut Out) {
+        let Some(Phase::Prepared(vote)) = self.locals.get(&txn).map(|local| &local.phase) else {
+            return;
+        };
+        let vote = Arc::clone(vote);
+        out.observe(Observation::Mark("2pc.in-doubt"));
+        match &vote.origin {
+            Some(_) => self.cast(&vote, out),
+            None => self.send(vote.manager, Message::Inquiry { txn }, out),
+        }
+        if self.site.options.cooperative_termination {
+            for peer in { vote.peers.iter() }.filter(|peer| **peer != self.shard) {
+                out.send(self.site.participant(*peer), Message::PeerInquiry { txn });
+            }
+        }
+        let inquiry_ms = self.site.options.inquiry_ms;
+        out.set_timer(Timer::Inquire(txn), about(inquiry_ms));
+    }
+
+    /// Cooperative termination: who has not voted yet aborts, and can say so because it will vote no.
+    fn on_peer_inquiry(&mut self, from: Addr, txn: TxnId, out: &mut Out) {
+        let commit = match self.locals.get(&txn).map(|local| &local.phase) {
+            Some(Phase::Prepared(_) | Phase::Preparing { .. }) => return,
+            Some(Phase::Committing(_)) => true,
+            Some(Phase::Working { .. }) => {
+                self.forget(txn, out);
+                false
+            }
+            None => self.committed.contains(&txn),
+        };
+        self.send(from, Message::PeerAnswer { txn, commit }, out);
+    }
+
+    fn on_commit(&mut self, manager: Addr, txn: TxnId, out: &mut Out) {
+        let Some(local) = self.locals.get_mut(&txn) else {
+            assert!(
+                self.committed.contains(&txn),
+                "{txn} commits without a vote"
+            );
+            return self.acknowledge_again(manager, txn, out);
+        };
+        match &local.phase {
+            Phase::Prepared(vote) => {
+                let vote = Arc::clone(vote);
+                local.phase = Phase::Committing(Arc::clone(&vote));
+                out.cancel_timer(Timer::Inquire(txn));
+                self.journal
+                    .force(Record::Committed(txn), Then::Committed(txn));
+                if let Some(Origin { client, reads, .. }) = &vote.origin {
+                    self.reply_committed(txn, *client, reads.clone(), out);
+                }
+            }
+            Phase::Committing(_) => {} // A duplicate: the acknowledgement will follow.
+            phase => assert!(self.committed.contains(&txn), "{txn} commits in {phase:?}"),
+        }
+    }
+
+    fn commit_durable(&mut self, txn: TxnId, out: &mut Out) {
+        let phase = self.locals.get(&txn).map(|local| local.phase.clone());
+        let Some(Phase::Committing(vote)) = phase else {
+            unreachable!("{txn} has committed in {phase:?}");
+        };
+        let (shard, commit, position) = (self.shard, true, self.store.next_position());
+        out.work(vote.writes.len() as u32);
+        let keys = self.store.commit_prepared(position, txn);
+        let keys = keys.expect("a prepared transaction commits");
+        self.committed.insert(txn);
+        out.observe(Observation::Resolved { txn, shard, commit });
+        if !keys.is_empty() {
+            out.observe(Observation::Applied {
+                txn,
+                shard,
+                position,
+                keys,
+            });
+        }
+        self.forget(txn, out);
+        self.send(vote.manager, Message::Ack { txn, shard }, out);
+    }
+
+    /// The first acknowledgement was lost, or a crash came between the record and the words.
+    fn acknowledge_again(&mut self, manager: Addr, txn: TxnId, out: &mut Out) {
+        let (shard, commit) = (self.shard, true);
+        out.observe(Observation::Resolved { txn, shard, commit });
+        self.send(manager, Message::Ack { txn, shard }, out);
+    }
+
+    /// Presumed abort: lazily recorded, not acknowledged.
+    fn on_abort(&mut self, txn: TxnId, why: AbortReason, out: &mut Out) {
+        let Some(local) = self.locals.get_mut(&txn) else {
+            return;
+        };
+        match &mut local.phase {
+            Phase::Working { .. } => self.forget(txn, out),
+            Phase::Preparing { doomed, .. } => *doomed = Some(why),
+            Phase::Prepared(vote) => {
+                let vote = Arc::clone(vote);
+                self.journal.write_lazily(Record::Aborted(txn));
+                let undone = self.store.rollback_prepared(txn);
+                undone.expect("a prepared transaction can be rolled back");
+                self.aborted.insert(txn);
+                let (shard, commit) = (self.shard, false);
+                out.observe(Observation::Resolved { txn, shard, commit });
+                self.forget(txn, out);
+                if let Some(Origin { client, .. }) = &vote.origin {
+                    self.refuse(txn, Outcome::Aborted { why }, *client);
+                }
+            }
+            Phase::Committing(_) => unreachable!("{txn} was committed and is aborted: {why:?}"),
+        }
+    }
+
+    // The log.
+
+    fn durable(&mut self, now: WallTime, then: Then, out: &mut Out) {
+        match then {
+            Then::Boot => self.serve(now, out),
+            Then::Voted(txn) => self.vote_durable(txn, out),
+            Then::Committed(txn) => self.commit_durable(txn, out),
+            Then::CommittedAlone {
+                txn,
+                writes,
+                client,
+                reads,
+            } => {
+                self.alone_durable(txn, &writes, out);
+                self.reply_committed(txn, client, reads, out);
+            }
+            Then::Refused {
+                txn,
+                outcome,
+                client,
+            } => self.refusal_durable(txn, outcome, client, out),
+        }
+    }
+
+    /// What a failed flush took: a vote becomes a no, everything else is tried again.
+    fn lost(&mut self, then: Then, out: &mut Out) {
+        match then {
+            Then::Boot => self.journal.force(Record::Boot, then),
+            Then::Voted(txn) => self.vote_lost(txn, out),
+            Then::Committed(txn) => self.journal.force(Record::Committed(txn), then),
+            Then::CommittedAlone { txn, client, .. } => {
+                let why = AbortReason::ApplyFailed;
+                self.forget(txn, out);
+                self.refuse(txn, Outcome::Aborted { why }, client);
+            }
+            Then::Refused {
+                txn,
+                outcome,
+                client,
+            } => self.refuse(txn, outcome, client),
+        }
+    }
+
+    fn vote_lost(&mut self, txn: TxnId, out: &mut Out) {
+        let phase = self.locals.get(&txn).map(|local| local.phase.clone());
+        let Some(Phase::Preparing { vote, .. }) = phase else {
+            unreachable!("{txn} could not vote in {phase:?}");
+        };
+        out.observe(Observation::Mark("2pc.vote-not-durable"));
+        self.forget(txn, out);
+        match &vote.origin {
+            // No vote was cast: the manager has not heard of the transaction.
+            Some(Origin { client, start, .. }) => {
+                self.release_others(txn, vote.attempt, start.shards(), out);
+                self.aborted.insert(txn);
+                let why = AbortReason::VotedNo;
+                self.refuse(txn, Outcome::Aborted { why }, *client);
+            }
+            None => {
+                let shard = self.shard;
+                self.observe_no(txn, out);
+                self.send(vote.manager, Message::No { txn, shard }, out);
+            }
+        }
+    }
+
+    // Recovery: whatever has a vote and no decision is in doubt again, with its locks.
+
+    fn boot(&mut self, disk: &Disk, out: &mut Out) {
+        let Ok(records) = self.journal.open(disk.file(LOG), out) else {
+            return out.halt("a participant's log is damaged");
+        };
+        let shard = self.shard;
+        for record in records {
+            if let Record::CommittedAlone { txn, .. } = record {
+                // Stated again, because the crash may have come between the record and the words.
+                let commit = true;
+                out.observe(Observation::Decided { txn, commit });
+                out.observe(Observation::Resolved { txn, shard, commit });
+                out.observe(Observation::Ended { txn, commit });
+            }
+            self.replay(record);
+        }
+        for (txn, local) in &self.locals {
+            let txn = *txn;
+            if let Phase::Prepared(vote) = &local.phase {
+                let locks = vote.locks.iter().copied();
+                let answer = self.locks.request((local.stamp, txn), locks);
+                assert!(
+                    answer.waits.is_empty(),
+                    "prepared transactions held their locks before"
+                );
+            }
+            let yes = true;
+            out.observe(Observation::Mark("2pc.recovered-in-doubt"));
+            out.observe(Observation::Voted { txn, shard, yes });
+            out.observe(Observation::Locked { txn, shard });
+            out.set_timer(Timer::Inquire(txn), Delay::exactly(0));
+        }
+        self.journal.force(Record::Boot, Then::Boot);
+    }
+
+    fn replay(&mut self, record: Record) {
+        match record {
+            Record::Boot => self.boot += 1,
+            Record::Prepared(vote) => {
+                let staged = self.store.prepare(vote.txn, &vote.writes);
+                staged.expect("a prepared transaction had its rows to itself");
+                self.recover_vote(vote);
+            }
+            Record::Committed(txn) => {
+                let position = self.store.next_position();
+                let done = self.store.commit_prepared(position, txn);
+                done.expect("a commit follows its vote");
+                self.locals.remove(&txn);
+                self.committed.insert(txn);
+            }
+            Record::Aborted(txn) => {
+                // A checkpoint that came between the abort and this record has dropped it already.
+                if self.locals.remove(&txn).is_some() {
+                    let undone = self.store.rollback_prepared(txn);
+                    undone.expect("a prepared transaction can be rolled back");
+                }
+                self.aborted.insert(txn);
+            }
+            Record::CommittedAlone { txn, writes } => {
+                let position = self.store.next_position();
+                let writer = WriteId { txn, undo: false };
+                self.store.apply(position, writer, &writes);
+                self.committed.insert(txn);
+            }
+            Record::Refused { txn, outcome } => {
+                self.refused.insert(txn, outcome);
+            }
+            Record::Checkpoint {
+                boot,
+                store,
+                prepared,
+                committed,
+                aborted,
+                refused,
+            } => {
+                self.boot = boot;
+                self.store = *store;
+                self.committed = committed;
+                self.aborted = aborted;
+                self.refused = refused;
+                prepared
+                    .into_iter()
+                    .for_each(|vote| self.recover_vote(vote));
+            }
+        }
+    }
+
+    fn recover_vote(&mut self, vote: Arc<Vote>) {
+        let local = Local {
+            stamp: vote.stamp,
+            attempt: vote.attempt,
+            initiator: vote.initiator,
+            phase: Phase::Prepared(Arc::clone(&vote)),
+        };
+        self.locals.insert(vote.txn, local);
+        self.hlc.raise(vote.stamp);
+    }
+
+    /// This boot is durable: grants made from here on differ from all earlier ones.
+    fn serve(&mut self, now: WallTime, out: &mut Out) {
+        self.boot += 1;
+        self.ready = true;
+        if self.boot > 1 {
+            out.send(self.site.manager(self.shard), Message::Greet);
+        }
+        for (from, message) in std::mem::take(&mut self.early) {
+            self.receive(now, from, message, out);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+use super::*;
+use crate::protocol::testing::*;
+use crate::record::{Observation, Outcome};
+use crate::txn::{Op, TxnId, Value};
+
+/// One failure-free commit over the first `n` shards, and what it cost up to and after the decision.
+fn count(n: u8, coordinator: Placement) -> (usize, usize, usize) {
+    let layout = layout(7, 2, Value::Int(100));
+    let options = Options {
+        coordinator,
+        ..Options::default()
+    };
+    let effects: Vec<_> = (0..n).map(|shard| (key(shard, 0), Op::Add(1))).collect();
+    let operations = [operation(1, txn(1, &effects, vec![]))];
+    let mut table = Bench::new(TwoPhase::deploy(&layout, &options, &operations).unwrap());
+    for addr in table.flushing() {
+        table.flush(addr); // Every process records its boot, before anything starts.
+    }
+    let flushed = table.flushed;
+    let is_decided = |what: &Observation| matches!(what, Observation::Decided { .. });
+    let mut forced = None;
+    while table.unended().contains(&TxnId(1)) || table.outcomes().is_empty() {
+        if let Some(addr) = table.flushing().first() {
+            table.flush(*addr);
+        } else if table.flights.is_empty() {
+            let timer = table.next_timer().unwrap();
+            table.fire(timer);
+        } else {
+            table.deliver(0);
+        }
+        if forced.is_none() && table.observed.iter().any(|(_, what)| is_decided(what)) {
+            forced = Some(table.flushed - flushed);
+        }
+    }
+    assert!(matches!(
+        table.outcomes()[&TxnId(1)],
+        Outcome::Committed { .. }
+    ));
+    let between_machines = |labels: &[&str]| {
+        let sent = table.sent.iter();
+        sent.filter(|(from, to, label)| from.node != to.node && labels.contains(label))
+            .count()
+    };
+    let commit_phase = between_machines(&["prepare", "prepared", "commit"]);
+    (commit_phase, forced.unwrap(), between_machines(&["ack"]))
+}
+
+/// Gray and Lamport, section 2.2 and table 1: 3N - 1 messages, 3N - 3 co-located, N + 1 stable writes.
+#[test]
+fn a_failure_free_commit_costs_what_gray_and_lamport_count() {
+    for n in 2..=7 {
+        let participants = usize::from(n);
+        let separate = count(n, Placement::Separate);
+        assert_eq!(
+            separate,
+            (3 * participants - 1, participants + 1, participants)
+        );
+        let together = count(n, Placement::CoLocated);
+        assert_eq!(
+            together,
+            (3 * participants - 3, participants + 1, participants - 1)
+        );
+    }
+}
+
+fn all_options() -> Vec<Options> {
+    let plain = Options::default();
+    let helpful = Options {
+        coordinator: Placement::CoLocated,
+        cooperative_termination: true,
+        ..Options::default()
+    };
+    let lean = Options {
+        read_only_optimisation: true,
+        one_participant_optimisation: true,
+        cooperative_termination: true,
+        restarts: 2,
+        ..Options::default()
+    };
+    vec![plain, helpful, lean]
+}
+
+fn fuzz(
+    options: &Options,
+    trouble: Trouble,
+    seeds: std::ops::Range<u64>,
+) -> BTreeSet<&'static str> {
+    let layout = layout(4, 2, Value::Int(20));
+    let mut marks = BTreeSet::new();
+    for seed in seeds {
+        let operations = contended(&layout, 12, &mut Dice(seed));
+        let table = run::<TwoPhase>(&layout, options, &operations, trouble, seed);
+        check_atomicity(&table, &operations);
+        check_strictly_serializable(&table);
+        check_observations(&table);
+        let states = table.autopsy();
+        let total: i64 = { states.values() }
+            .flat_map(|state| state.rows.values())
+            .map(|row| row.value.as_int())
+            .sum();
+        assert_eq!(total, 4 * 2 * 20, "seed {seed}");
+        marks.extend(table.observed.iter().filter_map(|(_, what)| match what {
+            Observation::Mark(mark) => Some(*mark),
+            _ => None,
+        }));
+    }
+    marks
+}
+
+/// What the trace says is a behaviour of two-phase commit: no two decisions, no participant that does otherwise,
+/// no commit without everybody's yes.
+fn check_observations(table: &Bench<Node>) {
+    use std::collections::BTreeMap;
+    let mut decided = BTreeMap::new();
+    for (_, what) in &table.observed {
+        match what {
+            Observation::Decided { txn, commit }
+            | Observation::Resolved { txn, commit, .. }
+            | Observation::Ended { txn, commit } => {
+                let before = *decided.entry(*txn).or_insert(*commit);
+                assert_eq!(before, *commit, "{txn} is decided both ways:\n{}", table.log);
+            }
+            Observation::Voted {
+                txn, yes: false, ..
+            } => {
+                let before = *decided.entry(*txn).or_insert(false);
+                assert!(!before, "{txn} was committed against a no:\n{}", table.log);
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn under_crashes_losses_duplicates_and_failing_disks_every_transaction_ends_all_or_nothing() {
+    for options in all_options() {
+        let marks = fuzz(&options, ROUGH, 0..300);
+        for mark in [
+            "2pc.decision-recovered",
+            "2pc.presumed-abort",
+            "2pc.recovered-in-doubt",
+            "2pc.vote-not-durable",
+            "2pc.grant-lost",
+            "2pc.wounded",
+        ] {
+            assert!(marks.contains(mark), "{mark} was never reached: {marks:?}");
+        }
+    }
+}
+
+#[test]
+fn without_faults_nothing_is_aborted_by_the_system() {
+    for options in all_options() {
+        let layout = layout(4, 2, Value::Int(20));
+        let options = Options {
+            restarts: 0,
+            ..options
+        };
+        for seed in 0..60 {
+            let operations = contended(&layout, 12, &mut Dice(seed));
+            let calm = Trouble { timer: 0, ..CALM };
+            let table = run::<TwoPhase>(&layout, &options, &operations, calm, seed);
+            check_strictly_serializable(&table);
+            let outcomes = table.outcomes();
+            let aborted = |outcome: &&Outcome| matches!(outcome, Outcome::Aborted { .. });
+            assert_eq!(outcomes.values().filter(aborted).count(), 0, "{outcomes:?}");
+        }
+    }
+}
