@@ -38,7 +38,7 @@ pub mod exit {
 }
 
 /// The scenarios that come with the program, by name.
-pub const SHIPPED: [(&str, &str); 4] = [
+pub const SHIPPED: [(&str, &str); 5] = [
     ("settlement", include_str!("../scenarios/settlement.toml")),
     (
         "locked-merchant",
@@ -52,6 +52,7 @@ pub const SHIPPED: [(&str, &str); 4] = [
         "naive-partial",
         include_str!("../scenarios/naive-partial.toml"),
     ),
+    ("storm", include_str!("../scenarios/storm.toml")),
 ];
 
 /// Runs whole distributed-transaction stacks in one seeded, simulated world, breaks that world on purpose,

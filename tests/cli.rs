@@ -1,0 +1,210 @@
+//! The program as people and scripts use it: exit codes, JSON, failure folders, replay.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+const QUICK: [&str; 4] =
+    ["--set", "workload.transactions=30", "--set", "phases.power-cycle=\"2s\""];
+
+/// A folder of its own for each test, emptied first.
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).expect("a place for the test");
+    folder
+}
+
+fn ordain(args: &[&str], here: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ordain"))
+        .args(args)
+        .current_dir(here)
+        .output()
+        .expect("the program runs")
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        panic!("{error}: {}", String::from_utf8_lossy(&output.stdout));
+    })
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("the program exits by itself")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_run_prints_one_json_document_with_the_promised_keys() {
+    let here = folder("run-json");
+    let args = [&["run", "settlement", "-p", "calvin", "--json"][..], &QUICK].concat();
+    let output = ordain(&args, &here);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let run = json(&output);
+    for key in
+        ["scenario", "protocol", "seed", "digest", "verdict", "properties", "messages", "flushes", "simulated_ms", "events"]
+    {
+        assert!(!run[key].is_null(), "{key}");
+    }
+    for key in ["initiated", "committed", "aborted", "indeterminate", "blocked"] {
+        assert!(run["counts"][key].is_u64(), "{key}");
+    }
+    assert!(run["latency_ms"]["p50"].is_f64() && run["latency_ms"]["p99"].is_f64());
+    assert_eq!(run["verdict"], "ok");
+    assert!(output.stderr.is_empty(), "not a terminal, so no progress: {}", stderr(&output));
+    assert!(!here.join("store").exists(), "a run as promised leaves nothing");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_digest_in_another_process_and_another_seed_does_not() {
+    let here = folder("digests");
+    let digest = |seed: &str| {
+        let args = [&["run", "storm", "-p", "calvin", "--json", "--seed", seed][..], &QUICK].concat();
+        json(&ordain(&args, &here))["digest"].as_str().expect("a digest").to_owned()
+    };
+    assert_eq!(digest("7"), digest("7"));
+    assert_ne!(digest("7"), digest("8"));
+}
+
+#[test]
+fn a_run_that_is_not_as_expected_exits_1_and_leaves_a_folder_that_replays() {
+    let here = folder("failing");
+    let expect = "expect.calvin.properties.progress=\"broken\"";
+    let args = [&["run", "storm", "-p", "calvin", "--set", expect][..], &QUICK].concat();
+    let output = ordain(&args, &here);
+    assert_eq!(code(&output), 1, "{}", stderr(&output));
+    let text = String::from_utf8_lossy(&output.stdout);
+    let lines: Vec<&str> = text.lines().collect();
+    for line in [lines[0], lines[lines.len() - 1]] {
+        assert!(line.starts_with("seed 1: ordain run storm --protocol calvin --seed 1"), "{line}");
+    }
+    let kept = here.join("store/storm/calvin/1");
+    for file in
+        ["scenario.toml", "plan.json", "fates.json", "history.ndjson", "trace.ndjson", "verdict.json", "report.txt"]
+    {
+        assert!(kept.join(file).is_file(), "{file}");
+    }
+    let siblings = fs::read_dir(kept.parent().expect("in store")).expect("a folder").count();
+    assert_eq!(siblings, 1, "nothing half-written stays");
+    let replayed = ordain(&["replay", "store/storm/calvin/1", "--json"], &here);
+    assert_eq!(code(&replayed), 0, "{}", stderr(&replayed));
+    assert_eq!(json(&replayed)["identical"], true);
+    let checked = ordain(&["check", "store/storm/calvin/1/history.ndjson", "--json"], &here);
+    assert_eq!((code(&checked), &json(&checked)["valid"]), (0, &Value::from("valid")));
+}
+
+#[test]
+fn a_replay_that_does_something_else_exits_3_and_names_the_first_event_that_differs() {
+    let here = folder("diverging");
+    let args = [&["run", "storm", "-p", "calvin", "--out", "kept"][..], &QUICK].concat();
+    assert_eq!(code(&ordain(&args, &here)), 0);
+    let path = here.join("kept/plan.json");
+    let mut recorded: Value =
+        serde_json::from_str(&fs::read_to_string(&path).expect("kept")).expect("JSON");
+    let offset = &mut recorded["plan"]["environment"]["machines"][0]["clock_offset_ns"];
+    *offset = Value::from(offset.as_i64().expect("a number") + 1_000_000);
+    fs::write(&path, recorded.to_string()).expect("writable");
+    let output = ordain(&["replay", "kept", "--json"], &here);
+    assert_eq!(code(&output), 3, "{}", stderr(&output));
+    let difference = &json(&output)["first_difference"];
+    assert_ne!(difference["recorded"], difference["replayed"]);
+}
+
+#[test]
+fn a_plan_of_another_version_is_refused_with_a_place_and_a_remedy() {
+    let here = folder("old-plan");
+    let args = [&["run", "storm", "-p", "calvin", "--out", "kept"][..], &QUICK].concat();
+    assert_eq!(code(&ordain(&args, &here)), 0);
+    let path = here.join("kept/plan.json");
+    let text = fs::read_to_string(&path).expect("kept");
+    fs::write(&path, text.replacen("\"version\": 1", "\"version\": 7", 1)).expect("writable");
+    let output = ordain(&["replay", "kept"], &here);
+    assert_eq!(code(&output), 65);
+    insta::assert_snapshot!(stderr(&output));
+    fs::remove_file(&path).expect("there");
+    let output = ordain(&["replay", "kept"], &here);
+    assert_eq!(code(&output), 65);
+    insta::assert_snapshot!(stderr(&output));
+}
+
+#[test]
+fn wrong_usage_exits_64_and_says_what_there_is() {
+    let here = folder("usage");
+    for args in [
+        &["run"][..],
+        &["run", "settlement", "--protocol", "4pc"],
+        &["run", "settlement", "--seed", "minus-one"],
+        &["compare", "settlement", "--seeds", "0"],
+        &["run", "settlement", "--set", "nonsense"],
+        &["check", "x.json", "--model", "perfect"],
+        &["model", "no_such_model"],
+        &["dance"],
+    ] {
+        let output = ordain(args, &here);
+        assert_eq!(code(&output), 64, "{args:?}: {}", stderr(&output));
+        assert!(output.stdout.is_empty(), "{args:?}");
+        assert!(stderr(&output).starts_with("error: "), "{args:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn bad_input_files_exit_65_with_a_place() {
+    let here = folder("input");
+    fs::write(here.join("bad.toml"), "name = \"x\"\nsummary = 3\n").expect("writable");
+    fs::write(here.join("bad.ndjson"), "{\"type\": \"ok\", \"process\": }\n").expect("writable");
+    for (args, place) in [
+        (&["run", "bad.toml"][..], "bad.toml:2:11: "),
+        (&["run", "absent.toml"], "absent.toml: "),
+        (&["check", "bad.ndjson"], "bad.ndjson:1: "),
+        (&["check", "absent.ndjson"], "absent.ndjson: "),
+        (&["replay", "nowhere"], "nowhere/plan.json: "),
+        (&["run", "settlement", "--set", "workload.rate=-4.0"], "settlement (shipped):"),
+        (&["run", "settlement", "--set", "protocol.calvin.epochs=3"], "settlement (shipped):"),
+    ] {
+        let output = ordain(args, &here);
+        assert_eq!(code(&output), 65, "{args:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(place), "{args:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_history_outside_of_the_model_exits_1_and_explains_a_cycle() {
+    let here = folder("history");
+    // Write skew: each reads what the other writes, and both commit.
+    let history = r#"{"type": "invoke", "process": 0, "f": "txn", "value": [["r", "y", null], ["w", "x", 1]]}
+{"type": "invoke", "process": 1, "f": "txn", "value": [["r", "x", null], ["w", "y", 2]]}
+{"type": "ok", "process": 0, "f": "txn", "value": [["r", "y", null], ["w", "x", 1]]}
+{"type": "ok", "process": 1, "f": "txn", "value": [["r", "x", null], ["w", "y", 2]]}
+"#;
+    fs::write(here.join("skew.ndjson"), history).expect("writable");
+    let output = ordain(&["check", "skew.ndjson", "--json", "--model", "serializable"], &here);
+    assert_eq!(code(&output), 1, "{}", stderr(&output));
+    let report = json(&output);
+    assert_eq!(report["valid"], "invalid");
+    assert!(report["anomalies"][0]["explanation"].is_string());
+    let weaker = ordain(&["check", "skew.ndjson", "--model", "snapshot-isolation"], &here);
+    assert_eq!(code(&weaker), 0, "snapshot isolation allows write skew");
+}
+
+#[test]
+fn listings_completions_and_the_manual_come_out() {
+    let here = folder("listings");
+    for (args, word) in [
+        (&["list"][..], "settlement"),
+        (&["completions", "bash"], "ordain"),
+        (&["man"], ".TH"),
+        (&["--help"], "compare"),
+        (&["--version"], "ordain"),
+    ] {
+        let output = ordain(args, &here);
+        assert_eq!(code(&output), 0, "{args:?}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains(word), "{args:?}");
+    }
+    let listing = json(&ordain(&["list", "--json"], &here));
+    assert!(listing["protocols"].as_array().is_some_and(|all| !all.is_empty()));
+}
