@@ -9,8 +9,8 @@ use crate::fates::{FateSource, Fates};
 use crate::monitor::{Monitor, Violation};
 use crate::plan::Plan;
 use crate::process::Process;
-use crate::protocol::calvin::Calvin;
 use crate::protocol::{Autopsy, Promises, Protocol};
+use crate::protocol::{calvin::Calvin, naive::Naive, two_phase::TwoPhase};
 use crate::record::{Observation, Observed};
 use crate::scenario::{BadInput, Problem, Scenario};
 use crate::sim;
@@ -22,6 +22,14 @@ use crate::verdict::{self, Evidence, Verdict};
 macro_rules! with_protocol {
     ($name:expr, $type:ident => $body:expr) => {
         match $name {
+            name if name == Naive::NAME => {
+                type $type = Naive;
+                Some($body)
+            }
+            name if name == TwoPhase::NAME => {
+                type $type = TwoPhase;
+                Some($body)
+            }
             name if name == Calvin::NAME => {
                 type $type = Calvin;
                 Some($body)
@@ -32,7 +40,7 @@ macro_rules! with_protocol {
 }
 
 /// The protocols that exist, in the order in which tables list them.
-pub const NAMES: [&str; 1] = [Calvin::NAME];
+pub const NAMES: [&str; 3] = [Naive::NAME, TwoPhase::NAME, Calvin::NAME];
 
 /// A protocol as `ordain list` shows it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]

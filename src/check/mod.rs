@@ -56,8 +56,9 @@ impl Default for Options {
 }
 
 /// Does the history satisfy the model?
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
+///
+/// In JSON `true`, `false` or `"unknown"`, as Elle's `:valid?`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Verdict {
     /// It does, as far as the checker is complete for the model.
     Valid,
@@ -65,6 +66,16 @@ pub enum Verdict {
     Invalid,
     /// Nothing could be decided; [`Report::notes`] says why.
     Unknown,
+}
+
+impl Serialize for Verdict {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Verdict::Valid => serializer.serialize_bool(true),
+            Verdict::Invalid => serializer.serialize_bool(false),
+            Verdict::Unknown => serializer.serialize_str("unknown"),
+        }
+    }
 }
 
 /// Why one transaction must precede another.

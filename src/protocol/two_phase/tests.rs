@@ -118,7 +118,11 @@ fn check_observations(table: &Bench<Node>) {
             | Observation::Resolved { txn, commit, .. }
             | Observation::Ended { txn, commit } => {
                 let before = *decided.entry(*txn).or_insert(*commit);
-                assert_eq!(before, *commit, "{txn} is decided both ways:\n{}", table.log);
+                assert_eq!(
+                    before, *commit,
+                    "{txn} is decided both ways:\n{}",
+                    table.log
+                );
             }
             Observation::Voted {
                 txn, yes: false, ..
