@@ -4,6 +4,7 @@ pub mod calvin;
 pub mod common;
 pub mod journal;
 pub mod naive;
+pub mod saga;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod two_phase;

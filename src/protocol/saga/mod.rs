@@ -1,0 +1,380 @@
+//! Sagas, orchestrated: local transactions one after the other, undone by compensation.
+//!
+//! Sources: Garcia-Molina and Salem, "Sagas", SIGMOD 1987 (compensation in reverse order, backward and forward
+//! recovery); Richardson, "Microservices Patterns", 2018, chapter 4 (orchestration; compensatable, pivot and
+//! retriable steps; semantic locks as a countermeasure).
+//!
+//! A transaction's effects, in their order and grouped by consecutive shard, are the saga's steps. Each is a
+//! serializable transaction at its shard, visible to everybody at once. Before the *pivot* a step that fails
+//! sends the saga backward: the steps done so far are compensated, last one first. After the pivot the saga only
+//! goes forward, however often it has to try.
+//!
+//! ```text
+//!   Begin (forced) -- step 0 -- step 1 ... Pivot (forced) -- pivot step -- step ... -- End (lazy)
+//!          \             \        \                             \ refused
+//!           `-------------`--------`-----------------------------`-- Aborting (forced)
+//!                                         ... compensate 1 -- compensate 0 -- End (lazy)
+//! ```
+//!
+//! An orchestrator that restarts goes backward with sagas that have no `Pivot` record and forward with the
+//! others. Steps and compensations are idempotent by (saga, step), durably; a compensation that arrives before
+//! its step, which may have been lost or be late, blocks the step for good.
+//!
+//! Rows that a guard needs and no step writes, and everything that a transaction only reads, are read
+//! beforehand and one shard at a time. Together with the visibility of single steps that makes dirty reads and
+//! lost updates, which the protocol does not promise to prevent.
+
+mod orchestrator;
+mod shard;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::common::{client_processes, step_client};
+use super::{Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol, ShardState};
+use crate::client::{CarriesClient, Client, ClientMessage, ClientTimer, Patience};
+use crate::plan::PlannedOperation;
+use crate::process::{Addr, Delay, Effects, Input, Process, WallTime, Wire};
+use crate::scenario::layout::{Layout, ShardId};
+use crate::txn::{Guard, Key, Read, TxnId, Write};
+
+pub use orchestrator::Orchestrator;
+pub use shard::Shard;
+
+/// What happens to whoever meets a row that an unfinished saga has written.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SemanticLocks {
+    /// Nothing: it sees the intermediate state.
+    #[default]
+    None,
+    /// It waits, for at most `lock-wait-ms`, and is refused then.
+    Wait,
+    /// It is refused.
+    Refuse,
+}
+
+/// Options, `[protocol.saga]` in a scenario. All times in milliseconds.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Options {
+    /// Whether the client is told of success as soon as the saga is durable, before its first step.
+    /// Default: false, it is told at the end.
+    pub acknowledge_at_start: bool,
+    /// Whether rows written by unfinished sagas are marked, and what the mark does to other sagas and readers:
+    /// `none` (default), `wait` or `refuse`. Steps after the pivot, which must succeed, ignore marks.
+    pub semantic_locks: SemanticLocks,
+    /// How long somebody waits for a marked row. Default: 1000.
+    pub lock_wait_ms: u64,
+    /// How long without an answer until a step or a compensation is sent again. Default: 1000.
+    pub resend_ms: u64,
+    /// How long a step before the pivot may take until the saga goes backward; 0: for ever. Default: 10000.
+    pub step_timeout_ms: u64,
+    /// How long a client waits before it sends its request again. Default: 5000.
+    pub client_resend_ms: u64,
+    /// When a client gives up; 0 (default): never.
+    pub client_give_up_ms: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            acknowledge_at_start: false,
+            semantic_locks: SemanticLocks::None,
+            lock_wait_ms: 1_000,
+            resend_ms: 1_000,
+            step_timeout_ms: 10_000,
+            client_resend_ms: 5_000,
+            client_give_up_ms: 0,
+        }
+    }
+}
+
+/// What every process of a deployment knows.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Site {
+    layout: Layout,
+    options: Options,
+}
+
+impl Site {
+    fn shard_process(&self, shard: ShardId) -> Addr {
+        let node = self.layout.home(shard);
+        Addr { node, port: 0 }
+    }
+
+    fn has_locks(&self) -> bool {
+        self.options.semantic_locks != SemanticLocks::None
+    }
+}
+
+fn about(ms: u64) -> Delay {
+    Delay::between(ms * 500_000, ms * 1_000_000)
+}
+
+/// One local transaction of a saga.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Step {
+    /// Where.
+    pub shard: ShardId,
+    /// Rows to return, as they were before.
+    pub reads: BTreeSet<Key>,
+    /// Conditions on the shard's own rows, with their positions in the transaction.
+    pub guards: Vec<(u16, Guard)>,
+    /// What to write.
+    pub writes: Vec<Write>,
+}
+
+/// A step with its name, as the shard gets it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct StepRequest {
+    /// The saga.
+    pub txn: TxnId,
+    /// Position of the step.
+    pub step: u16,
+    /// Whether it comes after the pivot and must succeed.
+    pub retriable: bool,
+    /// What to do.
+    pub what: Step,
+}
+
+/// Why a shard did not take a step.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Refusal {
+    /// This guard does not hold. Final: the shard has made the refusal durable.
+    Guard(u16),
+    /// A row belongs to an unfinished saga.
+    Busy,
+    /// The disk failed.
+    Disk,
+}
+
+/// What travels.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Message {
+    /// From or to a client.
+    Client(ClientMessage),
+    /// Orchestrator to shard: what is in these rows?
+    Read {
+        /// The transaction.
+        txn: TxnId,
+        /// The rows.
+        keys: BTreeSet<Key>,
+    },
+    /// Shard to orchestrator.
+    Values {
+        /// The transaction.
+        txn: TxnId,
+        /// The rows.
+        rows: Vec<Read>,
+    },
+    /// Orchestrator to shard: take this step.
+    Step(Arc<StepRequest>),
+    /// Shard to orchestrator: it is durable and visible; the rows are as they were before.
+    Done {
+        /// The saga.
+        txn: TxnId,
+        /// The step.
+        step: u16,
+        /// The rows.
+        rows: Vec<Read>,
+    },
+    /// Shard to orchestrator: the step was not taken.
+    Refused {
+        /// The saga.
+        txn: TxnId,
+        /// The step.
+        step: u16,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// Orchestrator to shard: undo this step, or never take it.
+    Compensate {
+        /// The saga.
+        txn: TxnId,
+        /// The step.
+        step: u16,
+    },
+    /// Shard to orchestrator: the step is undone or blocked, durably.
+    Compensated {
+        /// The saga.
+        txn: TxnId,
+        /// The step.
+        step: u16,
+    },
+    /// Orchestrator to shard: the saga is complete, unmark its rows.
+    Confirm {
+        /// The saga.
+        txn: TxnId,
+    },
+    /// Shard to orchestrator.
+    Confirmed {
+        /// The saga.
+        txn: TxnId,
+        /// The shard.
+        shard: ShardId,
+    },
+}
+
+impl Wire for Message {
+    fn label(&self) -> &'static str {
+        match self {
+            Message::Client(message) => message.label(),
+            Message::Read { .. } => "read",
+            Message::Values { .. } => "values",
+            Message::Step(_) => "step",
+            Message::Done { .. } => "done",
+            Message::Refused { .. } => "refused",
+            Message::Compensate { .. } => "compensate",
+            Message::Compensated { .. } => "compensated",
+            Message::Confirm { .. } => "confirm",
+            Message::Confirmed { .. } => "confirmed",
+        }
+    }
+
+    fn size_bytes(&self) -> u32 {
+        let rows = match self {
+            Message::Read { keys, .. } => keys.len(),
+            Message::Values { rows, .. } | Message::Done { rows, .. } => rows.len(),
+            Message::Step(request) => request.what.reads.len() + request.what.writes.len(),
+            _ => 0,
+        };
+        64 + 16 * rows as u32
+    }
+}
+
+impl CarriesClient for Message {
+    fn from_client(message: ClientMessage) -> Self {
+        Message::Client(message)
+    }
+
+    fn into_client(self) -> Option<ClientMessage> {
+        match self {
+            Message::Client(message) => Some(message),
+            _ => None,
+        }
+    }
+}
+
+/// The timers of all processes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Timer {
+    /// A client's.
+    Client(ClientTimer),
+    /// The orchestrator misses an answer.
+    Resend(TxnId),
+    /// A step before the pivot has taken too long.
+    StepTimeout(TxnId),
+    /// Somebody has waited for a marked row long enough; by ticket.
+    LockWait(u64),
+}
+
+type Out = Effects<Message, Timer>;
+
+/// A process of the protocol.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Node {
+    /// An orchestrator on a front machine.
+    Orchestrator(Box<Orchestrator>),
+    /// A shard.
+    Shard(Box<Shard>),
+    /// Client sessions.
+    Client(Client<Message>),
+}
+
+impl Process for Node {
+    type Message = Message;
+    type Timer = Timer;
+
+    fn step(&mut self, now: WallTime, input: Input<Message, Timer>, out: &mut Out) {
+        match self {
+            Node::Orchestrator(orchestrator) => orchestrator.step(input, out),
+            Node::Shard(shard) => shard.step(input, out),
+            Node::Client(client) => {
+                step_client(
+                    client,
+                    now,
+                    input,
+                    out,
+                    Timer::Client,
+                    |timer| match timer {
+                        Timer::Client(timer) => Some(timer),
+                        _ => None,
+                    },
+                )
+            }
+        }
+    }
+}
+
+impl Autopsy for Node {
+    fn autopsy(&self) -> Option<ShardState> {
+        match self {
+            Node::Shard(shard) => Some(shard.autopsy()),
+            Node::Orchestrator(_) | Node::Client(_) => None,
+        }
+    }
+}
+
+/// The protocol.
+#[derive(Clone, Copy, Debug)]
+pub struct Saga;
+
+impl Protocol for Saga {
+    type Process = Node;
+    type Options = Options;
+
+    const NAME: &'static str = "saga";
+    const TITLE: &'static str = "Orchestrated saga with reverse compensation \
+                                 (Garcia-Molina and Salem 1987)";
+
+    fn promises(options: &Options) -> Promises {
+        Promises {
+            isolation: Isolation::None,
+            atomicity: Atomicity::Saga,
+            durability: !options.acknowledge_at_start,
+            progress: Progress::AllBack,
+            no_system_aborts: false,
+        }
+    }
+
+    fn deploy(
+        layout: &Layout,
+        options: &Options,
+        operations: &[PlannedOperation],
+    ) -> Result<Deployment<Node>, String> {
+        let site = Arc::new(Site {
+            layout: layout.clone(),
+            options: options.clone(),
+        });
+        let mut processes: Vec<Vec<Node>> = vec![Vec::new(); usize::from(layout.nodes)];
+        for front in layout.fronts() {
+            let orchestrator = Orchestrator::new(Arc::clone(&site));
+            processes[usize::from(front.0)].push(Node::Orchestrator(Box::new(orchestrator)));
+        }
+        for shard in (0..layout.shards.len() as u16).map(ShardId) {
+            let process = Shard::new(Arc::clone(&site), shard);
+            let node = usize::from(layout.home(shard).0);
+            processes[node].push(Node::Shard(Box::new(process)));
+        }
+        let patience = Patience {
+            resend_ns: Some(options.client_resend_ms * 1_000_000),
+            give_up_ns: Some(options.client_give_up_ms * 1_000_000).filter(|ns| *ns > 0),
+        };
+        // Always the same orchestrator, which recognises a repeated request.
+        let entries = |operation: &PlannedOperation| {
+            let fronts = &layout.regions[usize::from(operation.region)].fronts;
+            let node = fronts[operation.session as usize % fronts.len()];
+            vec![Addr { node, port: 0 }]
+        };
+        for (node, client) in client_processes(layout, operations, patience, entries) {
+            processes[usize::from(node.0)].push(Node::Client(client));
+        }
+        Ok(Deployment { processes })
+    }
+}

@@ -1,0 +1,530 @@
+//! A shard: takes steps and undoes them, each as one local transaction under local locks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Message, Out, Refusal, SemanticLocks, Site, StepRequest, Timer};
+use crate::process::{Addr, Delay, Disk, FileId, Input};
+use crate::protocol::ShardState;
+use crate::protocol::journal::Journal;
+use crate::record::Observation;
+use crate::scenario::layout::ShardId;
+use crate::shard::locks::{Locks, Mode};
+use crate::shard::store::Store;
+use crate::txn::{Key, Read, TxnId, Write, WriteId};
+
+const LOG: FileId = FileId(0);
+
+/// What has become of a step here. Remembered for good: late duplicates are recognised by it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+enum Fate {
+    /// It stands.
+    Applied {
+        /// The rows before, for the answer.
+        rows: Vec<Read>,
+        /// What undoes it.
+        undo: Vec<Write>,
+    },
+    /// A guard did not hold.
+    Refused(u16),
+    /// It is undone, or was blocked before it came.
+    Compensated,
+}
+
+/// What the log holds.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+enum Record {
+    Applied {
+        txn: TxnId,
+        step: u16,
+        writes: Vec<Write>,
+        rows: Vec<Read>,
+    },
+    Refused {
+        txn: TxnId,
+        step: u16,
+        guard: u16,
+    },
+    Compensated {
+        txn: TxnId,
+        step: u16,
+    },
+    Confirmed {
+        txn: TxnId,
+    },
+    /// Everything before this record.
+    Checkpoint {
+        store: Box<Store>,
+        fates: Vec<((TxnId, u16), Fate)>,
+        marks: Vec<(Key, TxnId)>,
+    },
+}
+
+/// What somebody wants of the shard, under the local locks that it takes.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Job {
+    Read { txn: TxnId, keys: BTreeSet<Key> },
+    Step(Arc<StepRequest>),
+    Compensate { txn: TxnId, step: u16 },
+    Confirm { txn: TxnId },
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Request {
+    from: Addr,
+    job: Job,
+}
+
+/// A shard.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Shard {
+    site: Arc<Site>,
+    shard: ShardId,
+    journal: Journal<Record, u64>,
+    store: Store,
+    fates: BTreeMap<(TxnId, u16), Fate>,
+    /// Semantic locks: rows that an unfinished saga has written.
+    marks: BTreeMap<Key, TxnId>,
+    tickets: u64,
+    /// Local locks, granted in the order of arrival, until what was done under them is durable.
+    locks: Locks<u64>,
+    requests: BTreeMap<u64, Request>,
+    /// Steps that wait for locks or for the disk.
+    active: BTreeMap<(TxnId, u16), u64>,
+    /// Requests that wait for marked rows.
+    parked: BTreeMap<u64, Request>,
+}
+
+impl Shard {
+    pub(super) fn new(site: Arc<Site>, shard: ShardId) -> Self {
+        Self {
+            store: Store::new(&site.layout, shard),
+            site,
+            shard,
+            journal: Journal::new(LOG),
+            fates: BTreeMap::new(),
+            marks: BTreeMap::new(),
+            tickets: 0,
+            locks: Locks::default(),
+            requests: BTreeMap::new(),
+            active: BTreeMap::new(),
+            parked: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn autopsy(&self) -> ShardState {
+        let region = self.site.layout.shards[usize::from(self.shard.0)].home;
+        self.store.autopsy(region, BTreeSet::new())
+    }
+
+    pub(super) fn step(&mut self, input: Input<Message, Timer>, out: &mut Out) {
+        match input {
+            Input::Boot(disk) => self.boot(&disk, out),
+            Input::Message { from, message } => self.receive(from, message, out),
+            Input::Timer(Timer::LockWait(ticket)) => self.wait_no_longer(ticket, out),
+            Input::Timer(_) => {}
+            Input::Flushed(flush) => {
+                for ticket in self.journal.flushed(flush) {
+                    self.durable(ticket, out);
+                }
+            }
+            Input::FlushFailed(flush) => {
+                for ticket in self.journal.flush_failed(flush, out) {
+                    self.lost(ticket, out);
+                }
+            }
+        }
+        let snapshot = || Record::Checkpoint {
+            store: Box::new(self.store.clone()),
+            fates: { self.fates.iter() }
+                .map(|(at, fate)| (*at, fate.clone()))
+                .collect(),
+            marks: { self.marks.iter() }
+                .map(|(key, txn)| (*key, *txn))
+                .collect(),
+        };
+        self.journal.pump(snapshot, out);
+    }
+
+    fn receive(&mut self, from: Addr, message: Message, out: &mut Out) {
+        let job = match message {
+            Message::Read { txn, keys } => Job::Read { txn, keys },
+            Message::Step(request) => Job::Step(request),
+            Message::Compensate { txn, step } => Job::Compensate { txn, step },
+            Message::Confirm { txn } => Job::Confirm { txn },
+            message => unreachable!("{message:?} is for a client or an orchestrator"),
+        };
+        self.admit(Request { from, job }, out);
+    }
+
+    // Admission: duplicates, marked rows, local locks.
+
+    fn admit(&mut self, request: Request, out: &mut Out) {
+        match &request.job {
+            Job::Step(step) => {
+                let name = (step.txn, step.step);
+                if self.fates.contains_key(&name) {
+                    return self.answer_step(request.from, name, out);
+                }
+                if self.active.contains_key(&name) || self.parked_step(name).is_some() {
+                    return; // A duplicate of one that is being served.
+                }
+            }
+            Job::Compensate { txn, step } => {
+                if let Some(ticket) = self.parked_step((*txn, *step)) {
+                    self.parked.remove(&ticket); // It will never be taken.
+                }
+            }
+            Job::Read { .. } | Job::Confirm { .. } => {}
+        }
+        self.tickets += 1;
+        match self.is_marked(&request.job) {
+            true => self.park(self.tickets, request, out),
+            false => self.lock(self.tickets, request, out),
+        }
+    }
+
+    fn parked_step(&self, name: (TxnId, u16)) -> Option<u64> {
+        let is_it = |request: &Request| match &request.job {
+            Job::Step(step) => (step.txn, step.step) == name,
+            _ => false,
+        };
+        let mut parked = self.parked.iter();
+        parked
+            .find(|(_, request)| is_it(request))
+            .map(|(ticket, _)| *ticket)
+    }
+
+    /// Whether a row belongs to another unfinished saga, for those who care.
+    fn is_marked(&self, job: &Job) -> bool {
+        let of_another =
+            |key: &Key, txn: TxnId| self.marks.get(key).is_some_and(|owner| *owner != txn);
+        match job {
+            Job::Read { txn, keys } => keys.iter().any(|key| of_another(key, *txn)),
+            Job::Step(step) => {
+                let mut keys = step.what.reads.iter();
+                !step.retriable && keys.any(|key| of_another(key, step.txn))
+            }
+            Job::Compensate { .. } | Job::Confirm { .. } => false,
+        }
+    }
+
+    fn park(&mut self, ticket: u64, request: Request, out: &mut Out) {
+        out.observe(Observation::Mark("saga.marked-row"));
+        if self.site.options.semantic_locks == SemanticLocks::Refuse {
+            return self.refuse_busy(&request, out);
+        }
+        if let Job::Step(step) = &request.job {
+            let (txn, shard) = (step.txn, self.shard);
+            let key = { step.what.reads.iter() }.find(|key| self.marks.contains_key(key));
+            if let Some(key) = key.copied() {
+                out.observe(Observation::LockWait { txn, shard, key });
+            }
+        }
+        self.parked.insert(ticket, request);
+        let wait_ns = self.site.options.lock_wait_ms * 1_000_000;
+        out.set_timer(Timer::LockWait(ticket), Delay::exactly(wait_ns));
+    }
+
+    fn wait_no_longer(&mut self, ticket: u64, out: &mut Out) {
+        if let Some(request) = self.parked.remove(&ticket) {
+            self.refuse_busy(&request, out);
+        }
+    }
+
+    /// A reader is not told: it asks again by itself.
+    fn refuse_busy(&self, request: &Request, out: &mut Out) {
+        if let Job::Step(step) = &request.job {
+            let (txn, step, refusal) = (step.txn, step.step, Refusal::Busy);
+            out.send(request.from, Message::Refused { txn, step, refusal });
+        }
+    }
+
+    /// Queues for the rows' local locks; all at once and in the order of tickets, so that nobody deadlocks.
+    fn lock(&mut self, ticket: u64, request: Request, out: &mut Out) {
+        let exclusive = |writes: &[Write]| -> Vec<(Key, Mode)> {
+            let writes = writes.iter();
+            writes.map(|write| (write.key, Mode::Exclusive)).collect()
+        };
+        let shared = |keys: &BTreeSet<Key>| -> Vec<(Key, Mode)> {
+            keys.iter().map(|key| (*key, Mode::Shared)).collect()
+        };
+        let wanted = match &request.job {
+            Job::Read { keys, .. } => shared(keys),
+            Job::Step(step) => {
+                self.active.insert((step.txn, step.step), ticket);
+                let mut wanted = exclusive(&step.what.writes);
+                wanted.extend(shared(&step.what.reads));
+                wanted
+            }
+            Job::Compensate { txn, step } => self.compensation_locks((*txn, *step)),
+            Job::Confirm { .. } => Vec::new(),
+        };
+        out.work(wanted.len() as u32);
+        self.requests.insert(ticket, request);
+        let answer = self.locks.request(ticket, wanted);
+        assert!(answer.younger_holders.is_empty(), "tickets rise");
+        if answer.waits.is_empty() {
+            self.execute(ticket, out);
+        }
+    }
+
+    /// The rows of the step to undo. If it is still under way, the compensation queues behind it.
+    fn compensation_locks(&self, name: (TxnId, u16)) -> Vec<(Key, Mode)> {
+        let writes = match (self.active.get(&name), self.fates.get(&name)) {
+            (Some(ticket), _) => match &self.requests[ticket].job {
+                Job::Step(step) => &step.what.writes,
+                job => unreachable!("{job:?} is no step"),
+            },
+            (None, Some(Fate::Applied { undo, .. })) => undo,
+            (None, _) => return Vec::new(),
+        };
+        let writes = writes.iter();
+        writes.map(|write| (write.key, Mode::Exclusive)).collect()
+    }
+
+    /// Gives up the local locks, and lets those behind have their turn.
+    fn finish(&mut self, ticket: u64, out: &mut Out) {
+        if let Some(Request {
+            job: Job::Step(step),
+            ..
+        }) = self.requests.remove(&ticket)
+        {
+            self.active.remove(&(step.txn, step.step));
+        }
+        for ready in self.locks.release(ticket) {
+            self.execute(ready, out);
+        }
+    }
+
+    /// Rows were unmarked: those who waited for them are admitted again.
+    fn unpark(&mut self, out: &mut Out) {
+        let is_free = |(_, request): &(&u64, &Request)| !self.is_marked(&request.job);
+        let free: Vec<u64> = { self.parked.iter().filter(is_free) }
+            .map(|(ticket, _)| *ticket)
+            .collect();
+        for ticket in free {
+            out.cancel_timer(Timer::LockWait(ticket));
+            if let Some(request) = self.parked.remove(&ticket) {
+                self.admit(request, out);
+            }
+        }
+    }
+
+    // Execution, under local locks.
+
+    fn execute(&mut self, ticket: u64, out: &mut Out) {
+        let Request { from, job } = self.requests[&ticket].clone();
+        match job {
+            Job::Read { txn, keys } => {
+                let rows = self.store.reads(&keys);
+                out.send(from, Message::Values { txn, rows });
+                self.finish(ticket, out);
+            }
+            Job::Step(step) => self.take(ticket, &step, out),
+            Job::Compensate { txn, step } => match self.fates.get(&(txn, step)) {
+                Some(Fate::Compensated | Fate::Refused(_)) => {
+                    out.send(from, Message::Compensated { txn, step });
+                    self.finish(ticket, out);
+                }
+                Some(Fate::Applied { .. }) | None => {
+                    self.journal
+                        .force(Record::Compensated { txn, step }, ticket);
+                }
+            },
+            Job::Confirm { txn } if !self.marks.values().any(|owner| *owner == txn) => {
+                let shard = self.shard;
+                out.send(from, Message::Confirmed { txn, shard });
+                self.finish(ticket, out);
+            }
+            Job::Confirm { txn } => self.journal.force(Record::Confirmed { txn }, ticket),
+        }
+    }
+
+    /// Takes a step if its guards hold; either way durably, so that a duplicate cannot do otherwise.
+    fn take(&mut self, ticket: u64, request: &StepRequest, out: &mut Out) {
+        let (txn, step, what) = (request.txn, request.step, &request.what);
+        if self.fates.contains_key(&(txn, step)) {
+            let from = self.requests[&ticket].from;
+            self.answer_step(from, (txn, step), out);
+            return self.finish(ticket, out);
+        }
+        assert!(
+            self.locks.holds_all(ticket),
+            "a step without its local locks"
+        );
+        let record = match self.failing_guard(request) {
+            Some(guard) => Record::Refused { txn, step, guard },
+            None => Record::Applied {
+                txn,
+                step,
+                writes: what.writes.clone(),
+                rows: self.store.reads(&what.reads),
+            },
+        };
+        self.journal.force(record, ticket);
+    }
+
+    fn failing_guard(&self, request: &StepRequest) -> Option<u16> {
+        let value_of = |key: Key| self.store.read(key).map_or(0, |row| row.value.as_int());
+        let mut guards = request.what.guards.iter();
+        let failing = guards.find(|(_, guard)| !guard.holds(value_of));
+        failing.map(|(guard, _)| *guard)
+    }
+
+    fn answer_step(&self, to: Addr, (txn, step): (TxnId, u16), out: &mut Out) {
+        match self.fates.get(&(txn, step)) {
+            Some(Fate::Applied { rows, .. }) => {
+                let rows = rows.clone();
+                out.send(to, Message::Done { txn, step, rows });
+            }
+            Some(Fate::Refused(guard)) => {
+                let refusal = Refusal::Guard(*guard);
+                out.send(to, Message::Refused { txn, step, refusal });
+            }
+            Some(Fate::Compensated) => out.observe(Observation::Mark("saga.blocked-step")),
+            None => {}
+        }
+    }
+
+    // The log.
+
+    fn durable(&mut self, ticket: u64, out: &mut Out) {
+        let Request { from, job } = self.requests[&ticket].clone();
+        let shard = self.shard;
+        match job {
+            Job::Step(request) => {
+                let (txn, step) = (request.txn, request.step);
+                self.step_durable(&request, out);
+                self.answer_step(from, (txn, step), out);
+            }
+            Job::Compensate { txn, step } => {
+                match self.compensate((txn, step)) {
+                    true => out.observe(Observation::Compensated { txn, shard, step }),
+                    false => out.observe(Observation::Mark("saga.empty-compensation")),
+                }
+                out.send(from, Message::Compensated { txn, step });
+            }
+            Job::Confirm { txn } => {
+                self.marks.retain(|_, owner| *owner != txn);
+                out.send(from, Message::Confirmed { txn, shard });
+            }
+            Job::Read { .. } => unreachable!("a read writes nothing"),
+        }
+        self.finish(ticket, out);
+        self.unpark(out);
+    }
+
+    /// The record that `take` forced is durable. Nobody else could touch its rows meanwhile, so the guards say
+    /// what they said then.
+    fn step_durable(&mut self, request: &StepRequest, out: &mut Out) {
+        let (txn, step, what) = (request.txn, request.step, &request.what);
+        if let Some(guard) = self.failing_guard(request) {
+            self.fates.insert((txn, step), Fate::Refused(guard));
+            return;
+        }
+        let rows = self.store.reads(&what.reads);
+        let (shard, position) = (self.shard, self.store.next_position());
+        let keys = self.apply((txn, step), &what.writes, rows);
+        out.observe(Observation::Applied {
+            txn,
+            shard,
+            position,
+            keys,
+        });
+    }
+
+    fn apply(&mut self, name: (TxnId, u16), writes: &[Write], rows: Vec<Read>) -> Vec<Key> {
+        let (txn, undo) = (name.0, false);
+        let compensation = |write: &Write| {
+            let before = { self.store.read(write.key) }.expect("a written row exists");
+            Write {
+                key: write.key,
+                op: write.op.compensation(&before.value),
+            }
+        };
+        let fate = Fate::Applied {
+            rows,
+            undo: writes.iter().rev().map(compensation).collect(),
+        };
+        self.fates.insert(name, fate);
+        if self.site.has_locks() {
+            self.marks
+                .extend(writes.iter().map(|write| (write.key, txn)));
+        }
+        let position = self.store.next_position();
+        self.store.apply(position, WriteId { txn, undo }, writes)
+    }
+
+    /// Undoes a step; false if there was nothing to undo, and the step is blocked.
+    fn compensate(&mut self, name: (TxnId, u16)) -> bool {
+        let fate = self.fates.insert(name, Fate::Compensated);
+        let Some(Fate::Applied { undo: writes, .. }) = fate else {
+            return false;
+        };
+        let (txn, undo) = (name.0, true);
+        let position = self.store.next_position();
+        self.store.apply(position, WriteId { txn, undo }, &writes);
+        for write in writes {
+            if self.marks.get(&write.key) == Some(&txn) {
+                self.marks.remove(&write.key);
+            }
+        }
+        true
+    }
+
+    /// A step that could not be made durable is refused; an undoing is tried again.
+    fn lost(&mut self, ticket: u64, out: &mut Out) {
+        let Request { from, job } = self.requests[&ticket].clone();
+        match job {
+            Job::Step(step) => {
+                let (txn, step, refusal) = (step.txn, step.step, Refusal::Disk);
+                out.observe(Observation::Mark("saga.step-not-durable"));
+                out.send(from, Message::Refused { txn, step, refusal });
+                self.finish(ticket, out);
+            }
+            Job::Compensate { txn, step } => {
+                self.journal
+                    .force(Record::Compensated { txn, step }, ticket);
+            }
+            Job::Confirm { txn } => self.journal.force(Record::Confirmed { txn }, ticket),
+            Job::Read { .. } => unreachable!("a read writes nothing"),
+        }
+    }
+
+    fn boot(&mut self, disk: &Disk, out: &mut Out) {
+        let Ok(records) = self.journal.open(disk.file(LOG), out) else {
+            return out.halt("a shard's log is damaged");
+        };
+        for record in records {
+            match record {
+                Record::Applied {
+                    txn,
+                    step,
+                    writes,
+                    rows,
+                } => {
+                    self.apply((txn, step), &writes, rows);
+                }
+                Record::Refused { txn, step, guard } => {
+                    self.fates.insert((txn, step), Fate::Refused(guard));
+                }
+                Record::Compensated { txn, step } => {
+                    self.compensate((txn, step));
+                }
+                Record::Confirmed { txn } => self.marks.retain(|_, owner| *owner != txn),
+                Record::Checkpoint {
+                    store,
+                    fates,
+                    marks,
+                } => {
+                    self.store = *store;
+                    self.fates = fates.into_iter().collect();
+                    self.marks = marks.into_iter().collect();
+                }
+            }
+        }
+    }
+}

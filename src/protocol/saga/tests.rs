@@ -1,0 +1,294 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::plan::PlannedOperation;
+use crate::protocol::testing::*;
+use crate::record::{Observation, Outcome};
+use crate::txn::{Op, TxnId, Value};
+
+/// Seat, wallet, ticket: three shards, the wallet being the pivot.
+fn booking(id: u64, funds_needed: i64) -> crate::txn::Txn {
+    let effects = [
+        (key(0, 0), Op::Add(-1)),
+        (key(1, 0), Op::Add(-funds_needed)),
+        (key(2, 0), Op::Add(1)),
+    ];
+    let guards = vec![
+        Guard::SumAtLeast {
+            keys: vec![key(0, 0)],
+            at_least: 1,
+        },
+        Guard::SumAtLeast {
+            keys: vec![key(1, 0)],
+            at_least: funds_needed,
+        },
+    ];
+    crate::txn::Txn {
+        pivot: Some(1),
+        ..txn(id, &effects, guards)
+    }
+}
+
+fn bench(options: &Options, operations: &[PlannedOperation]) -> (Layout, Bench<Node>) {
+    let layout = layout(3, 1, Value::Int(10));
+    let deployment = Saga::deploy(&layout, options, operations).unwrap();
+    (layout, Bench::new(deployment))
+}
+
+fn returned(table: &Bench<Node>) -> bool {
+    !table.outcomes().is_empty() && table.unended().is_empty()
+}
+
+fn values(table: &Bench<Node>) -> Vec<i64> {
+    let states = table.autopsy();
+    let rows = states.values().flat_map(|state| state.rows.values());
+    rows.map(|row| row.value.as_int()).collect()
+}
+
+fn labels(table: &Bench<Node>) -> Vec<&'static str> {
+    table.sent.iter().map(|(_, _, label)| *label).collect()
+}
+
+#[test]
+fn steps_are_taken_one_after_the_other() {
+    let (_, mut table) = bench(&Options::default(), &[operation(1, booking(1, 10))]);
+    assert!(table.settle(1_000, returned));
+    assert_eq!(values(&table), [9, 0, 11]);
+    let expected = [
+        "request", "step", "done", "step", "done", "step", "done", "reply",
+    ];
+    assert_eq!(labels(&table), expected);
+    assert!(matches!(
+        table.outcomes()[&TxnId(1)],
+        Outcome::Committed { .. }
+    ));
+}
+
+#[test]
+fn a_refused_pivot_is_compensated_for_and_the_client_learns_which_guard_failed() {
+    let (_, mut table) = bench(&Options::default(), &[operation(1, booking(1, 11))]);
+    assert!(table.settle(1_000, returned));
+    assert_eq!(values(&table), [10, 10, 10]);
+    assert_eq!(table.outcomes()[&TxnId(1)], Outcome::Declined { guard: 1 });
+    let ledger = &table.autopsy()[&ShardId(0)].ledger;
+    let undone: Vec<bool> = ledger.iter().map(|entry| entry.write.undo).collect();
+    assert_eq!(undone, [false, true], "the seat was taken and given back");
+}
+
+#[test]
+fn compensation_runs_in_reverse_order() {
+    let mut transaction = booking(1, 10);
+    transaction.pivot = None;
+    transaction.guards = vec![Guard::SumAtLeast {
+        keys: vec![key(2, 0)],
+        at_least: 11,
+    }];
+    let (_, mut table) = bench(&Options::default(), &[operation(1, transaction)]);
+    assert!(table.settle(1_000, returned));
+    let compensated = table.observed.iter().filter_map(|(_, what)| match what {
+        Observation::Compensated { step, .. } => Some(*step),
+        _ => None,
+    });
+    assert_eq!(compensated.collect::<Vec<_>>(), [1, 0]);
+    assert_eq!(values(&table), [10, 10, 10]);
+}
+
+/// Runs until `stop` was observed, then crashes the orchestrator and brings it back.
+fn crash_orchestrator_after(stop: impl Fn(&Bench<Node>) -> bool) -> Bench<Node> {
+    let (layout, mut table) = bench(&Options::default(), &[operation(1, booking(1, 10))]);
+    while !stop(&table) {
+        if let Some(addr) = table.flushing().first() {
+            table.flush(*addr);
+        } else if !table.flights.is_empty() {
+            table.deliver(0);
+        } else {
+            let timer = table.next_timer().unwrap();
+            table.fire(timer);
+        }
+    }
+    table.flights.clear();
+    let front = layout.regions[0].fronts[0];
+    table.crash(front, &mut Dice(0));
+    table.boot(front);
+    assert!(table.settle(1_000, returned));
+    table
+}
+
+fn steps_sent(table: &Bench<Node>) -> usize {
+    labels(table)
+        .iter()
+        .filter(|label| **label == "step")
+        .count()
+}
+
+#[test]
+fn an_orchestrator_that_dies_before_the_pivot_goes_backward() {
+    let done_one = |table: &Bench<Node>| labels(table).contains(&"done");
+    let table = crash_orchestrator_after(done_one);
+    assert_eq!(values(&table), [10, 10, 10]);
+    assert!(matches!(
+        table.outcomes()[&TxnId(1)],
+        Outcome::Aborted { .. }
+    ));
+}
+
+#[test]
+fn an_orchestrator_that_dies_after_the_pivot_was_sent_goes_forward() {
+    let table = crash_orchestrator_after(|table| steps_sent(table) == 2);
+    assert_eq!(values(&table), [9, 0, 11]);
+    assert!(matches!(
+        table.outcomes()[&TxnId(1)],
+        Outcome::Committed { .. }
+    ));
+}
+
+#[test]
+fn a_compensation_that_overtakes_its_step_blocks_it() {
+    let (layout, mut table) = bench(&Options::default(), &[]);
+    let shard = Addr {
+        node: layout.home(ShardId(0)),
+        port: 0,
+    };
+    let orchestrator = Addr {
+        node: layout.regions[0].fronts[0],
+        port: 0,
+    };
+    let (txn, step) = (TxnId(1), 0);
+    let request = StepRequest {
+        txn,
+        step,
+        retriable: false,
+        what: Step {
+            shard: ShardId(0),
+            reads: [key(0, 0)].into(),
+            guards: vec![],
+            writes: vec![crate::txn::Write {
+                key: key(0, 0),
+                op: Op::Add(-1),
+            }],
+        },
+    };
+    for message in [
+        Message::Compensate { txn, step },
+        Message::Step(Arc::new(request)),
+    ] {
+        let (from, to) = (orchestrator, shard);
+        table.flights.push(Flight { from, to, message });
+        while !table.flights.is_empty() || !table.flushing().is_empty() {
+            match table.flushing().first() {
+                Some(addr) => table.flush(*addr),
+                None => table.deliver(0),
+            }
+        }
+    }
+    assert_eq!(values(&table), [10, 10, 10]);
+    assert_eq!(labels(&table), ["compensated"]);
+}
+
+fn standing_or_nothing(table: &Bench<Node>, operations: &[PlannedOperation]) {
+    check_atomicity(table, operations);
+    for state in table.autopsy().values() {
+        let entries: std::collections::BTreeSet<_> = state.ledger.iter().collect();
+        assert_eq!(
+            entries.len(),
+            state.ledger.len(),
+            "every write happens once"
+        );
+    }
+}
+
+fn all_options() -> Vec<Options> {
+    [
+        SemanticLocks::None,
+        SemanticLocks::Wait,
+        SemanticLocks::Refuse,
+    ]
+    .map(|semantic_locks| Options {
+        semantic_locks,
+        ..Options::default()
+    })
+    .into()
+}
+
+#[test]
+fn under_crashes_losses_duplicates_and_failing_disks_every_saga_ends_all_done_or_all_compensated() {
+    let layout = layout(4, 2, Value::Int(20));
+    let mut marks = BTreeMap::<&str, usize>::new();
+    for options in all_options() {
+        for seed in 0..100 {
+            let mut operations = contended(&layout, 12, &mut Dice(seed));
+            for operation in &mut operations {
+                if operation.txn.id.0 % 3 == 0 && !operation.txn.effects.is_empty() {
+                    operation.txn.pivot = Some(0);
+                }
+            }
+            let table = run::<Saga>(&layout, &options, &operations, ROUGH, seed);
+            standing_or_nothing(&table, &operations);
+            let total: i64 = values(&table).into_iter().sum();
+            assert_eq!(total, 4 * 2 * 20, "seed {seed}");
+            for (_, what) in &table.observed {
+                if let Observation::Mark(mark) = what {
+                    *marks.entry(mark).or_default() += 1;
+                }
+            }
+        }
+    }
+    for mark in [
+        "saga.backward",
+        "saga.backward-recovery",
+        "saga.forward-recovery",
+        "saga.compensation-resumed",
+        "saga.empty-compensation",
+        "saga.blocked-step",
+        "saga.step-not-durable",
+        "saga.marked-row",
+    ] {
+        assert!(
+            marks.contains_key(mark),
+            "{mark} was never reached: {marks:?}"
+        );
+    }
+}
+
+/// The saga takes a seat, cannot pay for it, and gives it back.
+#[test]
+fn a_reader_sees_what_will_be_compensated_unless_rows_are_marked() {
+    let seen = |semantic_locks| -> i64 {
+        let options = Options {
+            semantic_locks,
+            ..Options::default()
+        };
+
+        let mut read = txn(2, &[], vec![]);
+        read.reads = vec![crate::txn::Target::Key(key(0, 0))];
+        let reader = PlannedOperation {
+            start: crate::client::Start::At(1),
+            ..operation(2, read)
+        };
+        let (_, mut table) = bench(&options, &[operation(1, booking(1, 11)), reader]);
+        let start = table.next_timer().unwrap();
+        table.fire(start);
+        while !labels(&table).contains(&"done") {
+            match table.flushing().first() {
+                Some(addr) => table.flush(*addr),
+                None => table.deliver(0),
+            }
+        }
+        // The first step is done and its answer is on its way: let the reader in and keep the saga waiting.
+        let answer = table.flights.pop().unwrap();
+        let start = table.next_timer().unwrap();
+        table.fire(start);
+        while !table.flights.is_empty() {
+            table.deliver(0);
+        }
+        table.flights.push(answer);
+        let all = |table: &Bench<Node>| table.outcomes().len() == 2 && table.unended().is_empty();
+        assert!(table.settle(1_000, all));
+        match &table.outcomes()[&TxnId(2)] {
+            Outcome::Committed { reads } => reads.iter().map(|read| read.row.value.as_int()).sum(),
+            outcome => panic!("{outcome:?}"),
+        }
+    };
+    assert_eq!(seen(SemanticLocks::None), 9);
+    assert_eq!(seen(SemanticLocks::Wait), 10);
+}
