@@ -1,0 +1,82 @@
+//! The numbers that the literature predicts, reproduced by the shipped scenarios.
+
+use ordain::cli::SHIPPED;
+use ordain::compare::{Line, compare};
+use ordain::scenario::Scenario;
+use ordain::stack;
+
+fn scenario(name: &str, overrides: &[(&str, &str)]) -> Scenario {
+    let (_, text) = SHIPPED
+        .iter()
+        .find(|(shipped, _)| *shipped == name)
+        .expect("it ships");
+    let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+    let overrides: Vec<_> = overrides.iter().map(owned).collect();
+    stack::read_scenario(name, text, &overrides).unwrap_or_else(|bad| panic!("{bad}"))
+}
+
+fn line(scenario: &Scenario, protocol: &str, seeds: u64) -> Line {
+    let seeds: Vec<u64> = (1..=seeds).collect();
+    let compared = compare(scenario, &[protocol.to_owned()], &seeds, |_| {}).expect("it runs");
+    compared
+        .protocols
+        .into_iter()
+        .next()
+        .expect("one protocol was asked for")
+}
+
+fn broken(line: &Line, property: &str) -> f64 {
+    let found = line
+        .properties
+        .iter()
+        .find(|found| found.name == property)
+        .expect(property);
+    found.broken as f64
+}
+
+/// Two standard deviations of a binomial share.
+fn two_sigma(p: f64, n: f64) -> f64 {
+    2.0 * (p * (1.0 - p) / n).sqrt()
+}
+
+#[test]
+fn one_node_in_three_failing_2_percent_leaves_2_percent_of_transfers_half_applied() {
+    let line = line(&scenario("naive-partial", &[]), "naive", 10_000);
+    let share = broken(&line, "atomicity") / 10_000.0;
+    assert!((share - 0.02).abs() <= two_sigma(0.02, 10_000.0), "{share}");
+    // The missing write is missing money: in every such run, and in no other.
+    assert_eq!(broken(&line, "invariant"), broken(&line, "atomicity"));
+}
+
+#[test]
+fn failure_rates_of_1_1_and_2_percent_leave_3_95_percent_of_transfers_failing_nearly_all_half_applied()
+ {
+    let rates = [("fault.0.probability", "1%"), ("fault.1.probability", "1%")];
+    let line = line(&scenario("naive-partial", &rates), "naive", 10_000);
+    let any_failure = 1.0 - 0.99 * 0.99 * 0.98;
+    let share = broken(&line, "durability") / 10_000.0;
+    assert!(
+        (share - any_failure).abs() <= two_sigma(any_failure, 10_000.0),
+        "{share}"
+    );
+    let partial = broken(&line, "atomicity") / broken(&line, "durability");
+    assert!(
+        partial > 0.99,
+        "all three fail together in 2 of a million runs: {partial}"
+    );
+}
+
+#[test]
+fn about_14_000_payments_queue_behind_one_in_doubt_for_90_seconds() {
+    let line = line(&scenario("locked-merchant", &[]), "2pc", 1);
+    // Arrivals in 90 s are Poisson with mean 14,004 and standard deviation 118; a few more arrive while the
+    // stand-by recovers and the queue begins to drain.
+    let queued = line.open_max as f64;
+    assert!((queued - 14_004.0).abs() <= 3.0 * 118.4, "{queued}");
+    assert!(
+        (line.stall_max_s - 90.0).abs() < 1.0,
+        "{}",
+        line.stall_max_s
+    );
+    assert_eq!(line.violations, 0);
+}
