@@ -14,6 +14,7 @@ pub mod anomaly;
 pub mod explain;
 pub mod graph;
 pub mod history;
+pub mod linearizability;
 pub mod list_append;
 pub mod parse;
 mod polygraph;
@@ -174,14 +175,14 @@ pub struct Exercised {
 }
 
 impl Exercised {
-    /// Adds what another half of the same transactions did.
+    /// Adds the register operations of the same transactions; of edges, both may have counted the same.
     fn add_operations(&mut self, other: &Exercised) {
         self.writes += other.writes;
         self.reads += other.reads;
         self.reads_nonempty += other.reads_nonempty;
-        self.edges_ww += other.edges_ww;
-        self.edges_wr += other.edges_wr;
-        self.edges_rw += other.edges_rw;
+        self.edges_ww = self.edges_ww.max(other.edges_ww);
+        self.edges_wr = self.edges_wr.max(other.edges_wr);
+        self.edges_rw = self.edges_rw.max(other.edges_rw);
     }
 }
 
@@ -246,24 +247,26 @@ impl Report {
         }
     }
 
-    /// The report on two halves of a history.
-    fn and(mut self, other: Report) -> Report {
-        let anomalies = self.anomalies.into_iter().chain(other.anomalies).collect();
-        let mut both = Report::new(
-            &Options::new(self.model),
-            anomalies,
-            self.exercised,
-            Vec::new(),
-        );
-        for (kind, count) in other.counts {
-            *self.counts.entry(kind).or_default() += count;
+    /// Adds what the exact part says of the same history.
+    fn add_exact(&mut self, exact: Report, options: &Options) {
+        for (kind, count) in exact.counts {
+            let known = self.counts.entry(kind).or_default();
+            *known = count.max(*known);
         }
-        both.counts = self.counts;
-        both.exercised.add_operations(&other.exercised);
-        both.notes = self.notes;
-        both.notes.extend(other.notes);
-        both.leave_open("lists and registers were judged apart: a cycle through both is not seen");
-        both
+        let known = self.anomalies.clone();
+        let new = exact
+            .anomalies
+            .into_iter()
+            .filter(|anomaly| !known.contains(anomaly));
+        self.anomalies.extend(new);
+        self.anomalies
+            .sort_by_key(|a| (!options.model.forbids(a.kind), a.kind));
+        self.boundary = Boundary::of(self.anomalies.iter().map(|a| a.kind));
+        self.exercised.add_operations(&exact.exercised);
+        self.notes.extend(exact.notes);
+        if exact.verdict != Verdict::Valid {
+            self.verdict = exact.verdict;
+        }
     }
 
     /// Was an anomaly of this kind found?
@@ -272,23 +275,23 @@ impl Report {
     }
 }
 
-/// Checks a history against a model.
+/// Checks a history against a model: lists by [`list_append`], registers by [`register`], which also decides
+/// what lists leave open.
 ///
-/// Lists are checked by [`list_append`], registers by [`register`]. A history that holds both is judged twice,
-/// and one without a violation in either half is unknown, since a cycle could lead through both; so is one
-/// with operations that neither knows (sets, counters), which have checkers of their own.
+/// The parts of a mixed history are judged together. Additions to sets and counters are not judged here: they
+/// have checkers of their own, and leave a verdict of unknown.
 pub fn check(history: &History, options: &Options) -> Report {
     let any = |wanted: fn(history::Kind) -> bool| history.kinds.iter().any(|&kind| wanted(kind));
     let (lists, registers) = (any(|kind| kind.is_list()), any(|kind| kind.is_register()));
-    let mut report = match (lists, registers) {
-        (false, true) => register::check(history, options),
-        (_, false) => list_append::check(history, options),
-        (true, true) => {
-            let lists = list_append::check(history, options);
-            let registers = register::check(history, options);
-            lists.and(registers)
-        }
+    let mut report = match lists || !registers {
+        true => list_append::check(history, options),
+        false => register::check(history, options),
     };
+    let open = lists
+        && (registers || register::decides(options.model) && register::leaves_order_open(history));
+    if open && report.verdict != Verdict::Invalid {
+        report.add_exact(register::check(history, options), options);
+    }
     if any(|kind| kind == history::Kind::Add) {
         report.leave_open("additions to sets and counters were not judged");
     }

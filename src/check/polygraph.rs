@@ -44,7 +44,10 @@ pub(super) struct RegisterTxn {
     pub invoke: u64,
     /// [`NEVER`] unless it certainly committed.
     pub complete: u64,
+    /// Committed, as its client was told.
     pub certain: bool,
+    /// Its effects were seen in a list, so it happened.
+    pub seen: bool,
     pub reads: Vec<Read>,
     /// The last value written to each key.
     pub writes: Vec<(KeyId, u64)>,
@@ -162,6 +165,16 @@ pub(super) struct OpenRead {
     pub sources: Vec<Option<u32>>,
 }
 
+/// For keys of which a part of the version order is known (lists, of which somebody read a prefix): who wrote
+/// these versions, oldest first, by index. All other versions are newer.
+pub(super) type Chains = BTreeMap<KeyId, Vec<u32>>;
+
+/// What a history says, as far as orders of versions go.
+pub(super) struct Facts {
+    pub txns: Vec<RegisterTxn>,
+    pub chains: Chains,
+}
+
 /// The sources that a proof by cases has fixed, by reader (index of the transaction) and key.
 pub(super) type Fixed = BTreeMap<(u32, KeyId), u32>;
 
@@ -185,6 +198,10 @@ pub(super) struct Problem<'a> {
     readers: BTreeMap<(KeyId, u32), Vec<u32>>,
     /// Pairs `(i, j)` of writers of a key of which `j` read from `i`.
     follows: BTreeSet<(KeyId, u32, u32)>,
+    /// The known part of a key's version order.
+    chains: BTreeMap<KeyId, Vec<u32>>,
+    /// Where in its key's chain a writer is.
+    ranks: BTreeMap<(KeyId, u32), u32>,
     too_large: bool,
     /// The stage that decided, and the solver's effort.
     pub stage: Stage,
@@ -199,9 +216,10 @@ const CLOSURE_NODES_MAX: usize = 8_192;
 const CYCLE_STARTS_MAX: usize = 256;
 
 impl<'a> Problem<'a> {
-    /// The question whether `members` (ascending indices into `txns`) satisfy the level. A read whose possible
+    /// The question whether `members` (ascending indices into the transactions) satisfy the level. A read whose possible
     /// sources are not all members says nothing: so a part of a possible history is possible.
-    pub fn new(txns: &'a [RegisterTxn], members: &[u32], level: Level, fixed: &Fixed) -> Self {
+    pub fn new(facts: &'a Facts, members: &[u32], level: Level, fixed: &Fixed) -> Self {
+        let txns = &facts.txns[..];
         let (present, maybe) = happened(txns, members, fixed);
         let mut problem = Problem {
             txns,
@@ -216,11 +234,14 @@ impl<'a> Problem<'a> {
             writers: BTreeMap::new(),
             readers: BTreeMap::new(),
             follows: BTreeSet::new(),
+            chains: BTreeMap::new(),
+            ranks: BTreeMap::new(),
             too_large: false,
             stage: Stage::Inference,
             effort: solver::Effort::default(),
         };
         problem.index_writers();
+        problem.index_chains(&facts.chains);
         problem.order_in_time();
         problem.infer_from_reads(members, fixed);
         problem.infer_version_orders();
@@ -321,6 +342,45 @@ impl<'a> Problem<'a> {
         let (txns, present) = (self.txns, &self.present);
         for writers in self.writers.values_mut() {
             writers.sort_by_key(|&place| (txns[present[place as usize] as usize].invoke, place));
+        }
+    }
+
+    fn index_chains(&mut self, chains: &Chains) {
+        for (&key, chain) in chains {
+            let places = chain
+                .iter()
+                .filter_map(|index| self.present.binary_search(index).ok());
+            let places: Vec<u32> = places.map(|place| place as u32).collect();
+            for (rank, &place) in places.iter().enumerate() {
+                self.ranks.insert((key, place), rank as u32);
+            }
+            self.chains.insert(key, places);
+        }
+    }
+
+    /// Whether the known part of the version order puts one before the other.
+    fn outranks(&self, key: KeyId, first: u32, second: u32) -> bool {
+        match (
+            self.ranks.get(&(key, first)),
+            self.ranks.get(&(key, second)),
+        ) {
+            (Some(first), Some(second)) => first < second,
+            (Some(_), None) => true,
+            (None, _) => false,
+        }
+    }
+
+    /// Whether the known part of the version order puts one before the other; both are indices.
+    pub fn shown_older(&self, key: KeyId, first: u32, second: u32) -> bool {
+        let place = |index| {
+            self.present
+                .binary_search(&index)
+                .ok()
+                .map(|place| place as u32)
+        };
+        match (place(first), place(second)) {
+            (Some(first), Some(second)) => self.outranks(key, first, second),
+            _ => false,
         }
     }
 
@@ -459,8 +519,10 @@ impl<'a> Problem<'a> {
     /// before them in time.
     fn read_initial(&mut self, reader: u32, key: KeyId) {
         let writers = self.writers.get(&key).cloned().unwrap_or_default();
-        let next = match self.level.order {
-            TimeOrder::Realtime => self.frontier(&writers, 0),
+        let next = match (self.chains.get(&key), self.level.order) {
+            // The second, in case that the reader is the first.
+            (Some(chain), _) if chain.len() > 1 => chain[..2].to_vec(),
+            (_, TimeOrder::Realtime) => self.frontier(&writers, 0),
             _ => writers,
         };
         for writer in next.into_iter().filter(|&writer| writer != reader) {
@@ -505,6 +567,13 @@ impl<'a> Problem<'a> {
                 }
             }
         }
+        for (&key, chain) in &self.chains {
+            ordered.extend(chain.windows(2).map(|pair| (key, pair[0], pair[1])));
+            let Some(&last) = chain.last() else { continue };
+            let writers = self.writers.get(&key).into_iter().flatten();
+            let newer = writers.filter(|&&writer| !self.ranks.contains_key(&(key, writer)));
+            ordered.extend(newer.map(|&writer| (key, last, writer)));
+        }
         for (key, first, second) in ordered {
             for edge in self.edges(Pair { key, first, second }) {
                 self.add_conditional(second, edge);
@@ -523,9 +592,11 @@ impl<'a> Problem<'a> {
                         }
                         continue;
                     }
-                    let follows = self.follows.contains(&(key, first, second))
-                        || self.follows.contains(&(key, second, first));
-                    if !follows {
+                    let known = self.follows.contains(&(key, first, second))
+                        || self.follows.contains(&(key, second, first))
+                        || self.outranks(key, first, second)
+                        || self.outranks(key, second, first);
+                    if !known {
                         pairs.push(Pair { key, first, second });
                     }
                     if pairs.len() > PAIRS_MAX {
@@ -785,7 +856,10 @@ fn happened(txns: &[RegisterTxn], members: &[u32], fixed: &Fixed) -> (Vec<u32>, 
     let mut work: Vec<u32> = members
         .iter()
         .copied()
-        .filter(|&index| txns[index as usize].certain)
+        .filter(|&index| {
+            let txn = &txns[index as usize];
+            txn.certain || txn.seen
+        })
         .collect();
     while let Some(index) = work.pop() {
         if certain.insert(index) {
@@ -1212,6 +1286,7 @@ impl<'p, 'a> Encoding<'p, 'a> {
         let name = (key, first, second);
         let known = self.forced.contains(&name)
             || self.problem.follows.contains(&name)
+            || self.problem.outranks(key, first, second)
             || self.problem.precedes(first, second);
         Order::Known(known)
     }

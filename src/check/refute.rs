@@ -5,10 +5,12 @@
 //! monotone and the set is found by bisection over prefixes (the idea of QuickXplain, Junker, AAAI 2004): each
 //! member of it is necessary.
 
+use std::cell::RefCell;
 use std::fmt::Write;
 
+use super::explain::{self, Cast};
 use super::polygraph::{
-    Decision, Edge, Fixed, Level, OpenRead, Pair, Problem, RegisterTxn, TimeOrder, Why,
+    Decision, Edge, Facts, Fixed, Level, OpenRead, Pair, Problem, TimeOrder, Why,
 };
 use super::{Anomaly, AnomalyKind, Dependency, History, KeyId, Step, TxnId};
 
@@ -18,16 +20,17 @@ const LEAVES_MAX: usize = 24;
 /// Why the transactions, which are known to have no order at the level, have none.
 pub(super) fn explain(
     history: &History,
-    txns: &[RegisterTxn],
+    facts: &Facts,
     members: &[u32],
     level: Level,
     steps_max: u64,
 ) -> Anomaly {
-    let problem = Problem::new(txns, members, level, &Fixed::new());
+    let problem = Problem::new(facts, members, level, &Fixed::new());
     let prover = Prover {
         history,
-        txns,
+        facts,
         level,
+        cast: RefCell::default(),
     };
     if let Some(cycle) = problem.shortest_cycle(&problem.known) {
         return prover.cycle(&problem, &cycle);
@@ -38,8 +41,10 @@ pub(super) fn explain(
 
 struct Prover<'a> {
     history: &'a History,
-    txns: &'a [RegisterTxn],
+    facts: &'a Facts,
     level: Level,
+    /// The names of transactions, in the order of their mention.
+    cast: RefCell<Cast>,
 }
 
 /// One step of a cycle, in words.
@@ -65,8 +70,12 @@ enum Proof {
 }
 
 impl Prover<'_> {
-    fn name(&self, index: u32) -> TxnId {
-        self.txns[index as usize].id
+    fn id(&self, index: u32) -> TxnId {
+        self.facts.txns[index as usize].id
+    }
+
+    fn name(&self, index: u32) -> String {
+        self.cast.borrow_mut().name(self.id(index))
     }
 
     fn cycle(&self, problem: &Problem<'_>, cycle: &[Edge]) -> Anomaly {
@@ -80,24 +89,32 @@ impl Prover<'_> {
                 return None;
             };
             let reader = problem.owner(edge.from)?;
-            self.source(reader, key).map(|source| self.name(source))
+            self.source(reader, key).map(|source| self.id(source))
         });
         let mut transactions: Vec<TxnId> =
             steps.iter().map(|step| step.from).chain(sources).collect();
         transactions.sort_unstable();
         transactions.dedup();
         Anomaly {
-            kind: self.name_cycle(&sentences),
+            kind: self.name_forbidden(&sentences),
             key: None,
-            explanation: format!("{}: a contradiction.", join(&sentences)),
+            explanation: self.with_cast(&format!("  - {}: a contradiction!\n", join(&sentences))),
             cycle: steps,
             transactions,
         }
     }
 
+    /// The transactions, then the text that speaks of them.
+    fn with_cast(&self, text: &str) -> String {
+        format!(
+            "{}Then:\n{text}",
+            self.cast.borrow().introduce(self.history)
+        )
+    }
+
     /// The only transaction that a read can come from.
     fn source(&self, reader: u32, key: KeyId) -> Option<u32> {
-        let mut reads = self.txns[reader as usize].reads.iter();
+        let mut reads = self.facts.txns[reader as usize].reads.iter();
         match reads.find(|read| read.key == key)?.sources[..] {
             [source] => Some(source),
             _ => None,
@@ -105,14 +122,14 @@ impl Prover<'_> {
     }
 
     fn fails(&self, members: &[u32], steps_max: u64) -> bool {
-        let mut problem = Problem::new(self.txns, members, self.level, &Fixed::new());
+        let mut problem = Problem::new(self.facts, members, self.level, &Fixed::new());
         problem.decide(steps_max) == Decision::Impossible
     }
 
     /// A set that fails of which no member can be spared. `candidates` fails.
     fn smallest_failing(&self, mut candidates: Vec<u32>, steps_max: u64) -> Vec<u32> {
         candidates.sort_by_key(|&index| {
-            let txn = &self.txns[index as usize];
+            let txn = &self.facts.txns[index as usize];
             (txn.complete, txn.invoke, index)
         });
         let mut needed: Vec<u32> = Vec::new();
@@ -146,26 +163,21 @@ impl Prover<'_> {
 
     fn by_cases(&self, members: &[u32]) -> Anomaly {
         let mut leaves = LEAVES_MAX;
-        let proof = self.prove_sources(members, &mut Fixed::new(), &mut leaves);
-        let names: Vec<String> = members
-            .iter()
-            .map(|&index| format!("T{}", self.name(index)))
-            .collect();
-        let mut explanation = format!(
-            "No order of {} satisfies {}, and each of them is needed for that.",
+        let names: Vec<String> = members.iter().map(|&index| self.name(index)).collect();
+        let mut text = format!(
+            "  No order of {} satisfies {}, and each of them is needed for that.\n",
             names.join(", "),
             self.level.model()
         );
-        if let Some(proof) = proof {
-            explanation.push('\n');
-            render(&proof, 0, &mut explanation);
+        if let Some(proof) = self.prove_sources(members, &mut Fixed::new(), &mut leaves) {
+            render(&proof, 1, &mut text);
         }
         Anomaly {
             kind: self.level.anomaly(),
             cycle: Vec::new(),
-            transactions: members.iter().map(|&index| self.name(index)).collect(),
+            transactions: members.iter().map(|&index| self.id(index)).collect(),
             key: None,
-            explanation,
+            explanation: self.with_cast(&text),
         }
     }
 
@@ -176,7 +188,7 @@ impl Prover<'_> {
         fixed: &mut Fixed,
         leaves: &mut usize,
     ) -> Option<Proof> {
-        let problem = Problem::new(self.txns, members, self.level, fixed);
+        let problem = Problem::new(self.facts, members, self.level, fixed);
         let ambiguous =
             |read: &&OpenRead| read.sources.len() > 1 && !problem.may_be_absent(read.reader);
         let Some(read) = problem.open_reads.iter().find(ambiguous) else {
@@ -189,9 +201,9 @@ impl Prover<'_> {
             let source = problem.present[*source as usize];
             fixed.insert((reader, read.key), source);
             let case = format!(
-                "Suppose that T{}, which read {}, read it from T{}.",
+                "Suppose that {}, which read {}, read it from {}.",
                 self.name(reader),
-                self.version(self.txns[source as usize].written(read.key), read.key),
+                self.version(self.facts.txns[source as usize].written(read.key), read.key),
                 self.name(source)
             );
             cases.push((case, self.prove_sources(members, fixed, leaves)?));
@@ -266,10 +278,11 @@ impl Prover<'_> {
 
     fn order(&self, problem: &Problem<'_>, pair: Pair) -> String {
         let writer = |place: u32| {
-            let txn = &self.txns[problem.present[place as usize] as usize];
+            let index = problem.present[place as usize];
+            let txn = &self.facts.txns[index as usize];
             format!(
-                "T{}'s {}",
-                txn.id,
+                "{}'s {}",
+                self.name(index),
                 self.version(txn.written(pair.key), pair.key)
             )
         };
@@ -307,14 +320,30 @@ impl Prover<'_> {
         why: Why,
         assumed: &[Pair],
     ) -> Sentence {
-        let (a, b) = (&self.txns[from as usize], &self.txns[to as usize]);
+        let (a, b) = (
+            &self.facts.txns[from as usize],
+            &self.facts.txns[to as usize],
+        );
+        let (one, other) = (self.name(from), self.name(to));
         let (because, text, timed) = match why {
             Why::Within => unreachable!("it leaves no transaction"),
-            Why::Time => self.in_time(a, b),
+            Why::Time => {
+                let because = match self.level.order {
+                    TimeOrder::Session => Dependency::Process { process: a.process },
+                    _ => Dependency::Realtime {
+                        complete: a.complete,
+                        invoke: b.invoke,
+                    },
+                };
+                let text = explain::because(self.history, &because, &one, &other);
+                (because, text, true)
+            }
             Why::WriteRead(key) => {
                 let value = a.written(key).expect("a writer");
-                let version = self.version(Some(value), key);
-                let text = format!("T{} read {version}, which T{} wrote", b.id, a.id);
+                let text = format!(
+                    "{other} read {}, which {one} wrote",
+                    self.version(Some(value), key)
+                );
                 let key = self.history.show_key(key);
                 (Dependency::WriteRead { key, value }, text, false)
             }
@@ -325,10 +354,7 @@ impl Prover<'_> {
                     b.written(key).expect("a writer"),
                 );
                 let (first, second) = (self.version(Some(old), key), self.version(Some(new), key));
-                let text = format!(
-                    "T{} wrote {second} after T{} wrote {first}{ground}",
-                    b.id, a.id
-                );
+                let text = format!("{other} wrote {second} after {one} wrote {first}{ground}");
                 let key = self.history.show_key(key);
                 (
                     Dependency::WriteWrite {
@@ -351,15 +377,25 @@ impl Prover<'_> {
                     .value;
                 let written = b.written(key).expect("a writer");
                 let (first, second) = (self.version(read, key), self.version(Some(written), key));
-                let text = format!(
-                    "T{} read {first}, which T{} replaced by {second}{ground}",
-                    a.id, b.id
-                );
-                let key = self.history.show_key(key);
-                (Dependency::ReadWrite { key, read, written }, text, timed)
+                let mut text =
+                    format!("{one} read {first}, which {other} replaced by {second}{ground}");
+                let key_name = self.history.show_key(key);
+                if self.level.snapshot && a.written(key).is_some() {
+                    write!(text, ", and both wrote {key_name}, so that {one} had committed when {other} began")
+                        .expect("a string takes all");
+                }
+                (
+                    Dependency::ReadWrite {
+                        key: key_name,
+                        read,
+                        written,
+                    },
+                    text,
+                    timed,
+                )
             }
         };
-        let text = format!("T{} < T{}, because {text}", a.id, b.id);
+        let text = format!("{one} < {other}, because {text}");
         Sentence {
             step: Step {
                 from: a.id,
@@ -369,25 +405,6 @@ impl Prover<'_> {
             text,
             timed,
         }
-    }
-
-    fn in_time(&self, a: &RegisterTxn, b: &RegisterTxn) -> (Dependency, String, bool) {
-        if self.level.order == TimeOrder::Session {
-            let text = format!("process {} ran T{} before T{}", a.process, a.id, b.id);
-            return (Dependency::Process { process: a.process }, text, true);
-        }
-        let text = format!(
-            "T{} completed at {}, before T{} was invoked at {}",
-            a.id, a.complete, b.id, b.invoke
-        );
-        (
-            Dependency::Realtime {
-                complete: a.complete,
-                invoke: b.invoke,
-            },
-            text,
-            true,
-        )
     }
 
     /// Why one version is older than another, where that is not plain; and whether time is why.
@@ -405,9 +422,12 @@ impl Prover<'_> {
         let name = (self.name(older), self.name(newer));
         if problem.source(newer, key) == Some(older) {
             return (
-                format!(" (T{} had read T{}'s version)", name.1, name.0),
+                format!(" ({} had read {}'s version)", name.1, name.0),
                 false,
             );
+        }
+        if problem.shown_older(key, older, newer) {
+            return (" (as reads of the list show)".into(), false);
         }
         let place = |index: u32| {
             problem
@@ -423,10 +443,20 @@ impl Prover<'_> {
             return (" (in the order supposed or derived)".into(), false);
         }
         let why = match self.level.order {
-            TimeOrder::Session => format!(" (their process ran T{} first)", name.0),
-            _ => format!(" (T{} completed before T{} was invoked)", name.0, name.1),
+            TimeOrder::Session => format!(" (their process ran {} first)", name.0),
+            _ => format!(" ({} completed before {} was invoked)", name.0, name.1),
         };
         (why, true)
+    }
+
+    /// Adya's name for a cycle that the level forbids; where first-committer-wins makes it one, there is none.
+    fn name_forbidden(&self, cycle: &[Sentence]) -> AnomalyKind {
+        let kind = self.name_cycle(cycle);
+        if self.level.model().forbids(kind) {
+            kind
+        } else {
+            self.level.anomaly()
+        }
     }
 
     /// Adya's name for a cycle, with the suffix for what time contributes.
@@ -490,17 +520,16 @@ fn join(sentences: &[Sentence]) -> String {
 
 fn render(proof: &Proof, depth: usize, out: &mut String) {
     let indent = "  ".repeat(depth);
-    let line =
-        |out: &mut String, text: &str| writeln!(out, "{indent}{text}").expect("a string takes all");
+    let line = |out: &mut String, text: &str| {
+        writeln!(out, "{indent}- {text}").expect("a string takes all")
+    };
     match proof {
-        Proof::Cycle(cycle) => line(out, &format!("{}: a contradiction.", join(cycle))),
+        Proof::Cycle(cycle) => line(out, &format!("{}: a contradiction!", join(cycle))),
         Proof::Forced { not, because, then } => {
+            let because = join(because);
             line(
                 out,
-                &format!(
-                    "It cannot be that {not}: then {}. So it is the other way round.",
-                    join(because)
-                ),
+                &format!("It cannot be that {not}: then {because}. So it is the other way round."),
             );
             render(then, depth, out);
         }

@@ -1,4 +1,4 @@
-//! Histories of read-write registers, decided exactly.
+//! Histories of read-write registers, and what lists leave open, decided exactly.
 //!
 //! Clients of registers do not see the order of versions, so a checker that only infers must call many bad
 //! histories good. This one decides [six models](Level) completely, through [`polygraph`](super::polygraph):
@@ -25,7 +25,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::history::NEVER;
-use super::polygraph::{Decision, Fixed, Problem, Read, RegisterTxn, Why};
+use super::polygraph::{Chains, Decision, Facts, Fixed, Problem, Read, RegisterTxn, Why};
 pub use super::polygraph::{Level, Stage, TimeOrder};
 use super::{
     Anomaly, AnomalyKind, Exercised, History, KeyId, Model, Op, Options, Report, Status, Txn,
@@ -106,8 +106,8 @@ pub struct Exact {
 
 /// Decides one level, with no explanation: for measurements and for callers that only need the answer.
 pub fn decide(history: &History, level: Level, steps_max: u64) -> Exact {
-    let facts = Facts::of(history);
-    if !facts.anomalies.is_empty() {
+    let Extract { facts, anomalies } = Extract::of(history);
+    if !anomalies.is_empty() {
         return Exact {
             verdict: Verdict::Invalid,
             stage: Stage::Direct,
@@ -115,7 +115,7 @@ pub fn decide(history: &History, level: Level, steps_max: u64) -> Exact {
             conflicts: 0,
         };
     }
-    let mut problem = Problem::new(&facts.txns, &facts.members(), level, &Fixed::new());
+    let mut problem = Problem::new(&facts, &facts.members(), level, &Fixed::new());
     let verdict = match problem.decide(steps_max) {
         Decision::Possible(_) => Verdict::Valid,
         Decision::Impossible => Verdict::Invalid,
@@ -130,27 +130,58 @@ pub fn decide(history: &History, level: Level, steps_max: u64) -> Exact {
     }
 }
 
-/// Checks the register operations of a history; operations on lists, sets and counters are not looked at.
+/// Whether the model is one of the six.
+pub(super) fn decides(model: Model) -> bool {
+    Level::ALL.iter().any(|level| level.model() == model)
+}
+
+/// Whether the order of some list's versions is open: two transactions appended to it what nobody read.
+pub(super) fn leaves_order_open(history: &History) -> bool {
+    let mut read = longest_lists(history)
+        .into_iter()
+        .map(|(key, list)| (key, list.to_vec()))
+        .collect::<BTreeMap<_, _>>();
+    read.values_mut().for_each(|list| list.sort_unstable());
+    let mut unread = BTreeMap::<KeyId, TxnId>::new();
+    for txn in history.txns().filter(|txn| txn.header.status == Status::Ok) {
+        for op in txn.ops() {
+            let Op::Append { key, value } = op else {
+                continue;
+            };
+            let seen = read
+                .get(&key)
+                .is_some_and(|list| list.binary_search(&value).is_ok());
+            if !seen && *unread.entry(key).or_insert(txn.id) != txn.id {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+/// Checks a history of registers; operations on sets and counters are not looked at.
 ///
-/// A compare-and-set counts as a read of the expected value and a write.
+/// Lists that it holds are judged as far as orders of versions go, in one question with the registers: that each
+/// read by itself is sound is [`list_append`](super::list_append)'s to say. A compare-and-set counts as a read of the expected value and a write.
 pub fn check(history: &History, options: &Options) -> Report {
-    let mut facts = Facts::of(history);
-    let mut anomalies = std::mem::take(&mut facts.anomalies);
+    let Extract {
+        facts,
+        mut anomalies,
+    } = Extract::of(history);
     let members = facts.members();
-    let problem = Problem::new(&facts.txns, &members, Level::ALL[0], &Fixed::new());
+    let problem = Problem::new(&facts, &members, Level::ALL[0], &Fixed::new());
     let exercised = exercised(history, &problem);
     if !anomalies.is_empty() {
         return Report::new(options, anomalies, exercised, Vec::new());
     }
-    let judged = judge(&facts.txns, &members, options);
+    let judged = judge(&facts, &members, options);
     let mut undecided = Vec::new();
     let mut remarks = Vec::new();
     for (level, judgement) in &judged {
         match judgement {
             Judgement::Possible => {}
             Judgement::Impossible => {
-                let anomaly =
-                    refute::explain(history, &facts.txns, &members, *level, options.steps_max);
+                let anomaly = refute::explain(history, &facts, &members, *level, options.steps_max);
                 if !anomalies.contains(&anomaly) {
                     anomalies.push(anomaly);
                 }
@@ -173,10 +204,7 @@ pub fn check(history: &History, options: &Options) -> Report {
     let settled = judged.iter().any(|(level, judgement)| {
         level.model().implies(options.model) && *judgement == Judgement::Possible
     });
-    let exact = Level::ALL
-        .iter()
-        .any(|level| level.model() == options.model);
-    if !settled && !exact {
+    if !settled && !decides(options.model) {
         undecided.push(format!(
             "{}: not decided for registers; no stronger model that is decided holds",
             options.model
@@ -196,7 +224,7 @@ enum Judgement {
 
 /// Decides the model asked about and, where that is not the end of it, enough of the others to know which of the
 /// six hold. Strict serializability first: real time leaves few choices, and it implies the rest.
-fn judge(txns: &[RegisterTxn], members: &[u32], options: &Options) -> Vec<(Level, Judgement)> {
+fn judge(facts: &Facts, members: &[u32], options: &Options) -> Vec<(Level, Judgement)> {
     let mut order: Vec<Level> = Level::ALL.to_vec();
     // Stable: strict first, then what was asked, then the weakest.
     order.sort_by_key(|level| match level {
@@ -220,7 +248,7 @@ fn judge(txns: &[RegisterTxn], members: &[u32], options: &Options) -> Vec<(Level
         });
         if !known {
             let decision =
-                Problem::new(txns, members, level, &Fixed::new()).decide(options.steps_max);
+                Problem::new(facts, members, level, &Fixed::new()).decide(options.steps_max);
             let judgement = match decision {
                 Decision::Possible(_) => Judgement::Possible,
                 Decision::Impossible => Judgement::Impossible,
@@ -271,8 +299,8 @@ fn exercised(history: &History, problem: &Problem<'_>) -> Exercised {
 }
 
 /// What the operations say, before any order is looked for.
-struct Facts {
-    txns: Vec<RegisterTxn>,
+struct Extract {
+    facts: Facts,
     /// Reads that no model allows.
     anomalies: Vec<Anomaly>,
 }
@@ -293,6 +321,7 @@ struct Digest {
     reads: Vec<(KeyId, Option<u64>)>,
     writes: BTreeMap<KeyId, u64>,
     overwritten: Vec<(KeyId, u64)>,
+    appended: BTreeSet<(KeyId, u64)>,
     /// A read against an operation before it: key, expected and returned value.
     contradiction: Option<(KeyId, Option<u64>, Option<u64>)>,
 }
@@ -309,10 +338,9 @@ impl Digest {
                     digest.read(&mut seen, key, Some(expected));
                     digest.write(&mut seen, key, new);
                 }
-                Op::Append { .. }
-                | Op::ReadList { .. }
-                | Op::Add { .. }
-                | Op::ReadUnknown { .. } => {}
+                Op::Append { key, value } => digest.append(key, value),
+                Op::ReadList { key, list } => digest.read_list(&mut seen, key, list),
+                Op::Add { .. } | Op::ReadUnknown { .. } => {}
             }
         }
         digest
@@ -331,6 +359,23 @@ impl Digest {
         }
     }
 
+    fn append(&mut self, key: KeyId, value: u64) {
+        self.appended.insert((key, value));
+        if let Some(before) = self.writes.insert(key, value) {
+            self.overwritten.push((key, before));
+        }
+    }
+
+    /// The version read is the newest element that is not the transaction's own.
+    fn read_list(&mut self, seen: &mut BTreeMap<KeyId, Option<u64>>, key: KeyId, list: &[u64]) {
+        let own = |value: &u64| self.appended.contains(&(key, *value));
+        let version = list.iter().rev().find(|value| !own(value)).copied();
+        if !seen.contains_key(&key) {
+            self.reads.push((key, version));
+            seen.insert(key, version);
+        }
+    }
+
     fn write(&mut self, seen: &mut BTreeMap<KeyId, Option<u64>>, key: KeyId, value: u64) {
         if let Some(before) = self.writes.insert(key, value) {
             self.overwritten.push((key, before));
@@ -343,7 +388,9 @@ impl Facts {
     fn members(&self) -> Vec<u32> {
         (0..self.txns.len() as u32).collect()
     }
+}
 
+impl Extract {
     fn of(history: &History) -> Self {
         let digests: Vec<Digest> = history.txns().map(|txn| Digest::of(&txn)).collect();
         let written = index_writes(&digests);
@@ -361,10 +408,44 @@ impl Facts {
             };
             register_txn(&history.txn(id), &digests[id as usize], sources)
         });
-        let txns = txns.collect();
+        let mut facts = Facts {
+            txns: txns.collect(),
+            chains: Chains::new(),
+        };
+        for (key, list) in longest_lists(history) {
+            let writer = |&value: &u64| match writes_of(&written, key, value) {
+                [only] => Some(index[only.txn as usize]).filter(|&at| at != u32::MAX),
+                _ => None,
+            };
+            let mut chain: Vec<u32> = list.iter().filter_map(writer).collect();
+            chain.dedup();
+            chain
+                .iter()
+                .for_each(|&at| facts.txns[at as usize].seen = true);
+            facts.chains.insert(key, chain);
+        }
         let anomalies = direct_anomalies(history, &digests, &written, &dead);
-        Facts { txns, anomalies }
+        Extract { facts, anomalies }
     }
+}
+
+/// The known part of each list's version order: what was seen inside the database, else the longest read.
+fn longest_lists(history: &History) -> BTreeMap<KeyId, &[u64]> {
+    let mut longest = BTreeMap::<KeyId, &[u64]>::new();
+    for txn in history.txns().filter(|txn| txn.header.status == Status::Ok) {
+        for op in txn.ops() {
+            if let Op::ReadList { key, list } = op {
+                let known = longest.entry(key).or_default();
+                if list.len() > known.len() {
+                    *known = list;
+                }
+            }
+        }
+    }
+    for (key, list) in &mut longest {
+        *list = history.version_order(*key).unwrap_or(list);
+    }
+    longest
 }
 
 fn register_txn(
@@ -384,6 +465,7 @@ fn register_txn(
         invoke: txn.header.invoke,
         complete: if certain { txn.header.complete } else { NEVER },
         certain,
+        seen: false,
         reads: reads.collect(),
         writes: digest
             .writes
