@@ -211,7 +211,7 @@ fn history(calls: &[Call]) -> History {
 
 fn agrees(object: Object) {
     let mut counts = [0u32; 2];
-    for seed in 0..25_000 {
+    for seed in 0..12_000 {
         let calls = random_calls(object, seed);
         let expected = brute_force(&calls);
         let options = Options::new(Model::Linearizable);
@@ -225,7 +225,7 @@ fn agrees(object: Object) {
         counts[usize::from(expected)] += 1;
     }
     assert!(
-        counts.iter().all(|&count| count > 2_500),
+        counts.iter().all(|&count| count > 1_200),
         "{object:?}: {counts:?}"
     );
 }
@@ -249,7 +249,7 @@ fn sets_agree_with_brute_force() {
 fn one_key_transactions_are_linearizable_exactly_if_strictly_serializable() {
     use oracle::{Op, convert::to_history, generate};
     let mut seen = [0u32; 2];
-    for seed in 0..20_000 {
+    for seed in 0..6_000 {
         for kind in [generate::Kind::Registers, generate::Kind::Lists] {
             let mut txns = generate::history(kind, seed);
             for txn in &mut txns {
@@ -272,7 +272,7 @@ fn one_key_transactions_are_linearizable_exactly_if_strictly_serializable() {
             seen[usize::from(expected)] += 1;
         }
     }
-    assert!(seen.iter().all(|&count| count > 2_000), "{seen:?}");
+    assert!(seen.iter().all(|&count| count > 600), "{seen:?}");
 }
 
 #[test]
