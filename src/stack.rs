@@ -10,7 +10,7 @@ use crate::monitor::{Monitor, Violation};
 use crate::plan::Plan;
 use crate::process::Process;
 use crate::protocol::{Autopsy, Promises, Protocol};
-use crate::protocol::{calvin::Calvin, naive::Naive, two_phase::TwoPhase};
+use crate::protocol::{calvin::Calvin, naive::Naive, saga::Saga, two_phase::TwoPhase};
 use crate::record::{Observation, Observed};
 use crate::scenario::{BadInput, Problem, Scenario};
 use crate::sim;
@@ -30,6 +30,10 @@ macro_rules! with_protocol {
                 type $type = TwoPhase;
                 Some($body)
             }
+            name if name == Saga::NAME => {
+                type $type = Saga;
+                Some($body)
+            }
             name if name == Calvin::NAME => {
                 type $type = Calvin;
                 Some($body)
@@ -40,7 +44,7 @@ macro_rules! with_protocol {
 }
 
 /// The protocols that exist, in the order in which tables list them.
-pub const NAMES: [&str; 3] = [Naive::NAME, TwoPhase::NAME, Calvin::NAME];
+pub const NAMES: [&str; 4] = [Naive::NAME, TwoPhase::NAME, Saga::NAME, Calvin::NAME];
 
 /// A protocol as `ordain list` shows it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]

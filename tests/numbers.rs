@@ -80,3 +80,52 @@ fn about_14_000_payments_queue_behind_one_in_doubt_for_90_seconds() {
     );
     assert_eq!(line.violations, 0);
 }
+
+#[test]
+fn seats_held_in_vain_follow_littles_law_and_none_is_lost_or_sold_twice() {
+    let line = line(&scenario("seat-booking", &[]), "saga", 1);
+    // 800 attempts a second, 4 % of which hold a seat for about 0.2 s until it is released.
+    let expected = 800.0 * 0.04 * 0.2;
+    let held = line.held_in_vain_mean;
+    assert!(
+        (held / expected - 1.0).abs() <= 0.15,
+        "{held} against {expected}"
+    );
+    let invariant = line
+        .properties
+        .iter()
+        .find(|found| found.name == "invariant")
+        .expect("judged");
+    assert_eq!((invariant.held, invariant.broken), (1, 0));
+    assert_eq!(line.violations, 0);
+}
+
+#[test]
+fn five_other_seeds_tell_the_same_story_about_settlement() {
+    let scenario = scenario("settlement", &[]);
+    let seeds = 5;
+    let calvin = line(&scenario, "calvin", seeds);
+    assert_eq!(calvin.ok, seeds);
+    assert_eq!(
+        (
+            calvin.counts.aborted,
+            calvin.counts.indeterminate,
+            calvin.counts.blocked
+        ),
+        (0, 0, 0)
+    );
+    let two_phase = line(&scenario, "2pc", seeds);
+    assert_eq!(two_phase.ok, seeds, "blocking is what it promises");
+    assert!(
+        two_phase.blocked_txn_s / seeds as f64 > 100.0,
+        "{}",
+        two_phase.blocked_txn_s
+    );
+    assert!(two_phase.in_doubt_txn_s > 0.0);
+    let saga = line(&scenario, "saga", seeds);
+    assert_eq!(saga.ok, seeds, "it promises nothing about what readers see");
+    assert_eq!(broken(&saga, "no-intermediate-states"), seeds as f64);
+    assert_eq!(broken(&saga, "atomicity"), 0.0);
+    let naive = line(&scenario, "naive", seeds);
+    assert_eq!(broken(&naive, "atomicity"), seeds as f64);
+}
