@@ -15,6 +15,7 @@ pub mod explain;
 pub mod graph;
 pub mod history;
 pub mod linearizability;
+pub mod log_safety;
 pub mod list_append;
 pub mod parse;
 mod polygraph;

@@ -6,8 +6,7 @@
 //! turn it is. So a task is polled once for every run of events at its machine, and no poll is in vain.
 //!
 //! Async guests are polled by madsim at its own discretion. In a run with guests, the pump takes the baton
-//! back after every event, and goes on only once every guest is idle: a madsim timer fires when nothing else
-//! can run.
+//! back after every event, and goes on only once every guest that the event woke is idle.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -26,6 +25,12 @@ use super::world::{Power, Turn, World};
 use super::{Record, Run, guest};
 use crate::fates::{FlushFates, LinkFates, Teller, TimerFates};
 use crate::process::{Addr, Effects, NodeId, Process};
+
+/// How far behind a timer madsim's clock stands after it has jumped to it.
+const MADSIM_LATE: Duration = Duration::from_nanos(50);
+
+/// Further than madsim's clock gets with the polls that a message usually causes.
+const BEYOND_POLLS: Duration = Duration::from_micros(5);
 
 /// A world that the pump and the machines' tasks share.
 pub(super) struct Shared<P: Process> {
@@ -270,7 +275,7 @@ impl<P: Process> Pump<P> {
         self.origin = Instant::now();
         loop {
             let limit_ns = if self.guests {
-                self.guests_are_idle().await
+                self.guests_are_done().await
             } else {
                 u64::MAX
             };
@@ -307,6 +312,7 @@ impl<P: Process> Pump<P> {
 
     async fn power(&mut self, power: Power) {
         let handle = Handle::current();
+        self.shared.lock().guests_woken = self.guests;
         match power {
             Power::Off(node, loss) => {
                 {
@@ -360,25 +366,46 @@ impl<P: Process> Pump<P> {
         .await;
     }
 
-    /// Waits until no guest can run, and then for madsim's clock to reach the next event, unless a guest
-    /// acts before. Returns the time of that event.
-    async fn guests_are_idle(&mut self) -> u64 {
+    /// Waits for madsim's clock to reach the next event, unless a guest acts before; with every guest idle.
+    /// Returns the time of that event.
+    async fn guests_are_done(&mut self) -> u64 {
         loop {
-            self.sleep_until(Instant::now() + Duration::from_nanos(1), false)
-                .await;
+            if std::mem::take(&mut self.shared.lock().guests_woken) {
+                self.guests_are_idle().await;
+            }
             let next_ns = {
                 let mut world = self.shared.lock();
                 world.poked = false;
-                if !world.power.is_empty() {
-                    return world.now_ns;
+                match world.heap.next_at_ns() {
+                    Some(next_ns) if world.power.is_empty() => next_ns,
+                    _ => return world.now_ns,
                 }
-                world.heap.next_at_ns().unwrap_or(world.now_ns)
             };
-            self.sleep_until(self.origin + Duration::from_nanos(next_ns), true)
-                .await;
-            if !self.shared.lock().poked {
+            let next = self.origin + Duration::from_nanos(next_ns);
+            if Instant::now() >= next {
                 return next_ns;
             }
+            self.sleep_until(next, true).await;
+            if Instant::now() == next + MADSIM_LATE {
+                return next_ns;
+            }
+            // A guest acted, or was still running when the time came.
+            self.shared.lock().guests_woken = true;
+        }
+    }
+
+    /// Waits until nothing but the pump can run.
+    ///
+    /// madsim does not tell. But it moves its clock by 50 to 100 ns with every poll, and only when nothing
+    /// can run does it jump to the next timer, landing exactly [`MADSIM_LATE`] after it. A timer found in
+    /// that state twice in a row, each set further ahead than a few polls reach, means idleness.
+    async fn guests_are_idle(&mut self) {
+        let mut confirmed = 0;
+        while confirmed < 2 {
+            let instant = Instant::now() + BEYOND_POLLS;
+            self.sleep_until(instant, false).await;
+            let jumped = Instant::now() == instant + MADSIM_LATE;
+            confirmed = if jumped { confirmed + 1 } else { 0 };
         }
     }
 

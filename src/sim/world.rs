@@ -260,6 +260,7 @@ impl<P: Process> World<P> {
     /// Schedules the phases and the faults, and boots every machine.
     pub(super) fn start(&mut self) {
         self.madsim_origin = self.madsim_time.elapsed();
+        self.guests_woken = !self.guests.is_empty();
         let safety_ns = self.environment.safety_ns;
         self.heap.push(safety_ns, Event::PhaseEnds(Phase::Safety));
         for (fault, at_ns) in self.strikes.timed(safety_ns) {
@@ -308,7 +309,6 @@ impl<P: Process> World<P> {
                 continue;
             }
             if self.guests_woken || self.heap.next_at_ns().is_none_or(|at_ns| at_ns > limit_ns) {
-                self.guests_woken = false;
                 return Turn::Guests;
             }
             let (at_ns, event) = self.heap.pop().expect("the heap was just looked at");
