@@ -104,6 +104,12 @@ impl Strikes {
         None
     }
 
+    /// Whether a fault begins right now.
+    pub(super) fn is_due(&self, events: u64) -> bool {
+        let next = self.after_events.front();
+        !self.due.is_empty() || next.is_some_and(|(after, _)| *after <= events)
+    }
+
     /// The faults, every moment replaced by the number of events after which it came. Those whose moment
     /// never came are left out.
     pub(super) fn resolved(self) -> Vec<Fault> {

@@ -377,7 +377,7 @@ impl<P: Process> Pump<P> {
                 let mut world = self.shared.lock();
                 world.poked = false;
                 match world.heap.next_at_ns() {
-                    Some(next_ns) if world.power.is_empty() => next_ns,
+                    Some(next_ns) if !world.has_work_at_once() => next_ns,
                     _ => return world.now_ns,
                 }
             };

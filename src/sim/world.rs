@@ -298,7 +298,7 @@ impl<P: Process> World<P> {
                 self.begin_fault(fault);
                 continue;
             }
-            if self.phase == Phase::Settle && std::mem::take(&mut self.unasked) && self.settled() {
+            if std::mem::take(&mut self.unasked) && self.phase == Phase::Settle && self.settled() {
                 self.end_settle(true);
                 continue;
             }
@@ -315,6 +315,15 @@ impl<P: Process> World<P> {
             self.go_to(at_ns);
             self.happen(event);
         }
+    }
+
+    /// Whether something is to be done before time moves on.
+    pub(super) fn has_work_at_once(&self) -> bool {
+        !self.power.is_empty()
+            || !self.ready.is_empty()
+            || self.strikes.is_due(self.events)
+            || self.unasked
+            || self.must_stop()
     }
 
     fn must_stop(&self) -> bool {
