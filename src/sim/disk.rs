@@ -287,7 +287,7 @@ impl ProcessDisk {
             *budget.entry(*file).or_default() += bytes.len() as u64;
         }
         for bytes in budget.values_mut() {
-            *bytes = (u128::from(*bytes) * u128::from(kept) >> 16) as u64;
+            *bytes = ((u128::from(*bytes) * u128::from(kept)) >> 16) as u64;
         }
         for write in self.pending.drain(..) {
             let (Write::Append(file, bytes) | Write::Replace(file, bytes)) = &write;

@@ -431,12 +431,8 @@ impl<P: Process> Pump<P> {
         self.shared.lock().handing_over = true;
         for node in 0..self.nodes.len() {
             let node = NodeId(node as u16);
-            let mut world = self.shared.lock();
-            let up =
-                world.machine(node).downs == 0 && world.hosts[usize::from(node.0)].waker.is_some();
-            let guest = world.guests.contains_key(&node);
-            drop(world);
-            if up && !guest {
+            let has_processes = self.shared.lock().has_running_processes(node);
+            if has_processes {
                 self.step(node).await;
             }
         }
@@ -466,6 +462,10 @@ impl<P: Process> World<P> {
         {
             self.pump_waker = Some(waker.clone());
         }
+    }
+
+    fn has_running_processes(&mut self, node: NodeId) -> bool {
+        self.machine(node).downs == 0 && !self.guests.contains_key(&node)
     }
 
     fn must_be_held_still(&mut self, node: NodeId) -> bool {
