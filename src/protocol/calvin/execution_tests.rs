@@ -358,6 +358,7 @@ impl World {
             Choice::Crash(which, kept) => self.crash(*which.get(&machines), kept),
             Choice::Housekeeping(which) => {
                 self.step(*which.get(&machines), Input::Timer(Timer::Housekeeping));
+                self.step(*which.get(&machines), Input::Timer(Timer::Gathering));
             }
             Choice::Sequence(entries) => {
                 let entries = entries.into_iter().map(Arc::new).collect();
@@ -375,6 +376,7 @@ impl World {
             for at in &machines {
                 self.flush(*at, true);
                 self.step(*at, Input::Timer(Timer::Housekeeping));
+                self.step(*at, Input::Timer(Timer::Gathering));
             }
             while !self.in_flight.is_empty() {
                 self.deliver(0, false);
@@ -476,7 +478,7 @@ fn txn_of(id: u64) -> Txn {
             vec![],
             vec![effect(
                 Target::Key(at(0)),
-                Op::Add(if id % 2 == 0 { 3 } else { -3 }),
+                Op::Add(if id.is_multiple_of(2) { 3 } else { -3 }),
             )],
         ),
     };

@@ -44,11 +44,15 @@ impl Entry {
     /// The participants that gather everybody's reads and run the procedure: those that write (the *active*
     /// ones; Thomson et al., SIGMOD 2012, section 3.2), the lowest one, which answers, and the holders of
     /// pointer rows, which remember the end of a dependent transaction wherever its other rows moved.
-    pub fn collectors(&self, layout: &Layout) -> BTreeSet<ShardId> {
+    pub fn collectors(
+        &self,
+        layout: &Layout,
+        participants: &BTreeSet<ShardId>,
+    ) -> BTreeSet<ShardId> {
         let pointers = self.txn.pointers();
         let rows = self.footprint.writes.iter().chain(&pointers);
         let mut shards: BTreeSet<ShardId> = rows.map(|key| layout.shard_of(*key)).collect();
-        shards.extend(self.participants(layout).first());
+        shards.extend(participants.first());
         shards
     }
 
@@ -85,6 +89,12 @@ pub struct Push {
     pub rows: Vec<Read>,
     /// Whether, and how, the transaction had ended at an earlier position.
     pub before: Before,
+}
+
+impl Push {
+    fn size_bytes(&self) -> u32 {
+        32 + 24 * self.rows.len() as u32
+    }
 }
 
 /// What a participant knows of earlier occurrences of a transaction.
@@ -174,13 +184,15 @@ pub enum Message {
     },
     /// Participant to participant.
     Push(Arc<Push>),
-    /// Participant to participant: your push for this position did not arrive.
-    AskPush {
-        /// Place in the merged order.
-        position: u64,
+    /// Participant to participant: I lack pushes of yours.
+    AskPushes {
+        /// From this position on.
+        from: u64,
     },
-    /// The push asked for is below the floor, and forgotten.
-    PushGone {
+    /// What was asked for, as far as the participant has come.
+    Pushes(Vec<Arc<Push>>),
+    /// What was asked for begins below the floor, and is forgotten.
+    PushesGone {
         /// The floor.
         floor: u64,
     },
@@ -216,8 +228,9 @@ impl Wire for Message {
             Message::Feed { .. } => "feed",
             Message::Compacted { .. } => "compacted",
             Message::Push(_) => "remote-reads",
-            Message::AskPush { .. } => "ask-remote-reads",
-            Message::PushGone { .. } => "remote-reads-gone",
+            Message::AskPushes { .. } => "ask-remote-reads",
+            Message::Pushes(_) => "remote-reads-again",
+            Message::PushesGone { .. } => "remote-reads-gone",
             Message::Checkpointed { .. } => "checkpointed",
             Message::AskState { .. } => "ask-state",
             Message::State(_) => "state",
@@ -231,7 +244,8 @@ impl Wire for Message {
             Message::Feed { batches, .. } => {
                 16 + batches.iter().map(|(_, b)| b.size_bytes()).sum::<u32>()
             }
-            Message::Push(push) => 32 + 24 * push.rows.len() as u32,
+            Message::Push(push) => push.size_bytes(),
+            Message::Pushes(pushes) => 16 + pushes.iter().map(|p| p.size_bytes()).sum::<u32>(),
             Message::State(transfer) => {
                 let rows = transfer.checkpoint.rows.len() + transfer.history.len();
                 64 + 32 * rows as u32

@@ -162,8 +162,10 @@ pub enum Timer {
     Epoch(u16),
     /// A front looks after transactions that have not appeared in the log.
     Retry,
-    /// A shard asks for what it lacks.
+    /// A shard asks for what it lacks of the log.
     Housekeeping,
+    /// A shard looks after transactions that wait for pushes.
+    Gathering,
     /// Of client sessions.
     Client(ClientTimer),
 }

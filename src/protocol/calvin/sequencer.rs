@@ -29,7 +29,7 @@ const FEED_BATCHES: usize = 128;
 /// A follower that has been sent this many messages since it was last heard of follows somebody else.
 const FEEDS_UNHEARD: u32 = 1024;
 /// How long until a transaction that is not in the log is submitted again, in nanoseconds.
-const RETRY: Delay = Delay::between(800_000_000, 1_200_000_000);
+const RETRY: Delay = Delay::between(400_000_000, 600_000_000);
 
 impl Command for Arc<Batch> {
     fn size_bytes(&self) -> u32 {
@@ -101,6 +101,8 @@ pub struct Front {
     open: BTreeMap<TxnId, Open>,
     reconnaissances: BTreeMap<TxnId, Reconnaissance>,
     retry_armed: bool,
+    /// Who led this front's group when its open transactions were last submitted.
+    leader: Option<Addr>,
     followers: BTreeMap<Addr, Follower>,
     /// Durable checkpoints, by region and shard.
     checkpoints: BTreeMap<(u16, ShardId), u64>,
@@ -129,10 +131,17 @@ impl Front {
             open: BTreeMap::new(),
             reconnaissances: BTreeMap::new(),
             retry_armed: false,
+            leader: None,
             followers: BTreeMap::new(),
             checkpoints: BTreeMap::new(),
             announced: Stamp::default(),
         }
+    }
+
+    /// The merged log as far as this front keeps it, by position of each batch's first transaction: for
+    /// monitors that compare fronts, or execute it again.
+    pub fn merged_log(&self) -> impl DoubleEndedIterator<Item = (u64, &Arc<Batch>)> {
+        self.merged.iter().map(|(first, batch)| (*first, batch))
     }
 
     /// Handles one input.
@@ -165,7 +174,8 @@ impl Front {
         }
         self.give_watermarks(now, out);
         self.feed_all(out);
-        if !self.retry_armed && !(self.open.is_empty() && self.reconnaissances.is_empty()) {
+        let nothing_open = self.open.is_empty() && self.reconnaissances.is_empty();
+        if !self.retry_armed && !nothing_open {
             self.retry_armed = true;
             out.set_timer(Timer::Retry, RETRY);
         }
@@ -487,8 +497,24 @@ impl Front {
             }
         }
         self.update_reign(group, out);
+        self.follow_leader(group, out);
         while let Some((first, batch)) = self.merge.pop() {
             self.merged.push_back((first, batch));
+        }
+    }
+
+    /// A new leader of this front's group has not heard of what its predecessor had not replicated.
+    fn follow_leader(&mut self, group: usize, out: &mut Effects<Message, Timer>) {
+        let leader = self.groups[group].log.leader();
+        if group != self.place.group() || leader.is_none() || leader == self.leader {
+            return;
+        }
+        self.leader = leader;
+        let open: Vec<_> = { self.open.values() }
+            .map(|open| Arc::clone(&open.entry))
+            .collect();
+        for entry in open {
+            self.submit(entry, out);
         }
     }
 

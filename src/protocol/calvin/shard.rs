@@ -19,7 +19,7 @@ use super::replica::Replica;
 use super::schedule::{ConflictGraph, Locks};
 use super::{Place, Timer};
 use crate::client::ClientMessage;
-use crate::process::{Addr, Disk, Effects, FlushId, Input};
+use crate::process::{Addr, Delay, Disk, Effects, FlushId, Input};
 use crate::protocol::ShardState;
 use crate::record::{Observation, Outcome};
 use crate::scenario::layout::ShardId;
@@ -29,29 +29,27 @@ use crate::txn::{Evaluation, Key, Read, Row, TxnId, Write};
 const SILENT_ROUNDS: u32 = 3;
 /// Another front is asked in passing every so many rounds.
 const EXPLORE_ROUNDS: u32 = 4;
-/// A push is asked for in one region for this many rounds before the next region is tried.
-const ASK_NEARBY_ROUNDS: usize = 4;
+/// How often the transactions that wait for pushes are looked at, in nanoseconds.
+const GATHERING: Delay = Delay::between(50_000_000, 70_000_000);
+/// A push is asked for in one region for this many looks before the next region is tried.
+const ASK_ROUNDS: u32 = 16;
+/// Most pushes in one message.
+const PUSHES_MAX: usize = 1024;
 /// A restart is sent again every so many rounds.
 const RESTART_ROUNDS: u32 = 8;
-
-/// How a transaction that is not done stands here.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-enum Phase {
-    /// It waits for local locks.
-    Locking,
-    /// It has its local rows and waits for pushes; asked for again this many times.
-    Gathering {
-        /// Housekeeping rounds since.
-        rounds: u32,
-    },
-}
 
 /// A transaction that is admitted and not done.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Task {
     entry: Arc<Entry>,
     participants: BTreeSet<ShardId>,
-    phase: Phase,
+}
+
+impl Task {
+    /// The lowest participant answers the client.
+    fn is_answered_by(&self, shard: ShardId) -> bool {
+        self.participants.first() == Some(&shard)
+    }
 }
 
 /// The checkpoint that is being made durable.
@@ -75,10 +73,13 @@ pub struct Shard {
     gap_asked: bool,
     graph: ConflictGraph,
     tasks: BTreeMap<u64, Task>,
+    /// Those of them that hold their local locks and wait for pushes, and how often they were found waiting.
+    gathering: BTreeMap<u64, u32>,
     /// Transactions that hold their local locks and have not been looked at.
     runnable: VecDeque<u64>,
     /// Pushes received for transactions that are not done.
     pushes: BTreeMap<u64, BTreeMap<ShardId, Arc<Push>>>,
+    gathering_armed: bool,
     /// Positions up to here are forgotten here and at the fronts: nobody replays them.
     floor: u64,
     flushing: Option<Flushing>,
@@ -95,7 +96,9 @@ impl Shard {
     /// A data machine before its first boot.
     pub fn new(place: Place, me: ShardId) -> Self {
         let replica = Replica::new(&place.layout, me);
+        let near = place.layout.regions[place.region].fronts.len();
         Self {
+            front: usize::from(me.0) % near,
             place,
             me,
             replica,
@@ -104,12 +107,13 @@ impl Shard {
             gap_asked: false,
             graph: ConflictGraph::default(),
             tasks: BTreeMap::new(),
+            gathering: BTreeMap::new(),
             runnable: VecDeque::new(),
             pushes: BTreeMap::new(),
+            gathering_armed: false,
             floor: 0,
             flushing: None,
             next_flush: 0,
-            front: usize::from(me.0),
             silent_rounds: 0,
             rounds: 0,
             wanted_state: None,
@@ -132,6 +136,7 @@ impl Shard {
         match input {
             Input::Boot(disk) => self.boot(&disk, out),
             Input::Timer(Timer::Housekeeping) => self.housekeeping(out),
+            Input::Timer(Timer::Gathering) => self.ask_pushes(out),
             Input::Timer(_) => {}
             Input::Flushed(flush) => self.flushed(flush, out),
             Input::FlushFailed(_) => {
@@ -144,6 +149,10 @@ impl Shard {
         }
         self.run(out);
         self.checkpoint_if_due(out);
+        if !self.gathering_armed && !self.gathering.is_empty() {
+            self.gathering_armed = true;
+            out.set_timer(Timer::Gathering, GATHERING);
+        }
     }
 
     fn boot(&mut self, disk: &Disk, out: &mut Effects<Message, Timer>) {
@@ -154,8 +163,21 @@ impl Shard {
         self.replica = replica;
         self.admitted = self.replica.checkpointed();
         self.floor = self.replica.checkpoint_floor();
-        self.follow(false, out);
+        // A front that fed the copy before the crash must not take what it sent then for received.
+        self.follow(true, out);
+        // Peers have executed what this copy is about to replay: they keep their pushes for that.
+        for shard in self.peers() {
+            let from = self.admitted + 1;
+            let to = self.place.data(self.place.region, shard);
+            out.send(to, Message::AskPushes { from });
+        }
         out.set_timer(Timer::Housekeeping, self.place.housekeeping());
+    }
+
+    fn peers(&self) -> impl Iterator<Item = ShardId> + use<> {
+        let me = self.me;
+        let shards = (0..self.place.layout.shards.len() as u16).map(ShardId);
+        shards.filter(move |shard| *shard != me)
     }
 
     fn message(&mut self, from: Addr, message: Message, out: &mut Effects<Message, Timer>) {
@@ -169,8 +191,9 @@ impl Shard {
                 self.want_state(floor, out);
             }
             Message::Push(push) => self.receive_push(push),
-            Message::AskPush { position } => self.answer_push(from, position, out),
-            Message::PushGone { floor } => self.want_state(floor, out),
+            Message::Pushes(pushes) => pushes.into_iter().for_each(|p| self.receive_push(p)),
+            Message::AskPushes { from: first } => self.answer_pushes(from, first, out),
+            Message::PushesGone { floor } => self.want_state(floor, out),
             Message::Reconnoitre { txn, keys } => {
                 let quantity = |key: Key| (key, self.replica.read_row(key).value.as_int());
                 let rows = keys.into_iter().map(quantity).collect();
@@ -191,8 +214,16 @@ impl Shard {
         out.send(front, Message::Follow { after, stream, gap });
     }
 
+    /// The followed front lives; or, while that is one of another region, a near one does again.
     fn hear_front(&mut self, from: Addr) {
-        if from == self.place.fronts_by_distance(self.front) {
+        let near = &self.place.layout.regions[self.place.region].fronts;
+        let followed = self.place.fronts_by_distance(self.front);
+        if from == followed {
+            self.silent_rounds = 0;
+        } else if let Some(turn) = near.iter().position(|node| *node == from.node)
+            && !near.contains(&followed.node)
+        {
+            self.front = turn;
             self.silent_rounds = 0;
         }
     }
@@ -242,6 +273,8 @@ impl Shard {
             let participants = entry.participants(&self.place.layout);
             if participants.contains(&self.me) {
                 self.admit_entry(self.admitted, entry, participants, out);
+            } else {
+                self.pushes.remove(&self.admitted);
             }
         }
         let due = self.replica.checkpointed() + self.place.options.checkpoint_every;
@@ -273,7 +306,6 @@ impl Shard {
         let task = Task {
             entry: Arc::clone(entry),
             participants,
-            phase: Phase::Locking,
         };
         self.tasks.insert(position, task);
         if self.graph.is_free(position) {
@@ -285,10 +317,7 @@ impl Shard {
 
     fn run(&mut self, out: &mut Effects<Message, Timer>) {
         while let Some(position) = self.runnable.pop_front() {
-            let Some(task) = self.tasks.get(&position) else {
-                continue; // Done since it was noted.
-            };
-            if task.phase == Phase::Locking {
+            if self.tasks.contains_key(&position) && !self.gathering.contains_key(&position) {
                 self.start(position, out);
             }
             let task = self.tasks.get(&position);
@@ -301,9 +330,8 @@ impl Shard {
 
     /// All local locks are held: read, push, and be done or gather.
     fn start(&mut self, position: u64, out: &mut Effects<Message, Timer>) {
-        let task = self.tasks.get_mut(&position).expect("admitted");
-        task.phase = Phase::Gathering { rounds: 0 };
-        let entry = Arc::clone(&task.entry);
+        let task = &self.tasks[&position];
+        let (entry, participants) = (&task.entry, &task.participants);
         let (txn, shard) = (entry.txn.id, self.me);
         out.observe(Observation::Locked { txn, shard });
         let here = |key: &&Key| self.place.layout.shard_of(**key) == shard;
@@ -313,43 +341,44 @@ impl Shard {
             rows: self.replica.rows(entry.footprint.reads.iter().filter(here)),
             before: self.replica.before(txn),
         });
-        if task.participants.len() > 1 {
+        if participants.len() > 1 {
             self.replica.retained.insert(position, Arc::clone(&push));
         }
-        let collectors = entry.collectors(&self.place.layout);
+        let collectors = entry.collectors(&self.place.layout, participants);
         for peer in collectors.iter().filter(|peer| **peer != shard) {
             let to = self.place.data(self.place.region, *peer);
             out.send(to, Message::Push(Arc::clone(&push)));
         }
         if collectors.contains(&shard) {
-            self.receive_push(push);
+            self.gathering.insert(position, 0);
+            self.pushes.entry(position).or_default().insert(shard, push);
         } else {
+            self.tasks.remove(&position);
             self.release(position, txn, out);
         }
     }
 
     fn receive_push(&mut self, push: Arc<Push>) {
         let (position, from) = (push.position, push.from);
-        let task = self.tasks.get(&position);
-        if position <= self.admitted && task.is_none() {
+        if position <= self.admitted && !self.tasks.contains_key(&position) {
             return; // Done before: a duplicate, or the answer to a question asked twice.
         }
         self.pushes.entry(position).or_default().insert(from, push);
-        if task.is_some_and(|task| task.phase != Phase::Locking) {
+        if self.gathering.contains_key(&position) {
             self.runnable.push_back(position);
         }
     }
 
     /// Everybody's rows are here: every participant comes to the same end.
     fn evaluate(&mut self, position: u64, out: &mut Effects<Message, Timer>) {
-        let entry = Arc::clone(&self.tasks[&position].entry);
-        let txn = entry.txn.id;
+        let task = self.tasks.remove(&position).expect("it gathers");
         let pushes = self.pushes.remove(&position).unwrap_or_default();
+        let (entry, txn) = (&task.entry, task.entry.txn.id);
         if let Some(outcome) = ended_before(pushes.values()) {
             out.observe(Observation::Mark("calvin.duplicate-in-log"));
             self.replica.restarts.remove(&txn);
             match outcome {
-                Some(outcome) => self.answer(&entry, &outcome, out),
+                Some(outcome) => self.answer(&task, &outcome, out),
                 None => out.observe(Observation::Mark("calvin.outcome-forgotten")),
             }
             return self.release(position, txn, out);
@@ -357,16 +386,14 @@ impl Shard {
         let rows = pushes.into_values().flat_map(|push| push.rows.clone());
         let rows: BTreeMap<Key, Row> = rows.map(|read| (read.key, read.row)).collect();
         match entry.txn.evaluate(&entry.footprint, &rows) {
-            Evaluation::Moved => self.overtaken(position, &entry, out),
+            Evaluation::Moved => self.overtaken(position, entry, out),
             Evaluation::Declined(guard) => {
-                let outcome = Arc::new(Outcome::Declined { guard });
-                self.end(position, &entry, &[], outcome, out);
+                self.end(position, &task, &[], Outcome::Declined { guard }, out);
             }
             Evaluation::Commit(writes) => {
                 let reads = rows.into_iter().map(|(key, row)| Read { key, row });
                 let reads = reads.collect();
-                let outcome = Arc::new(Outcome::Committed { reads });
-                self.end(position, &entry, &writes, outcome, out);
+                self.end(position, &task, &writes, Outcome::Committed { reads }, out);
             }
         }
         self.release(position, txn, out);
@@ -375,16 +402,18 @@ impl Shard {
     fn end(
         &mut self,
         position: u64,
-        entry: &Entry,
+        task: &Task,
         writes: &[Write],
-        outcome: Arc<Outcome>,
+        outcome: Outcome,
         out: &mut Effects<Message, Timer>,
     ) {
-        let (txn, shard, layout) = (entry.txn.id, self.me, &self.place.layout);
+        let (entry, shard, layout) = (&task.entry, self.me, &self.place.layout);
+        let txn = entry.txn.id;
+        let outcome = Arc::new(outcome);
         let local = { writes.iter() }.filter(|write| layout.shard_of(write.key) == shard);
         let local: Vec<Write> = local.copied().collect();
         let is_pointer_here = |key: &Key| layout.shard_of(*key) == shard;
-        let answers = entry.participants(layout).first() == Some(&shard);
+        let answers = task.is_answered_by(shard);
         let remembers = answers || entry.txn.pointers().iter().any(is_pointer_here);
         let remembered = remembers.then(|| Arc::clone(&outcome));
         self.replica.end(position, txn, &local, remembered);
@@ -402,13 +431,13 @@ impl Shard {
             let commit = matches!(*outcome, Outcome::Committed { .. });
             out.observe(Observation::Ended { txn, commit });
         }
-        self.answer(entry, &outcome, out);
+        self.answer(task, &outcome, out);
     }
 
     /// The lowest participant in the region that took the request answers the client.
-    fn answer(&self, entry: &Entry, outcome: &Outcome, out: &mut Effects<Message, Timer>) {
-        let lowest = entry.participants(&self.place.layout).first().copied();
-        if lowest == Some(self.me) && usize::from(entry.region) == self.place.region {
+    fn answer(&self, task: &Task, outcome: &Outcome, out: &mut Effects<Message, Timer>) {
+        let entry = &task.entry;
+        if task.is_answered_by(self.me) && usize::from(entry.region) == self.place.region {
             let reply = ClientMessage::Reply {
                 txn: entry.txn.id,
                 outcome: outcome.clone(),
@@ -439,7 +468,7 @@ impl Shard {
 
     fn release(&mut self, position: u64, txn: TxnId, out: &mut Effects<Message, Timer>) {
         let shard = self.me;
-        self.tasks.remove(&position);
+        self.gathering.remove(&position);
         self.pushes.remove(&position);
         out.observe(Observation::Unlocked { txn, shard });
         self.runnable.extend(self.graph.finish(position));
@@ -465,42 +494,48 @@ impl Shard {
                 out.send(front, Message::Follow { after, stream, gap });
             }
         }
-        self.ask_pushes(out);
         self.send_restarts(out);
         self.ask_state(out);
         out.set_timer(Timer::Housekeeping, self.place.housekeeping());
     }
 
-    /// Asks for pushes that have been missing for a while: the peer first, then its copies elsewhere.
+    /// Asks for pushes that have been missing for a while, less and less often: the peer first, then its
+    /// copies elsewhere. Whoever lacks one lacks the next ones too, so each peer is asked for all from the
+    /// first one on.
     fn ask_pushes(&mut self, out: &mut Effects<Message, Timer>) {
+        self.gathering_armed = false;
         let regions = self.place.layout.regions.len();
-        for (position, task) in &mut self.tasks {
-            let Phase::Gathering { rounds } = &mut task.phase else {
-                continue;
-            };
+        let mut asked = BTreeSet::new();
+        for (position, rounds) in &mut self.gathering {
             *rounds += 1;
-            if *rounds < 2 {
-                continue; // It may be on its way.
+            if *rounds < 2 || !(rounds.is_power_of_two() || rounds.is_multiple_of(ASK_ROUNDS)) {
+                continue;
             }
-            let elsewhere = (*rounds as usize / ASK_NEARBY_ROUNDS) % regions;
+            let elsewhere = (*rounds / ASK_ROUNDS) as usize;
             let region = (self.place.region + elsewhere) % regions;
             let here = self.pushes.get(position);
             let missing = |shard: &&ShardId| here.is_none_or(|here| !here.contains_key(*shard));
-            for shard in task.participants.iter().filter(missing) {
-                out.observe(Observation::Mark("calvin.remote-reads-asked-again"));
-                let position = *position;
-                let to = self.place.data(region, *shard);
-                out.send(to, Message::AskPush { position });
+            let participants = &self.tasks[position].participants;
+            for shard in participants.iter().filter(missing) {
+                if asked.insert((region, *shard)) {
+                    out.observe(Observation::Mark("calvin.remote-reads-asked-again"));
+                    let from = *position;
+                    let to = self.place.data(region, *shard);
+                    out.send(to, Message::AskPushes { from });
+                }
             }
         }
     }
 
-    fn answer_push(&self, from: Addr, position: u64, out: &mut Effects<Message, Timer>) {
-        if let Some(push) = self.replica.retained.get(&position) {
-            out.send(from, Message::Push(Arc::clone(push)));
-        } else if position <= self.floor {
-            let floor = self.floor;
-            out.send(from, Message::PushGone { floor });
+    fn answer_pushes(&self, from: Addr, first: u64, out: &mut Effects<Message, Timer>) {
+        let floor = self.floor;
+        if first <= floor {
+            return out.send(from, Message::PushesGone { floor });
+        }
+        let pushes = self.replica.retained.range(first..).take(PUSHES_MAX);
+        let pushes: Vec<_> = pushes.map(|(_, push)| Arc::clone(push)).collect();
+        if !pushes.is_empty() {
+            out.send(from, Message::Pushes(pushes));
         }
     }
 
@@ -562,6 +597,7 @@ impl Shard {
         self.admitted = position;
         self.graph = ConflictGraph::default();
         self.tasks.clear();
+        self.gathering.clear();
         self.runnable.clear();
         self.pushes = self.pushes.split_off(&(position + 1));
         self.early = self.early.split_off(&(position + 1));
