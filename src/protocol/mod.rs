@@ -2,6 +2,8 @@
 
 pub mod calvin;
 pub mod common;
+#[cfg(test)]
+mod interaction;
 pub mod journal;
 pub mod naive;
 pub mod saga;

@@ -190,6 +190,11 @@ impl<P: Process> Bench<P> {
         }
     }
 
+    /// Loses what was not flushed.
+    pub fn crash_clean(&mut self, node: NodeId) {
+        self.live.retain(|addr, _| addr.node != node);
+    }
+
     pub fn boot(&mut self, node: NodeId) {
         let up: Vec<Addr> = self
             .pristine
@@ -252,8 +257,7 @@ impl<P: Process> Bench<P> {
             }
         }
         if halted {
-            let lose_everything = &mut Dice(0);
-            self.crash(addr.node, lose_everything);
+            self.crash_clean(addr.node);
         }
     }
 

@@ -71,7 +71,7 @@ pub struct Options {
     pub semantic_locks: SemanticLocks,
     /// How long somebody waits for a marked row. Default: 1000.
     pub lock_wait_ms: u64,
-    /// How long without an answer until a step or a compensation is sent again. Default: 1000.
+    /// How long without an answer until a step or a compensation is sent again. Default: 500.
     pub resend_ms: u64,
     /// How long a step before the pivot may take until the saga goes backward; 0: for ever. Default: 10000.
     pub step_timeout_ms: u64,
@@ -87,7 +87,7 @@ impl Default for Options {
             acknowledge_at_start: false,
             semantic_locks: SemanticLocks::None,
             lock_wait_ms: 1_000,
-            resend_ms: 1_000,
+            resend_ms: 500,
             step_timeout_ms: 10_000,
             client_resend_ms: 5_000,
             client_give_up_ms: 0,
@@ -113,8 +113,9 @@ impl Site {
     }
 }
 
+/// From `ms` milliseconds to half as much again: retries of different transactions spread out.
 fn about(ms: u64) -> Delay {
-    Delay::between(ms * 500_000, ms * 1_000_000)
+    Delay::between(ms * 1_000_000, ms * 1_500_000)
 }
 
 /// One local transaction of a saga.

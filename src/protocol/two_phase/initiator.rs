@@ -40,6 +40,8 @@ pub(super) struct Execution {
     round: u8,
     stage: Stage,
     wounds: u32,
+    /// How often this round's locks were asked for.
+    asked: u32,
     wanted: BTreeMap<ShardId, Vec<(Key, Mode)>>,
     /// What each participant has granted to this attempt.
     grants: BTreeMap<ShardId, Grant>,
@@ -124,6 +126,7 @@ impl Participant {
             round: 0,
             stage: Stage::Pausing,
             wounds: 0,
+            asked: 0,
             wanted: BTreeMap::new(),
             grants: BTreeMap::new(),
             answered: BTreeSet::new(),
@@ -216,6 +219,7 @@ impl Participant {
             execution.rows.clear();
         }
         execution.round = round;
+        execution.asked = 0;
         execution.answered.clear();
         execution.want(|key| site.layout.shard_of(key));
         self.relock(txn, out);
@@ -223,12 +227,15 @@ impl Participant {
 
     /// Asks participants for the locks that are missing, and asks again if they stay silent.
     pub(super) fn relock(&mut self, txn: TxnId, out: &mut Out) {
-        let Some(execution) = self.executions.get(&txn) else {
+        let Some(execution) = self.executions.get_mut(&txn) else {
             return;
         };
         if execution.stage != Stage::Locking {
             return;
         }
+        // A lost message is made up for soon, and a long queue is not asked about all the time.
+        let resend_ms = self.site.options.resend_ms << execution.asked.min(3);
+        execution.asked += 1;
         let (attempt, round, stamp) = (execution.attempt, execution.round, execution.stamp);
         let missing = { execution.wanted.iter() }
             .filter(|(shard, _)| !execution.answered.contains(shard))
@@ -244,7 +251,7 @@ impl Participant {
             let to = self.site.participant(shard);
             self.send(to, Message::Lock(Arc::new(request)), out);
         }
-        out.set_timer(Timer::Relock(txn), about(self.site.options.resend_ms));
+        out.set_timer(Timer::Relock(txn), about(resend_ms));
     }
 
     pub(super) fn on_locked(

@@ -85,8 +85,8 @@ pub struct Options {
     pub read_only_optimisation: bool,
     /// Whether a transaction with one participant commits there, without the manager. Default: false.
     pub one_participant_optimisation: bool,
-    /// How long without an answer until a message of the execution or commit phase is sent again.
-    /// Default: 2000.
+    /// How long without an answer until a message of the execution or commit phase is sent again;
+    /// requests for locks, which may have to wait, less and less often. Default: 500.
     pub resend_ms: u64,
     /// How often a participant in doubt asks for the decision. Default: 500.
     pub inquiry_ms: u64,
@@ -112,7 +112,7 @@ impl Default for Options {
             cooperative_termination: false,
             read_only_optimisation: false,
             one_participant_optimisation: false,
-            resend_ms: 2_000,
+            resend_ms: 500,
             inquiry_ms: 500,
             vote_timeout_ms: 5_000,
             probe_ms: 2_000,
@@ -158,9 +158,9 @@ impl Site {
     }
 }
 
-/// From half of `ms` milliseconds to all of it: retries of different transactions spread out.
+/// From `ms` milliseconds to half as much again: retries of different transactions spread out.
 fn about(ms: u64) -> Delay {
-    Delay::between(ms * 500_000, ms * 1_000_000)
+    Delay::between(ms * 1_000_000, ms * 1_500_000)
 }
 
 /// One run of a transaction by its initiator; later ones are larger. A wounded transaction runs again.
