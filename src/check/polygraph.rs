@@ -557,8 +557,8 @@ impl<'a> Problem<'a> {
     /// Where two versions' order is certain, readers of the first precede the writer of the second.
     fn infer_version_orders(&mut self) {
         let mut ordered = self.follows.clone();
-        for (&key, writers) in &self.writers {
-            for group in self.time_groups(writers) {
+        for &key in self.writers.keys() {
+            for group in self.time_groups(&self.unranked(key)) {
                 for &writer in &group {
                     let complete = self.txn(writer).complete;
                     let later = group.partition_point(|&other| self.txn(other).invoke <= complete);
@@ -570,9 +570,11 @@ impl<'a> Problem<'a> {
         for (&key, chain) in &self.chains {
             ordered.extend(chain.windows(2).map(|pair| (key, pair[0], pair[1])));
             let Some(&last) = chain.last() else { continue };
-            let writers = self.writers.get(&key).into_iter().flatten();
-            let newer = writers.filter(|&&writer| !self.ranks.contains_key(&(key, writer)));
-            ordered.extend(newer.map(|&writer| (key, last, writer)));
+            ordered.extend(
+                self.unranked(key)
+                    .into_iter()
+                    .map(|writer| (key, last, writer)),
+            );
         }
         for (key, first, second) in ordered {
             for edge in self.edges(Pair { key, first, second }) {
@@ -581,9 +583,18 @@ impl<'a> Problem<'a> {
         }
     }
 
+    /// The writers of a key outside of its chain, which orders all others and comes before them.
+    fn unranked(&self, key: KeyId) -> Vec<u32> {
+        let writers = self.writers.get(&key).into_iter().flatten().copied();
+        writers
+            .filter(|writer| !self.ranks.contains_key(&(key, *writer)))
+            .collect()
+    }
+
     fn collect_pairs(&mut self) {
         let mut pairs = Vec::new();
-        'keys: for (&key, writers) in &self.writers {
+        'keys: for &key in self.writers.keys() {
+            let writers = self.unranked(key);
             for (at, &first) in writers.iter().enumerate() {
                 for &second in &writers[at + 1..] {
                     if self.precedes(first, second) {
@@ -593,9 +604,7 @@ impl<'a> Problem<'a> {
                         continue;
                     }
                     let known = self.follows.contains(&(key, first, second))
-                        || self.follows.contains(&(key, second, first))
-                        || self.outranks(key, first, second)
-                        || self.outranks(key, second, first);
+                        || self.follows.contains(&(key, second, first));
                     if !known {
                         pairs.push(Pair { key, first, second });
                     }

@@ -419,10 +419,13 @@ impl Extract {
             };
             let mut chain: Vec<u32> = list.iter().filter_map(writer).collect();
             chain.dedup();
-            chain
-                .iter()
-                .for_each(|&at| facts.txns[at as usize].seen = true);
             facts.chains.insert(key, chain);
+        }
+        for (key, chain) in read_modify_write_chains(&facts.txns) {
+            facts.chains.entry(key).or_insert(chain);
+        }
+        for &at in facts.chains.values().flatten() {
+            facts.txns[at as usize].seen = true;
         }
         let anomalies = direct_anomalies(history, &digests, &written, &dead);
         Extract { facts, anomalies }
@@ -442,10 +445,54 @@ fn longest_lists(history: &History) -> BTreeMap<KeyId, &[u64]> {
             }
         }
     }
-    for (key, list) in &mut longest {
-        *list = history.version_order(*key).unwrap_or(list);
+    for key in 0..history.key_count() as KeyId {
+        if let Some(told) = history.version_order(key) {
+            longest.insert(key, told);
+        }
     }
     longest
+}
+
+/// The version orders that reads spell out: where every certain writer of a register read the version that it
+/// replaced, and no two replaced the same one, the versions form one chain from the initial value. Under
+/// snapshot isolation and above nothing comes between a version and the one that its reader wrote (that
+/// would be a lost update), so a writer outside of the chain comes after it, if it happened at all.
+fn read_modify_write_chains(txns: &[RegisterTxn]) -> BTreeMap<KeyId, Vec<u32>> {
+    let mut writers = BTreeMap::<KeyId, usize>::new();
+    // By key, the writer that replaced a version of this one (`None`: of the initial state).
+    let mut next = BTreeMap::<KeyId, BTreeMap<Option<u32>, u32>>::new();
+    let mut forked = BTreeSet::new();
+    for (at, txn) in (0u32..).zip(txns) {
+        for &(key, _) in &txn.writes {
+            *writers.entry(key).or_default() += usize::from(txn.certain);
+            let Some(read) = txn.reads.iter().find(|read| read.key == key) else {
+                continue;
+            };
+            let replaced = match (read.value, read.sources.as_slice()) {
+                (None, _) => None,
+                (Some(_), [source]) => Some(*source),
+                (Some(_), _) => continue,
+            };
+            if next.entry(key).or_default().insert(replaced, at).is_some() {
+                forked.insert(key);
+            }
+        }
+    }
+    let chain = |(key, next): (KeyId, BTreeMap<Option<u32>, u32>)| {
+        let follow = |at: &u32| next.get(&Some(*at)).copied();
+        let first = next.get(&None).copied();
+        // A cycle cannot be entered from the initial state unless two writers replaced one version.
+        let chain: Vec<u32> = std::iter::successors(first, follow).collect();
+        let certain = chain
+            .iter()
+            .filter(|at| txns[**at as usize].certain)
+            .count();
+        (certain == writers[&key]).then_some((key, chain))
+    };
+    next.into_iter()
+        .filter(|(key, _)| !forked.contains(key))
+        .filter_map(chain)
+        .collect()
 }
 
 fn register_txn(
