@@ -456,15 +456,16 @@ fn longest_lists(history: &History) -> BTreeMap<KeyId, &[u64]> {
 /// The version orders that reads spell out: where every certain writer of a register read the version that it
 /// replaced, and no two replaced the same one, the versions form one chain from the initial value. Under
 /// snapshot isolation and above nothing comes between a version and the one that its reader wrote (that
-/// would be a lost update), so a writer outside of the chain comes after it, if it happened at all.
+/// would be a lost update), so a writer outside of the chain, whose fate nobody knows, comes after it if it
+/// happened at all.
 fn read_modify_write_chains(txns: &[RegisterTxn]) -> BTreeMap<KeyId, Vec<u32>> {
     let mut writers = BTreeMap::<KeyId, usize>::new();
     // By key, the writer that replaced a version of this one (`None`: of the initial state).
     let mut next = BTreeMap::<KeyId, BTreeMap<Option<u32>, u32>>::new();
     let mut forked = BTreeSet::new();
-    for (at, txn) in (0u32..).zip(txns) {
+    for (at, txn) in (0u32..).zip(txns).filter(|(_, txn)| txn.certain) {
         for &(key, _) in &txn.writes {
-            *writers.entry(key).or_default() += usize::from(txn.certain);
+            *writers.entry(key).or_default() += 1;
             let Some(read) = txn.reads.iter().find(|read| read.key == key) else {
                 continue;
             };
@@ -483,11 +484,7 @@ fn read_modify_write_chains(txns: &[RegisterTxn]) -> BTreeMap<KeyId, Vec<u32>> {
         let first = next.get(&None).copied();
         // A cycle cannot be entered from the initial state unless two writers replaced one version.
         let chain: Vec<u32> = std::iter::successors(first, follow).collect();
-        let certain = chain
-            .iter()
-            .filter(|at| txns[**at as usize].certain)
-            .count();
-        (certain == writers[&key]).then_some((key, chain))
+        (chain.len() == writers[&key]).then_some((key, chain))
     };
     next.into_iter()
         .filter(|(key, _)| !forked.contains(key))
