@@ -409,12 +409,20 @@ impl Participant {
             return;
         };
         let (to, attempt) = (local.initiator, local.attempt);
-        if let Phase::Working { wounded, .. } = local.phase {
+        if let Phase::Working {
+            wounded,
+            ref wanted,
+            ..
+        } = local.phase
+        {
+            let holds_nothing = wanted.len() == 1 && !self.locks.holds_all((local.stamp, txn));
             let question = match wounded {
                 true => Message::Wound { txn, attempt },
                 false => Message::Probe { txn, attempt },
             };
-            self.send(to, question, out);
+            if !holds_nothing {
+                self.send(to, question, out); // Who only waits is in nobody's way.
+            }
             out.set_timer(Timer::Probe(txn), about(self.site.options.probe_ms));
         }
     }

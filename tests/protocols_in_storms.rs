@@ -1,0 +1,88 @@
+//! The lock-based, the compensating and the careless protocol in the simulated world, under everything that the
+//! storm scenario throws at them: what each promises holds on every seed, and what it does not promise breaks.
+
+use ordain::cli::SHIPPED;
+use ordain::compare::{Line, compare};
+use ordain::scenario::Scenario;
+use ordain::stack;
+
+const SEEDS: u64 = 100;
+
+fn storm(overrides: &[(&str, &str)]) -> Scenario {
+    let (_, text) = { SHIPPED.iter() }
+        .find(|(name, _)| *name == "storm")
+        .expect("it ships");
+    let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+    let overrides: Vec<_> = overrides.iter().map(owned).collect();
+    stack::read_scenario("storm", text, &overrides).unwrap_or_else(|bad| panic!("{bad}"))
+}
+
+fn line(scenario: &Scenario, protocol: &str) -> Line {
+    let seeds: Vec<u64> = (1..=SEEDS).collect();
+    let compared = compare(scenario, &[protocol.to_owned()], &seeds, |_| {}).expect("it runs");
+    let mut lines = compared.protocols.into_iter();
+    lines.next().expect("one protocol was asked for")
+}
+
+fn assert_as_promised(line: &Line) {
+    let broken = line
+        .properties
+        .iter()
+        .filter(|property| property.broken > 0);
+    let broken: Vec<_> = broken
+        .map(|found| (found.name, &found.counterexample))
+        .collect();
+    assert_eq!((line.ok, line.violations), (SEEDS, 0), "{broken:?}");
+}
+
+fn broken(line: &Line, property: &str) -> u64 {
+    let mut found = line
+        .properties
+        .iter()
+        .filter(|found| found.name == property);
+    found.next().expect("it is judged").broken
+}
+
+#[test]
+fn two_phase_commit_is_atomic_and_strict_and_ends_once_all_machines_are_back() {
+    let line = line(&storm(&[]), "2pc");
+    assert_as_promised(&line);
+    assert_eq!(
+        (broken(&line, "atomicity"), broken(&line, "isolation")),
+        (0, 0)
+    );
+    assert!(
+        line.blocked_txn_s > 0.0,
+        "it blocks while machines are away"
+    );
+}
+
+#[test]
+fn two_phase_commit_with_every_option_keeps_its_promises() {
+    let options = [
+        ("protocol.2pc.coordinator", "\"co-located\""),
+        ("protocol.2pc.cooperative-termination", "true"),
+        ("protocol.2pc.read-only-optimisation", "true"),
+        ("protocol.2pc.one-participant-optimisation", "true"),
+    ];
+    assert_as_promised(&line(&storm(&options), "2pc"));
+}
+
+#[test]
+fn every_saga_ends_all_done_or_all_compensated() {
+    for locks in ["\"none\"", "\"wait\"", "\"refuse\""] {
+        let line = line(&storm(&[("protocol.saga.semantic-locks", locks)]), "saga");
+        assert_as_promised(&line);
+        assert_eq!(broken(&line, "atomicity"), 0);
+    }
+}
+
+#[test]
+fn commit_everywhere_leaves_transactions_half_done() {
+    let line = line(&storm(&[]), "naive");
+    assert!(
+        broken(&line, "atomicity") > SEEDS / 4,
+        "{:?}",
+        line.properties
+    );
+}
