@@ -100,10 +100,12 @@ fn faults(spec: &FaultSpec, seed: u64, position: usize) -> Vec<Fault> {
             from_ns,
             observation,
             count,
+            latest_ns,
         } => When::Moment {
             from_ns: *from_ns,
             observation: observation.clone(),
             count: *count,
+            latest_ns: *latest_ns,
         },
     };
     let for_ns = spec.for_ns.map(|(low, high)| stream.between(low, high));
@@ -365,6 +367,10 @@ pub enum When {
         observation: String,
         /// How many times.
         count: u32,
+        /// Strikes at this time, in nanoseconds, if the moment has not come by then (a protocol that never
+        /// makes the observation is struck all the same). `None`: then never.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        latest_ns: Option<u64>,
     },
 }
 

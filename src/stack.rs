@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use crate::check::log_safety::LogSafety;
 use crate::digest::Digest;
 use crate::fates::{FateSource, Fates};
 use crate::monitor::{Monitor, Violation};
@@ -216,7 +217,10 @@ fn run_as<P: Protocol>(
 ) -> Result<Run, String> {
     let options = options::<P>(scenario)?;
     let deployment = P::deploy(&scenario.layout, &options, &plan.operations)?;
-    let monitors: Vec<Box<dyn Monitor<P::Process>>> = vec![Box::new(Settling::new(plan))];
+    let monitors: Vec<Box<dyn Monitor<P::Process>>> = vec![
+        Box::new(Settling::new(plan)),
+        Box::new(LogSafety::default()),
+    ];
     let record = sim::simulate(sim::Run {
         environment: &plan.environment,
         faults: &plan.faults,
@@ -236,7 +240,10 @@ fn run_as<P: Protocol>(
         .iter()
         .filter_map(|(_, process)| process.autopsy())
         .collect();
-    let is_log = |observed: &&Observed| matches!(observed.what, Observation::Log { .. });
+    let log_safety = record.monitors.iter().find_map(|monitor| {
+        let monitor: &dyn std::any::Any = monitor.as_ref();
+        monitor.downcast_ref::<LogSafety>()
+    });
     let evidence = Evidence {
         scenario,
         plan,
@@ -248,7 +255,7 @@ fn run_as<P: Protocol>(
             .settle_ended_ns
             .unwrap_or(record.marks.ended_ns),
         monitored: &record.violations,
-        log_events: record.observations.iter().filter(is_log).count() as u64,
+        log_tests: log_safety.map_or(0, |monitor| monitor.exercised().total()),
         panics: &record.panics,
     };
     let verdict = verdict::judge(&evidence);

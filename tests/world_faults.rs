@@ -595,6 +595,7 @@ fn a_fault_aimed_at_a_moment_strikes_there_and_replays_without_the_aim() {
             from_ns: 100 * MS,
             observation: "asked".to_owned(),
             count: 3,
+            latest_ns: None,
         },
         for_ns: Some(50 * MS),
         permanent: false,
@@ -621,6 +622,30 @@ fn a_fault_aimed_at_a_moment_strikes_there_and_replays_without_the_aim() {
         ordain::trace::first_difference(trace, replayed.trace.as_ref().unwrap()),
         None
     );
+}
+
+#[test]
+fn a_moment_that_never_comes_strikes_at_its_latest_time_and_replays() {
+    let aimed = |latest_ns| Fault {
+        when: When::Moment {
+            from_ns: 100 * MS,
+            observation: "never made".to_owned(),
+            count: 1,
+            latest_ns,
+        },
+        for_ns: Some(50 * MS),
+        permanent: false,
+        kind: FaultKind::Crash {
+            nodes: nodes(&[1]),
+            loss: CrashLoss::Lost,
+        },
+    };
+    let record = ping(&world(2), &[aimed(Some(125 * MS))]);
+    assert_eq!(record.faults[0].when, When::At(125 * MS));
+    assert_eq!(ping(&world(2), &record.faults).digest, record.digest);
+    let never = ping(&world(2), &[aimed(None)]);
+    assert_eq!(never.faults, []);
+    assert_eq!(never.digest, ping(&world(2), &[]).digest);
 }
 
 #[test]

@@ -39,6 +39,16 @@ pub struct Exercised {
     pub state_machine_safety: u64,
 }
 
+impl Exercised {
+    /// The sum over the four properties.
+    pub fn total(&self) -> u64 {
+        self.election_safety
+            + self.log_matching
+            + self.leader_completeness
+            + self.state_machine_safety
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 struct Group {
     replicas: BTreeMap<Addr, Replica>,

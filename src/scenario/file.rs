@@ -321,6 +321,8 @@ pub struct Moment {
     pub from: Option<Spanned<Span>>,
     /// How many of them. Default 1.
     pub count: Option<Spanned<u32>>,
+    /// Strike at this time if the moment has not come by then. Default: then never.
+    pub latest: Option<Spanned<Span>>,
 }
 
 /// What a run of a protocol is expected to show. Where a scenario states it, meeting it is success.

@@ -151,6 +151,8 @@ pub enum WhenSpec {
         observation: String,
         /// How many of them.
         count: u32,
+        /// At the latest then, nanoseconds.
+        latest_ns: Option<u64>,
     },
 }
 

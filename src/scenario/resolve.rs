@@ -695,6 +695,10 @@ impl Resolver {
                         .count
                         .as_ref()
                         .map_or(1, |count| (*count.get_ref()).max(1)),
+                    latest_ns: moment
+                        .latest
+                        .as_ref()
+                        .map(|latest| self.required_ns(latest)),
                 })
             }
             _ => {

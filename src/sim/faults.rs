@@ -52,6 +52,7 @@ impl Strikes {
                     from_ns,
                     observation,
                     count,
+                    ..
                 } => aims.push(Aim {
                     fault,
                     from_ns: *from_ns,
@@ -70,12 +71,16 @@ impl Strikes {
         }
     }
 
-    /// The faults that begin at a time before `safety_ns`.
+    /// The faults that begin at a time before `safety_ns`, at the latest.
     pub(super) fn timed(&self, safety_ns: u64) -> Vec<(usize, u64)> {
         let faults = self.faults.iter().enumerate();
         faults
             .filter_map(|(fault, planned)| match planned.when {
-                When::At(at_ns) if at_ns < safety_ns => Some((fault, at_ns)),
+                When::At(at_ns)
+                | When::Moment {
+                    latest_ns: Some(at_ns),
+                    ..
+                } if at_ns < safety_ns => Some((fault, at_ns)),
                 _ => None,
             })
             .collect()
@@ -132,8 +137,12 @@ impl<P: Process> World<P> {
         };
         let events = self.events;
         let planned = &mut self.strikes.faults[fault];
-        if matches!(planned.when, When::Moment { .. }) {
-            planned.when = When::AfterEvent(events);
+        if let When::Moment { latest_ns, .. } = planned.when {
+            planned.when = match latest_ns == Some(self.now_ns) {
+                // At equal times the heap hands out the fault before the event that would be its moment.
+                true => When::At(self.now_ns),
+                false => When::AfterEvent(events),
+            };
         }
         let (kind, for_ns) = (planned.kind.clone(), planned.for_ns);
         self.note(Tag::FaultBegin, None, stable_hash(&kind), || {

@@ -42,8 +42,8 @@ pub struct Evidence<'a> {
     pub end_ns: u64,
     /// Violations that monitors reported while the run went on (log safety).
     pub monitored: &'a [Violation],
-    /// How many log events the monitors judged.
-    pub log_events: u64,
+    /// How often the log's safety properties were put to the test.
+    pub log_tests: u64,
     /// Panics inside processes.
     pub panics: &'a [Panicked],
 }
@@ -402,7 +402,7 @@ fn log_safety(evidence: &Evidence<'_>) -> Property {
         Some("election safety, log matching, leader completeness, state-machine safety"),
         outcome,
         observed,
-        evidence.log_events,
+        evidence.log_tests,
         evidence
             .monitored
             .first()
