@@ -65,7 +65,7 @@ pub struct Operation {
     pub start: Start,
     /// What it does.
     pub txn: Arc<Txn>,
-    /// Whom to ask, in order of preference; resends go round.
+    /// Whom to ask, in order of preference; resends go round, and entries that did not answer are avoided.
     pub entries: Vec<Addr>,
 }
 
@@ -88,6 +88,8 @@ pub enum ClientTimer {
     Resend(u32),
     /// The client gives the operation up.
     GiveUp(u32),
+    /// One request may try again whether this entry answers.
+    Probe(Addr),
 }
 
 /// The sessions of one client machine. Clients keep nothing on disk: the faults of a scenario cut client
@@ -96,8 +98,11 @@ pub enum ClientTimer {
 pub struct Client<M> {
     operations: Arc<[Operation]>,
     patience: Patience,
-    /// Operations under way: position, and how many times the request was sent.
-    open: BTreeMap<u32, u32>,
+    /// Operations under way, by position, and whom each was sent to last.
+    open: BTreeMap<u32, Addr>,
+    /// Entries that let a request time out, and whether the next request may probe them: requests go
+    /// elsewhere in the meantime, so that a dead entry costs one request in a while and not each its patience.
+    suspects: BTreeMap<Addr, bool>,
     by_txn: BTreeMap<TxnId, u32>,
     message: std::marker::PhantomData<fn() -> M>,
 }
@@ -109,6 +114,7 @@ impl<M: CarriesClient> Client<M> {
             operations: operations.into(),
             patience,
             open: BTreeMap::new(),
+            suspects: BTreeMap::new(),
             by_txn: BTreeMap::new(),
             message: std::marker::PhantomData,
         }
@@ -133,7 +139,8 @@ impl<M: CarriesClient> Client<M> {
         let operation = &self.operations[position as usize];
         let (txn, session) = (operation.txn.id, operation.session);
         out.observe(Observation::Invoked { txn, session });
-        self.open.insert(position, 0);
+        let to = self.first_entry(position);
+        self.open.insert(position, to);
         self.by_txn.insert(txn, position);
         if let Some(give_up_ns) = self.patience.give_up_ns {
             out.set_timer(ClientTimer::GiveUp(position), Delay::exactly(give_up_ns));
@@ -141,23 +148,51 @@ impl<M: CarriesClient> Client<M> {
         self.send(position, out);
     }
 
+    /// The first entry that is not suspected, or that may be probed; the first of all if there is none.
+    fn first_entry(&mut self, position: u32) -> Addr {
+        let entries = &self.operations[position as usize].entries;
+        let usable = |entry: &&Addr| self.suspects.get(entry).is_none_or(|probe| *probe);
+        let entry = *entries.iter().find(usable).unwrap_or(&entries[0]);
+        if let Some(probe) = self.suspects.get_mut(&entry) {
+            *probe = false;
+        }
+        entry
+    }
+
     fn send(&mut self, position: u32, out: &mut Effects<M, ClientTimer>) {
         let operation = &self.operations[position as usize];
-        let Some(sent) = self.open.get_mut(&position) else {
+        let Some(to) = self.open.get(&position) else {
             return;
         };
-        let entry = operation.entries[*sent as usize % operation.entries.len()];
-        *sent += 1;
         let txn = Arc::clone(&operation.txn);
-        out.send(entry, M::from_client(ClientMessage::Request { txn }));
+        out.send(*to, M::from_client(ClientMessage::Request { txn }));
         if let Some(resend_ns) = self.patience.resend_ns {
             out.set_timer(ClientTimer::Resend(position), Delay::exactly(resend_ns));
         }
     }
 
+    /// The entry did not answer in time: suspect it, and ask the next one.
+    fn resend(&mut self, position: u32, out: &mut Effects<M, ClientTimer>) {
+        let entries = &self.operations[position as usize].entries;
+        let Some(to) = self.open.get_mut(&position) else {
+            return;
+        };
+        if entries.len() > 1 {
+            let at = entries.iter().position(|entry| *entry == *to).unwrap_or(0);
+            self.suspects.insert(*to, false);
+            let again_ns = self.patience.resend_ns.unwrap_or_default();
+            out.set_timer(ClientTimer::Probe(*to), Delay::exactly(again_ns));
+            *to = entries[(at + 1) % entries.len()];
+        }
+        self.send(position, out);
+    }
+
     fn finish(&mut self, position: u32, outcome: Outcome, out: &mut Effects<M, ClientTimer>) {
-        if self.open.remove(&position).is_none() {
+        let Some(asked) = self.open.remove(&position) else {
             return; // A duplicate reply, or one that came after the client gave up.
+        };
+        if outcome != Outcome::Unknown {
+            self.suspects.remove(&asked);
         }
         let operation = &self.operations[position as usize];
         self.by_txn.remove(&operation.txn.id);
@@ -201,7 +236,12 @@ impl<M: CarriesClient> Process for Client<M> {
         match input {
             Input::Boot(_) => self.boot(out),
             Input::Timer(ClientTimer::Start(position)) => self.start(position, out),
-            Input::Timer(ClientTimer::Resend(position)) => self.send(position, out),
+            Input::Timer(ClientTimer::Resend(position)) => self.resend(position, out),
+            Input::Timer(ClientTimer::Probe(entry)) => {
+                if let Some(probe) = self.suspects.get_mut(&entry) {
+                    *probe = true;
+                }
+            }
             Input::Timer(ClientTimer::GiveUp(position)) => {
                 self.finish(position, Outcome::Unknown, out)
             }
