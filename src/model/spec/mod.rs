@@ -22,8 +22,12 @@ use std::time::{Duration, Instant};
 use stateright::Model;
 
 use super::graph::{self, Counts, Observer, Step, Unfinished};
-use super::leads_to::{FairChecker, Kind, Refusal};
+use super::leads_to::{Counterexample, FairChecker, Kind, Refusal, Verdict};
 
+pub mod calvin;
+pub mod hlc;
+pub mod raft_log;
+pub mod saga;
 pub mod two_phase;
 pub mod value;
 
@@ -216,6 +220,36 @@ pub struct PropertyOutcome {
     pub counterexample: String,
 }
 
+impl PropertyOutcome {
+    /// Takes in another conjunct of the same property: it holds if all do, and is as well exercised as the least.
+    fn join(&mut self, conjunct: Self) {
+        let exercised = self.exercised.min(conjunct.exercised);
+        if self.holds {
+            *self = conjunct;
+        }
+        self.exercised = exercised;
+    }
+
+    fn of<S: Debug, A>(verdict: &Verdict<S, A>) -> Self {
+        let shown = verdict.counterexample.as_ref();
+        let mut text = String::new();
+        if let Some(counterexample) = shown {
+            write!(text, "{counterexample}").expect("writing to a string");
+        }
+        let names =
+            |shown: &Counterexample<S, A>| shown.names().into_iter().map(str::to_owned).collect();
+        Self {
+            name: verdict.name.clone(),
+            kind: verdict.kind,
+            fairness: verdict.fairness.clone(),
+            holds: verdict.holds,
+            exercised: verdict.exercised,
+            steps: shown.map(names).unwrap_or_default(),
+            counterexample: text,
+        }
+    }
+}
+
 /// A model of a spec with its constants, its type forgotten.
 pub struct Instance {
     /// Folder below `specs/`.
@@ -266,28 +300,20 @@ where
             checker = self.promise(checker, name)?;
         }
         let report = checker.check()?;
-        let properties = report.verdicts.iter().map(|verdict| {
-            let shown = verdict.counterexample.as_ref();
-            let mut text = String::new();
-            if let Some(counterexample) = shown {
-                write!(text, "{counterexample}").expect("writing to a string");
+        let mut properties: Vec<PropertyOutcome> = Vec::new();
+        for verdict in &report.verdicts {
+            let outcome = PropertyOutcome::of(verdict);
+            let known = properties
+                .iter_mut()
+                .find(|known| known.name == outcome.name);
+            match known {
+                Some(known) => known.join(outcome),
+                None => properties.push(outcome),
             }
-            let steps = shown
-                .map(|shown| shown.names().into_iter().map(str::to_owned).collect())
-                .unwrap_or_default();
-            PropertyOutcome {
-                name: verdict.name.clone(),
-                kind: verdict.kind,
-                fairness: verdict.fairness.clone(),
-                holds: verdict.holds,
-                exercised: verdict.exercised,
-                steps,
-                counterexample: text,
-            }
-        });
+        }
         Ok(Outcome {
             counts: report.counts,
-            properties: properties.collect(),
+            properties,
             elapsed: started.elapsed(),
         })
     }
@@ -362,12 +388,40 @@ macro_rules! instances {
 }
 
 instances! {
+    "calvin" as calvin::Calvin {
+        "MCCalvinSmall" "MCCalvinCutOff" "MCCalvinCrash" "MCCalvinDuplicates" "MCCalvinForeverWeak"
+        "MCCalvinForeverStrong" "MCCalvinThree" "MCCalvinRing" "MCCalvinCheckpoint" "MCCalvinReadAhead"
+        "MCCalvinExecuteAgain" "MCCalvinCrashForgetsReads"
+    }
+    "hlc" as hlc::Hlc {
+        "MCHlcSmall" "MCHlcNetwork" "MCHlcStepsBack" "MCHlcStopped" "MCHlcLiar" "MCHlcThree" "MCHlcRestartForgets"
+        "MCHlcSendWallClock" "MCHlcReceiveIgnoresCounter"
+    }
+    "raft_log" as raft_log::RaftLog {
+        "MCRaftLogSmall" "MCRaftLogStable" "MCRaftLogCollide" "MCRaftLogEntries" "MCRaftLogNetwork" "MCRaftLogThree"
+        "MCRaftLogCrashForgetsVote" "MCRaftLogCrashForgetsEntry" "MCRaftLogCommitAlone"
+    }
+    "saga" as saga::Saga {
+        "MCSagaSmall" "MCSagaOrphan" "MCSagaFaults" "MCSagaMisplaced" "MCSagaForeverWeak" "MCSagaForeverStrong"
+        "MCSagaDirtyRead" "MCSagaSemanticLocks" "MCSagaLarge" "MCSagaCompensateBlindly" "MCSagaRushBack"
+        "MCSagaGiveUpPivot"
+    }
     "two_phase" as two_phase::TwoPhase {
         "MCTwoPhaseSmall" "MCTwoPhaseBlocking" "MCTwoPhaseCrashes" "MCTwoPhaseNetwork" "MCTwoPhaseForeverWeak"
         "MCTwoPhaseForeverTimed" "MCTwoPhaseForeverStrong" "MCTwoPhaseMixed" "MCTwoPhaseEndEarly"
         "MCTwoPhaseDecideUnlogged" "MCTwoPhaseCrashForgetsVote" "MCTwoPhaseGiveUpInDoubt"
     }
 }
+
+/// The name of an action's variant, which is the name of the spec's action.
+macro_rules! label {
+    ($action:expr, $($name:ident)*) => {
+        match $action {
+            $(Action::$name { .. } => stringify!($name),)*
+        }
+    };
+}
+pub(crate) use label;
 
 /// A set of up to eight things numbered from 0, or a number of each of eight.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -410,6 +464,11 @@ impl Members {
     /// The members, ascending.
     pub fn iter(self) -> impl Iterator<Item = u8> {
         (0..8).filter(move |&member| self.has(member))
+    }
+
+    /// As a set of numbers from 1.
+    pub fn numbers(self) -> Value {
+        Value::set(self.iter().map(|member| Value::from(member + 1)))
     }
 
     /// As a set of model values `x1`, `x2`, and so on.

@@ -7,7 +7,7 @@ use std::fmt;
 use stateright::{Model, Property};
 
 use super::value::{Config, ConfigError, Value};
-use super::{Invariant, Members, Spec, unknown};
+use super::{Invariant, Members, Spec, label, unknown};
 use crate::model::leads_to::{FairChecker, Strength};
 
 /// The largest number of participants.
@@ -624,37 +624,10 @@ impl Spec for TwoPhase {
     }
 
     fn label(action: &Action) -> &'static str {
-        match action {
-            Action::Begin => "Begin",
-            Action::SendPrepare(_) => "SendPrepare",
-            Action::ReceiveYes(_) => "ReceiveYes",
-            Action::ReceiveNo(_) => "ReceiveNo",
-            Action::DecideCommit => "DecideCommit",
-            Action::DecideAbort => "DecideAbort",
-            Action::SendCommit(_) => "SendCommit",
-            Action::SendAbort(_) => "SendAbort",
-            Action::ReceiveAck(_) => "ReceiveAck",
-            Action::End => "End",
-            Action::AnswerInquiry(_) => "AnswerInquiry",
-            Action::CrashCoordinator => "CrashCoordinator",
-            Action::RestartCoordinator => "RestartCoordinator",
-            Action::VoteYes(_) => "VoteYes",
-            Action::VoteNo(_) => "VoteNo",
-            Action::Revote(_) => "Revote",
-            Action::GiveUp(_) => "GiveUp",
-            Action::LearnCommit(_) => "LearnCommit",
-            Action::LearnAbort(_) => "LearnAbort",
-            Action::Inquire(_) => "Inquire",
-            Action::CrashParticipant(_) => "CrashParticipant",
-            Action::RestartParticipant(_) => "RestartParticipant",
-            Action::Lose(..) => "Lose",
-            Action::Cut(_) => "Cut",
-            Action::Heal(_) => "Heal",
-            Action::EndEarly => "EndEarly",
-            Action::DecideUnlogged => "DecideUnlogged",
-            Action::CrashForgetsVote(_) => "CrashForgetsVote",
-            Action::GiveUpInDoubt(_) => "GiveUpInDoubt",
-        }
+        label!(action, Begin SendPrepare ReceiveYes ReceiveNo DecideCommit DecideAbort SendCommit SendAbort ReceiveAck
+            End AnswerInquiry CrashCoordinator RestartCoordinator VoteYes VoteNo Revote GiveUp LearnCommit LearnAbort
+            Inquire CrashParticipant RestartParticipant Lose Cut Heal EndEarly DecideUnlogged CrashForgetsVote
+            GiveUpInDoubt)
     }
 
     fn invariants() -> &'static [(&'static str, Invariant<Self>)] {

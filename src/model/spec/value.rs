@@ -236,6 +236,21 @@ impl Config {
         }
     }
 
+    /// A natural number above 0.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Constant`] if it is not one, or above `max`.
+    pub fn positive(&self, name: &str, max: u8) -> Result<u8, ConfigError> {
+        match self.number(name, max)? {
+            0 => Err(ConfigError::Constant {
+                name: name.to_owned(),
+                expected: "a number above 0",
+            }),
+            number => Ok(number),
+        }
+    }
+
     /// A truth value.
     ///
     /// # Errors
