@@ -204,3 +204,90 @@ pub fn fact(
         explanation: format!("{}Then:\n  - {sentence}\n", cast.introduce(history)),
     }
 }
+
+/// Pixels between the centre of a cycle and its transactions.
+const RADIUS: f64 = 150.0;
+
+/// Draws the cycle of an anomaly as an SVG document: transactions on a circle, each edge with its kind and key.
+/// None if it is no cycle. The same anomaly gives the same bytes.
+pub fn svg(history: &History, anomaly: &Anomaly) -> Option<String> {
+    let count = anomaly.cycle.len();
+    if count == 0 {
+        return None;
+    }
+    let (width, height) = (900.0, 2.0 * RADIUS + 60.0 + 22.0 * count as f64);
+    let (cx, cy) = (width / 2.0, RADIUS + 30.0);
+    let at = |i: usize| {
+        let angle = std::f64::consts::TAU * (i % count) as f64 / count as f64;
+        (cx + RADIUS * angle.sin(), cy - RADIUS * angle.cos())
+    };
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" \
+         font-family=\"monospace\" font-size=\"12\">\n<title>{}</title>\n\
+         <defs><marker id=\"tip\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"8\" \
+         markerHeight=\"8\" orient=\"auto\"><path d=\"M0 0L8 4L0 8z\"/></marker></defs>\n",
+        anomaly.kind
+    );
+    for (i, step) in anomaly.cycle.iter().enumerate() {
+        let ((x1, y1), (x2, y2)) = (at(i), at(i + 1));
+        let length = ((x2 - x1).powi(2) + (y2 - y1).powi(2)).sqrt();
+        let (dx, dy) = ((x2 - x1) / length, (y2 - y1) / length);
+        // Bent outwards, so that the two edges of a cycle of two do not fall together.
+        let (mx, my) = ((x1 + x2) / 2.0 + 30.0 * dy, (y1 + y2) / 2.0 - 30.0 * dx);
+        let _ = writeln!(
+            svg,
+            "<path d=\"M{:.1} {:.1}Q{mx:.1} {my:.1} {:.1} {:.1}\" fill=\"none\" stroke=\"{}\" \
+             marker-end=\"url(#tip)\"/>\n<text x=\"{mx:.1}\" y=\"{my:.1}\" \
+             text-anchor=\"middle\">{}</text>",
+            x1 + 22.0 * dx,
+            y1 + 22.0 * dy,
+            x2 - 22.0 * dx,
+            y2 - 22.0 * dy,
+            colour(&step.because),
+            escape(&label(&step.because))
+        );
+    }
+    for (i, step) in anomaly.cycle.iter().enumerate() {
+        let (x, y) = at(i);
+        let legend = 2.0 * RADIUS + 70.0 + 22.0 * i as f64;
+        let _ = writeln!(
+            svg,
+            "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"18\" fill=\"#fff\" stroke=\"#000\"/>\n\
+             <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">T{}</text>\n\
+             <text x=\"10\" y=\"{legend:.1}\">T{} = {}</text>",
+            y + 4.0,
+            i + 1,
+            i + 1,
+            escape(&transaction(history, step.from))
+        );
+    }
+    svg.push_str("</svg>\n");
+    Some(svg)
+}
+
+fn label(dependency: &Dependency) -> String {
+    match dependency {
+        Dependency::WriteWrite { key, .. } => format!("ww {key}"),
+        Dependency::WriteRead { key, .. } => format!("wr {key}"),
+        Dependency::ReadWrite { key, .. } => format!("rw {key}"),
+        Dependency::Process { process } => format!("process {process}"),
+        Dependency::Realtime { .. } => "real time".into(),
+    }
+}
+
+/// Colours that stay apart for the colour-blind (Okabe, Ito 2008).
+fn colour(dependency: &Dependency) -> &'static str {
+    match dependency {
+        Dependency::WriteWrite { .. } => "#d55e00",
+        Dependency::WriteRead { .. } => "#0072b2",
+        Dependency::ReadWrite { .. } => "#cc79a7",
+        Dependency::Process { .. } => "#009e73",
+        Dependency::Realtime { .. } => "#999999",
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}

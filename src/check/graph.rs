@@ -11,6 +11,8 @@
 //! to the next barrier and to the transactions invoked before that. As interval orders hold no two independent
 //! pairs (a < b and c < d imply a < d or c < b: Fishburn 1970), a shortest cycle has at most one real-time edge.
 
+use std::collections::BTreeMap;
+
 use super::history::{History, NEVER, Status, TxnId};
 use super::{AnomalyKind, Options};
 
@@ -70,6 +72,7 @@ pub struct Edge {
 }
 
 /// Collects the edges of a [`Graph`].
+#[derive(Clone)]
 pub struct GraphBuilder {
     nodes: u32,
     edges: Vec<(u32, u32)>,
@@ -99,6 +102,11 @@ impl GraphBuilder {
             self.counts[kind as usize] += 1;
             self.edges.push((from, (kind as u32) << NODE_BITS | to));
         }
+    }
+
+    /// How many edges were added.
+    pub fn edge_count(&self) -> usize {
+        self.edges.len()
     }
 
     /// How many edges of a kind were added.
@@ -134,20 +142,53 @@ impl GraphBuilder {
         }
     }
 
-    /// Links each transaction with the next of its session. One that is indeterminate may take effect at
-    /// any later time, so nothing of its session follows it.
+    /// Links the transactions of each session. One that is indeterminate may take effect at any later time, so
+    /// nothing of its session follows it.
     fn add_sessions(&mut self, history: &History, live: &impl Fn(TxnId) -> bool) {
-        let mut last: std::collections::BTreeMap<u64, TxnId> = std::collections::BTreeMap::new();
+        let mut sessions: BTreeMap<u64, Vec<TxnId>> = BTreeMap::new();
         for txn in by_instant(history, live, |id| history.header(id).invoke) {
-            let header = history.header(txn);
-            let earlier = last.get(&header.process).copied();
-            if let Some(earlier) = earlier
-                && history.header(earlier).complete < header.invoke
-            {
-                self.add(earlier, txn, EdgeKind::Process);
+            let process = history.header(txn).process;
+            sessions.entry(process).or_default().push(txn);
+        }
+        for session in sessions.values() {
+            let done = |txn: &&TxnId| history.header(**txn).status == Status::Ok;
+            let precedes =
+                |a: TxnId, b: TxnId| history.header(a).complete < history.header(b).invoke;
+            let mut last = None;
+            let mut links = Vec::new();
+            for txn in session {
+                links.extend(last.map(|last| (last, *txn)));
+                last = Some(txn).filter(done).copied().or(last);
             }
-            if header.status == Status::Ok {
-                last.insert(header.process, txn);
+            if links.iter().all(|&(a, b)| precedes(a, b)) {
+                for (a, b) in links {
+                    self.add(a, b, EdgeKind::Process);
+                }
+            } else {
+                self.add_overlapping(history, session);
+            }
+        }
+    }
+
+    /// Orders a session whose transactions overlap, or touch at an instant: by barriers, as for real time.
+    fn add_overlapping(&mut self, history: &History, session: &[TxnId]) {
+        let complete = |txn: TxnId| history.header(txn).complete;
+        let done =
+            |txn: &TxnId| history.header(*txn).status == Status::Ok && complete(*txn) != NEVER;
+        let mut completed: Vec<TxnId> = session.iter().copied().filter(done).collect();
+        completed.sort_by_key(|&txn| complete(txn));
+        let barriers: Vec<u32> = completed.iter().map(|_| self.auxiliary()).collect();
+        for (&txn, &barrier) in completed.iter().zip(&barriers) {
+            self.add(txn, barrier, EdgeKind::Process);
+        }
+        for pair in barriers.windows(2) {
+            self.add(pair[0], pair[1], EdgeKind::Through);
+        }
+        for &txn in session {
+            let invoke = history.header(txn).invoke;
+            let before = completed.partition_point(|&other| complete(other) < invoke);
+            if let Some(&barrier) = before.checked_sub(1).and_then(|at| barriers.get(at)) {
+                self.add(barrier, txn, EdgeKind::Through);
             }
         }
     }
@@ -259,6 +300,18 @@ impl Graph {
     /// Did `first` complete before `second` was invoked?
     fn precedes(&self, first: TxnId, second: TxnId) -> bool {
         self.realtime.span[first as usize].1 < self.realtime.span[second as usize].0
+    }
+
+    /// Is there no cycle without adjacent anti-dependencies? (Snapshot isolation, Cerone and Gotsman 2016.)
+    pub fn is_snapshot_isolated(&self, order: Order) -> bool {
+        let part = Restriction {
+            mask: Class::Nonadjacent.mask(order),
+            alternate: true,
+            within: None,
+        };
+        let states = 2 * self.node_count();
+        let mut tarjan = Tarjan::new(states);
+        tarjan.run(self, &part, 0..states as u32).is_empty()
     }
 
     /// The components of two or more transactions under all edges, each sorted.
@@ -418,9 +471,12 @@ impl Tarjan {
 
 /// Which edges beyond the data dependencies a cycle may use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Order {
+pub enum Order {
+    /// None.
     Data,
+    /// Session order.
     Process,
+    /// Real-time order, which holds that of sessions.
     Realtime,
 }
 
@@ -787,7 +843,7 @@ impl<'g> Search<'g> {
 
 /// A shortest closed walk through a state, as the states on it.
 fn closed_walk(graph: &Graph, part: &Restriction, start: u32) -> Option<Vec<u32>> {
-    let mut parent = std::collections::BTreeMap::new();
+    let mut parent = BTreeMap::new();
     let mut queue = std::collections::VecDeque::from([start]);
     while let Some(state) = queue.pop_front() {
         for next in (0..).map_while(|k| part.step(graph, state, k)).flatten() {

@@ -276,8 +276,8 @@ impl Report {
     }
 }
 
-/// Checks a history against a model: lists by [`list_append`], registers by [`register`], which also decides
-/// what lists leave open.
+/// Checks a history against a model: lists by [`list_append`], registers by [`register`], which also
+/// decides lists beside registers, and lists whose unread appends exceed the budget of their own checker.
 ///
 /// The parts of a mixed history are judged together. Additions to sets and counters are not judged here: they
 /// have checkers of their own, and leave a verdict of unknown.
@@ -288,8 +288,13 @@ pub fn check(history: &History, options: &Options) -> Report {
         true => list_append::check(history, options),
         false => register::check(history, options),
     };
-    let open = lists
-        && (registers || register::decides(options.model) && register::leaves_order_open(history));
+    // Lists alone are decided exactly, short of a budget; only beside registers is more to find.
+    let unsettled = || {
+        report.verdict == Verdict::Unknown
+            && register::decides(options.model)
+            && register::leaves_order_open(history)
+    };
+    let open = lists && (registers || unsettled());
     if open && report.verdict != Verdict::Invalid {
         report.add_exact(register::check(history, options), options);
     }
