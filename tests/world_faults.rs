@@ -625,6 +625,29 @@ fn a_fault_aimed_at_a_moment_strikes_there_and_replays_without_the_aim() {
 }
 
 #[test]
+fn a_machine_that_restarts_while_it_is_paused_goes_on_when_the_pause_ends() {
+    let pause = || FaultKind::Pause { nodes: nodes(&[1]) };
+    let crash = || FaultKind::Crash {
+        nodes: nodes(&[1]),
+        loss: CrashLoss::Lost,
+    };
+    // Back to back, so that the restarted machine's first turn comes as early as it can.
+    let faults: Vec<Fault> = (0..40)
+        .flat_map(|round| {
+            let at_ms = 100 + 20 * round;
+            [fault(at_ms, 10, pause()), fault(at_ms + 2, 8, crash())]
+        })
+        .collect();
+    let record = ping(&world(2), &faults);
+    let boots = record.trace.iter().flatten();
+    let boots = boots
+        .filter(|line| matches!(line.what, TraceKind::Restarted { .. }))
+        .count();
+    assert!(boots >= 40, "{boots}");
+    assert!(record.processes.iter().any(|(at, _)| *at == addr(1)));
+}
+
+#[test]
 fn a_moment_that_never_comes_strikes_at_its_latest_time_and_replays() {
     let aimed = |latest_ns| Fault {
         when: When::Moment {

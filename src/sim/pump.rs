@@ -352,10 +352,13 @@ impl<P: Process> Pump<P> {
                 usize,
                 (&super::world::Machine<_, _>, &super::world::Host),
             )| {
+                let node = NodeId(node as u16);
+                // madsim polls nothing of a paused node; and only guests are paused in madsim.
+                let held_still = machine.pauses > 0 && world.guests.contains_key(&node);
                 machine.downs == 0
-                    && machine.pauses == 0
+                    && !held_still
                     && host.waker.is_none()
-                    && !powered_off.contains(&NodeId(node as u16))
+                    && !powered_off.contains(&node)
             };
             if machines.any(absent) {
                 world.pump_waits(context);
