@@ -31,7 +31,7 @@ use std::sync::Arc;
 use stateright::Model;
 
 use super::graph::{self, Observer, Step, Unfinished, fingerprint};
-use super::leads_to::FairChecker;
+use super::leads_to::{FairChecker, Strength};
 use crate::process::{
     Addr, Disk, Effect, Effects, FileId, FlushId, Input, NodeId, Process, WallTime, Wire,
 };
@@ -461,8 +461,11 @@ impl<P: Process, G: Clone + Eq + Hash + Debug> Host<P, G> {
     }
 
     /// A checker with what a world without further faults does: weak fairness of the delivery of each kind of message on
-    /// each link, of the flushes of each process, of each of its timers, and of healing. Restarts are fair only with
-    /// `restarts`: otherwise a node may stay down.
+    /// each link, of the flushes of each process and of healing, strong fairness of each timer. Restarts are fair only
+    /// with `restarts`: otherwise a node may stay down.
+    ///
+    /// Timers need strong fairness because they wait for quiet: one process that polls another disables every other
+    /// timer again and again, though a timer that is set does fire.
     ///
     /// Explores the world once, at most `limit` states, to learn which messages and timers there are.
     ///
@@ -481,7 +484,13 @@ impl<P: Process, G: Clone + Eq + Hash + Debug> Host<P, G> {
         };
         let mut checker = FairChecker::new(self).limit(limit);
         for (name, kind) in kinds.0.into_iter().filter(|(_, action)| fair(action)) {
-            checker = checker.weak(name, move |action| action.is_like(&kind));
+            let waits_for_quiet = matches!(kind, Action::Timeout { .. });
+            let strength = if waits_for_quiet {
+                Strength::Strong
+            } else {
+                Strength::Weak
+            };
+            checker = checker.constraint(strength, name, move |_, action, _| action.is_like(&kind));
         }
         Ok(checker)
     }
