@@ -1,9 +1,9 @@
-//! Raft as text: each `tests/raft/*.txt` is a list of commands, and the snapshot beside it shows what the replicas
+//! Raft and Multi-Paxos as text: each `tests/raft/*.txt` is a list of commands, and the snapshot beside it shows what the replicas
 //! did after each, in the manner of etcd's `raft/testdata`.
 //!
 //! | Command | What happens |
 //! |---|---|
-//! | `cluster N [batch=B] [window=W]` | N replicas boot on empty disks |
+//! | `cluster N [paxos] [batch=B] [window=W]` | N replicas boot on empty disks |
 //! | `election nI`, `heartbeat nI` | the timer fires |
 //! | `deliver nI nJ` | what is under way from I to J now arrives; `*` is any replica |
 //! | `drop nI nJ` | what is under way from I to J is lost |
@@ -20,8 +20,7 @@
 mod cluster;
 
 use cluster::{Cluster, Loss};
-use ordain::consensus::raft::RaftTimer;
-use ordain::consensus::{LogTimer, Options};
+use ordain::consensus::{Algorithm, Options};
 
 fn play(script: &str) -> String {
     let mut cluster: Option<Cluster> = None;
@@ -60,6 +59,7 @@ fn start(words: &[&str]) -> Cluster {
         match word.split_once('=') {
             Some(("batch", most)) => options.max_batch = most.parse().unwrap(),
             Some(("window", most)) => options.max_in_flight = most.parse().unwrap(),
+            None if *word == "paxos" => options.algorithm = Algorithm::MultiPaxos,
             _ => panic!("{word}?"),
         }
     }
@@ -72,10 +72,10 @@ fn obey(cluster: &mut Cluster, words: &[&str]) {
     let size = cluster.size();
     match words[0] {
         "election" => {
-            cluster.fire(one(1), LogTimer::Raft(RaftTimer::Election));
+            cluster.fire_election(one(1));
         }
         "heartbeat" => {
-            cluster.fire(one(1), LogTimer::Raft(RaftTimer::Heartbeat));
+            cluster.fire_heartbeat(one(1));
         }
         "deliver" => {
             let count = cluster.under_way(node(1), node(2)).len();
@@ -131,4 +131,5 @@ interactions!(
     a_read_waits_for_a_round_of_heartbeats,
     nothing_is_acknowledged_before_it_is_flushed,
     batches_follow_one_another_without_waiting,
+    a_new_paxos_leader_proposes_again_what_may_have_been_chosen,
 );

@@ -1,4 +1,4 @@
-//! Raft under thousands of hostile schedules: messages lost, repeated and overtaken, machines that crash and
+//! Raft and Multi-Paxos under thousands of hostile schedules: messages lost, repeated and overtaken, machines that crash and
 //! lose what they had not flushed, links cut one way, timers that fire whenever it hurts. After each step the
 //! properties of the paper's figure 3 are checked by looking at every replica's log.
 //!
@@ -8,8 +8,7 @@
 mod cluster;
 
 use cluster::{Cluster, Loss, Mutant};
-use ordain::consensus::raft::RaftTimer;
-use ordain::consensus::{LogTimer, Options};
+use ordain::consensus::{Algorithm, LogTimer, Options};
 use proptest::prelude::*;
 
 /// One decision of a schedule. `which` picks among what there is.
@@ -88,12 +87,10 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
-const ELECTION: LogTimer = LogTimer::Raft(RaftTimer::Election);
-const HEARTBEAT: LogTimer = LogTimer::Raft(RaftTimer::Heartbeat);
-
 /// A small window, so that it fills up.
-fn options() -> Options {
+fn options(algorithm: Algorithm) -> Options {
     Options {
+        algorithm,
         max_batch: 2,
         max_in_flight: 2,
         ..Options::default()
@@ -134,10 +131,10 @@ fn perform(cluster: &mut Cluster, action: Action, command: &mut u64) {
             cluster.fail_flush(of(node));
         }
         Action::Election { node } => {
-            cluster.fire(of(node), ELECTION);
+            cluster.fire_election(of(node));
         }
         Action::Heartbeat { node } => {
-            cluster.fire(of(node), HEARTBEAT);
+            cluster.fire_heartbeat(of(node));
         }
         // Mostly where it leads somewhere; anybody may be asked.
         Action::Propose { node } => {
@@ -254,7 +251,7 @@ impl Draws {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000,
+    #![proptest_config(ProptestConfig { cases: 3000,
         max_shrink_iters: 20_000,
         // The smallest schedule is printed; there is no source file to keep it beside.
         failure_persistence: None,
@@ -265,8 +262,9 @@ proptest! {
         size in prop_oneof![Just(3usize), Just(5), Just(4), Just(1)],
         schedule in prop::collection::vec(action(), 0..700),
         seed in 1u64..,
+        algorithm in prop_oneof![Just(Algorithm::Raft), Just(Algorithm::MultiPaxos)],
     ) {
-        let mut cluster = Cluster::new(size, options(), None);
+        let mut cluster = Cluster::new(size, options(algorithm), None);
         prop_assert_eq!(run(&mut cluster, &schedule), Ok(()));
         let fired = settle(&mut cluster, 1_000_000, &mut Draws(seed));
         prop_assert_eq!(&cluster.facts.violation, &None);
@@ -288,7 +286,7 @@ struct Campaign {
     terms: u64,
 }
 
-fn campaign(mutant: Option<Mutant>, schedules: u64) -> Campaign {
+fn campaign(algorithm: Algorithm, mutant: Option<Mutant>, schedules: u64) -> Campaign {
     use proptest::strategy::ValueTree;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let drawn = (
@@ -305,7 +303,7 @@ fn campaign(mutant: Option<Mutant>, schedules: u64) -> Campaign {
     };
     for number in 1..=schedules {
         let (size, schedule) = drawn.new_tree(&mut runner).unwrap().current();
-        let mut cluster = Cluster::new(size, options(), mutant);
+        let mut cluster = Cluster::new(size, options(algorithm), mutant);
         // A broken replica may also run into the assertions of a sound one, once the damage is done.
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             run(&mut cluster, &schedule)
@@ -326,41 +324,59 @@ fn campaign(mutant: Option<Mutant>, schedules: u64) -> Campaign {
 
 #[test]
 fn schedules_reach_elections_commits_reads_and_snapshots() {
-    let campaign = campaign(None, 500);
-    assert_eq!(campaign.found, None);
-    assert!(campaign.terms > 2 * campaign.schedules * 9 / 10);
-    assert!(campaign.committed > 10 * campaign.schedules);
-    assert!(campaign.reads > 2 * campaign.schedules);
-    assert!(campaign.snapshots > campaign.schedules / 2);
+    for algorithm in [Algorithm::Raft, Algorithm::MultiPaxos] {
+        let campaign = campaign(algorithm, None, 500);
+        assert_eq!(campaign.found, None);
+        let each = |total: u64| total as f64 / campaign.schedules as f64;
+        assert!(each(campaign.terms) > 1.8, "{}", each(campaign.terms));
+        assert!(
+            each(campaign.committed) > 10.0,
+            "{}",
+            each(campaign.committed)
+        );
+        assert!(each(campaign.reads) > 2.0, "{}", each(campaign.reads));
+        assert!(
+            each(campaign.snapshots) > 0.5,
+            "{}",
+            each(campaign.snapshots)
+        );
+    }
 }
 
 /// Each bug breaks one property first and others in its wake, within so many schedules.
 #[test]
 fn every_planted_bug_is_found() {
+    use Algorithm::{MultiPaxos, Raft};
     let bugs = [
-        (Mutant::ClaimsBeforeFlush, 100),
-        (Mutant::VotesTwice, 100),
-        (Mutant::VotesForAnyLog, 100),
-        (Mutant::CommitsOldTerms, 1000),
-        (Mutant::SkipsConsistencyCheck, 100),
-        (Mutant::ReadsWithoutRound, 1000),
+        (Raft, Mutant::ClaimsBeforeFlush, 100),
+        (Raft, Mutant::VotesTwice, 100),
+        (Raft, Mutant::VotesForAnyLog, 100),
+        (Raft, Mutant::CommitsOldTerms, 1000),
+        (Raft, Mutant::SkipsConsistencyCheck, 100),
+        (Raft, Mutant::ReadsWithoutRound, 1000),
+        (MultiPaxos, Mutant::ClaimsBeforeFlush, 1000),
+        (MultiPaxos, Mutant::ConcealsAccepted, 1000),
+        (MultiPaxos, Mutant::AcceptsBelowPromise, 1000),
+        (MultiPaxos, Mutant::SkipsConsistencyCheck, 1000),
+        (MultiPaxos, Mutant::ReadsWithoutRound, 1000),
     ];
-    for (mutant, schedules) in bugs {
-        let (property, _) = campaign(Some(mutant), schedules)
+    let agreement = [
+        "leader completeness",
+        "state machine safety",
+        "log matching",
+    ];
+    for (algorithm, mutant, schedules) in bugs {
+        let (property, _) = campaign(algorithm, Some(mutant), schedules)
             .found
-            .unwrap_or_else(|| panic!("{mutant:?} goes unnoticed"));
-        match mutant {
-            Mutant::VotesTwice => assert_eq!(property, "election safety"),
-            Mutant::ReadsWithoutRound => assert_eq!(property, "linearizable reads"),
-            _ => assert!(
-                [
-                    "leader completeness",
-                    "state machine safety",
-                    "log matching"
-                ]
-                .contains(&property),
-                "{mutant:?}: {property}"
-            ),
-        }
+            .unwrap_or_else(|| panic!("{mutant:?} goes unnoticed in {algorithm:?}"));
+        let expected: &[&str] = match mutant {
+            Mutant::VotesTwice => &["election safety"],
+            Mutant::ReadsWithoutRound => &["linearizable reads"],
+            _ => &agreement,
+        };
+        assert!(
+            expected.contains(&property),
+            "{algorithm:?} {mutant:?}: {property}"
+        );
     }
 }

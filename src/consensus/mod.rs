@@ -25,12 +25,15 @@ use thiserror::Error;
 
 use crate::process::{Addr, Delay, Effects, FileId, Input, WallTime, Wire};
 
+pub mod paxos;
+mod progress;
 pub mod raft;
 pub mod session;
 mod storage;
 
 pub use storage::Entry;
 
+use paxos::{Paxos, PaxosMessage, PaxosTimer};
 use raft::{Raft, RaftMessage, RaftTimer};
 
 /// A position in a log, from 1. Zero is before the first entry.
@@ -51,9 +54,9 @@ pub trait Command:
 
 impl Command for u64 {}
 
-/// Identifies an entry across all replicas: two entries with the same position are the same entry (Log
-/// Matching; Ongaro and Ousterhout, USENIX ATC 2014, section 5.3). Ordered as logs compare in an election:
-/// by term, then by index.
+/// Where an entry is, and whose: two entries with the same position are the same entry (Log Matching; Ongaro
+/// and Ousterhout, USENIX ATC 2014, section 5.3). Under Multi-Paxos one entry may have several positions, as
+/// leaders propose it again. Ordered as logs compare in an election: by term, then by index.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
 )]
@@ -79,6 +82,8 @@ pub struct Snapshot {
 pub enum Algorithm {
     /// Raft (Ongaro and Ousterhout, USENIX ATC 2014).
     Raft,
+    /// Multi-Paxos (Lamport, "Paxos Made Simple", 2001, section 3).
+    MultiPaxos,
 }
 
 /// How a log is run. The defaults suit replicas up to a few hundred milliseconds apart.
@@ -177,18 +182,22 @@ pub struct NotLeader {
 pub enum LogMessage<C> {
     /// Raft's.
     Raft(RaftMessage<C>),
+    /// Multi-Paxos's.
+    Paxos(PaxosMessage<C>),
 }
 
 impl<C: Command> Wire for LogMessage<C> {
     fn label(&self) -> &'static str {
         match self {
             LogMessage::Raft(message) => message.label(),
+            LogMessage::Paxos(message) => message.label(),
         }
     }
 
     fn size_bytes(&self) -> u32 {
         match self {
             LogMessage::Raft(message) => message.size_bytes(),
+            LogMessage::Paxos(message) => message.size_bytes(),
         }
     }
 }
@@ -198,6 +207,8 @@ impl<C: Command> Wire for LogMessage<C> {
 pub enum LogTimer {
     /// Raft's.
     Raft(RaftTimer),
+    /// Multi-Paxos's.
+    Paxos(PaxosTimer),
 }
 
 /// A replica of a log.
@@ -205,6 +216,8 @@ pub enum LogTimer {
 pub enum Log<C> {
     /// Kept by Raft.
     Raft(Raft<C>),
+    /// Kept by Multi-Paxos.
+    Paxos(Paxos<C>),
 }
 
 /// The effects of a log.
@@ -220,6 +233,7 @@ impl<C: Command> Log<C> {
         assert!(config.members.contains(&config.me), "{config:?}");
         match config.options.algorithm {
             Algorithm::Raft => Log::Raft(Raft::new(config)),
+            Algorithm::MultiPaxos => Log::Paxos(Paxos::new(config)),
         }
     }
 
@@ -232,23 +246,38 @@ impl<C: Command> Log<C> {
     ) {
         match self {
             Log::Raft(raft) => {
-                let input = match input {
-                    Input::Boot(disk) => Input::Boot(disk),
-                    Input::Message {
-                        from,
-                        message: LogMessage::Raft(message),
-                    } => Input::Message { from, message },
-                    Input::Timer(LogTimer::Raft(timer)) => Input::Timer(timer),
-                    Input::Flushed(flush) => Input::Flushed(flush),
-                    Input::FlushFailed(flush) => Input::FlushFailed(flush),
+                let unwrap_message = |message| match message {
+                    LogMessage::Raft(message) => Some(message),
+                    LogMessage::Paxos(_) => None,
                 };
-                with_raft(out, |out| raft.step(now, input, out));
+                let unwrap_timer = |timer| match timer {
+                    LogTimer::Raft(timer) => Some(timer),
+                    LogTimer::Paxos(_) => None,
+                };
+                if let Some(input) = unwrap_input(input, unwrap_message, unwrap_timer) {
+                    with_raft(out, |out| raft.step(now, input, out));
+                }
+            }
+            Log::Paxos(paxos) => {
+                let unwrap_message = |message| match message {
+                    LogMessage::Paxos(message) => Some(message),
+                    LogMessage::Raft(_) => None,
+                };
+                let unwrap_timer = |timer| match timer {
+                    LogTimer::Paxos(timer) => Some(timer),
+                    LogTimer::Raft(_) => None,
+                };
+                if let Some(input) = unwrap_input(input, unwrap_message, unwrap_timer) {
+                    with_paxos(out, |out| paxos.step(now, input, out));
+                }
             }
         }
     }
 
-    /// Puts a command into the log. It is ordered once an entry with the position returned is delivered; an
-    /// entry with the same index and another term means that it never will be at that place.
+    /// Puts a command into the log. It is ordered once an entry with the position returned is delivered. If
+    /// the entry at that index has another term, another leader has taken over: under Raft the command is
+    /// lost, under Multi-Paxos the new leader may have proposed this very command again. Proposing it again is
+    /// right either way, for commands are idempotent or filtered.
     ///
     /// # Errors
     ///
@@ -256,6 +285,7 @@ impl<C: Command> Log<C> {
     pub fn propose(&mut self, command: C, out: &mut LogEffects<C>) -> Result<Position, NotLeader> {
         match self {
             Log::Raft(raft) => with_raft(out, |out| raft.propose(command, out)),
+            Log::Paxos(paxos) => with_paxos(out, |out| paxos.propose(command, out)),
         }
     }
 
@@ -268,6 +298,7 @@ impl<C: Command> Log<C> {
     pub fn read_index(&mut self, read: u64, out: &mut LogEffects<C>) -> Result<(), NotLeader> {
         match self {
             Log::Raft(raft) => with_raft(out, |out| raft.read_index(read, out)),
+            Log::Paxos(paxos) => with_paxos(out, |out| paxos.read_index(read, out)),
         }
     }
 
@@ -280,6 +311,7 @@ impl<C: Command> Log<C> {
     pub fn compact(&mut self, index: Index, state: Vec<u8>, out: &mut LogEffects<C>) {
         match self {
             Log::Raft(raft) => with_raft(out, |out| raft.compact(index, state, out)),
+            Log::Paxos(paxos) => with_paxos(out, |out| paxos.compact(index, state, out)),
         }
     }
 
@@ -287,6 +319,7 @@ impl<C: Command> Log<C> {
     pub fn take_deliveries(&mut self) -> Vec<Delivery<C>> {
         match self {
             Log::Raft(raft) => raft.take_deliveries(),
+            Log::Paxos(paxos) => paxos.take_deliveries(),
         }
     }
 
@@ -294,6 +327,7 @@ impl<C: Command> Log<C> {
     pub fn is_leader(&self) -> bool {
         match self {
             Log::Raft(raft) => raft.is_leader(),
+            Log::Paxos(paxos) => paxos.is_leader(),
         }
     }
 
@@ -301,13 +335,15 @@ impl<C: Command> Log<C> {
     pub fn leader(&self) -> Option<Addr> {
         match self {
             Log::Raft(raft) => raft.leader(),
+            Log::Paxos(paxos) => paxos.leader(),
         }
     }
 
-    /// The replica's current term.
+    /// The replica's current term: in Paxos, the highest ballot that it has promised.
     pub fn term(&self) -> Term {
         match self {
             Log::Raft(raft) => raft.term(),
+            Log::Paxos(paxos) => paxos.term(),
         }
     }
 
@@ -315,6 +351,7 @@ impl<C: Command> Log<C> {
     pub fn last(&self) -> Position {
         match self {
             Log::Raft(raft) => raft.last(),
+            Log::Paxos(paxos) => paxos.last(),
         }
     }
 
@@ -322,6 +359,7 @@ impl<C: Command> Log<C> {
     pub fn snapshot_last(&self) -> Position {
         match self {
             Log::Raft(raft) => raft.snapshot_last(),
+            Log::Paxos(paxos) => paxos.snapshot_last(),
         }
     }
 
@@ -329,6 +367,7 @@ impl<C: Command> Log<C> {
     pub fn entry(&self, index: Index) -> Option<&Entry<C>> {
         match self {
             Log::Raft(raft) => raft.entry(index),
+            Log::Paxos(paxos) => paxos.entry(index),
         }
     }
 
@@ -336,6 +375,7 @@ impl<C: Command> Log<C> {
     pub fn committed(&self) -> Index {
         match self {
             Log::Raft(raft) => raft.committed(),
+            Log::Paxos(paxos) => paxos.committed(),
         }
     }
 }
@@ -349,4 +389,33 @@ fn with_raft<C: Command, R>(
     let result = act(&mut inner);
     out.absorb(&mut inner, LogMessage::Raft, LogTimer::Raft);
     result
+}
+
+/// As [`with_raft`], for Multi-Paxos.
+fn with_paxos<C: Command, R>(
+    out: &mut LogEffects<C>,
+    act: impl FnOnce(&mut Effects<PaxosMessage<C>, PaxosTimer>) -> R,
+) -> R {
+    let mut inner = Effects::default();
+    let result = act(&mut inner);
+    out.absorb(&mut inner, LogMessage::Paxos, LogTimer::Paxos);
+    result
+}
+
+/// The input in a protocol's own terms; nothing if it is of another protocol.
+fn unwrap_input<M, T, M2, T2>(
+    input: Input<M, T>,
+    message_of: impl Fn(M) -> Option<M2>,
+    timer_of: impl Fn(T) -> Option<T2>,
+) -> Option<Input<M2, T2>> {
+    Some(match input {
+        Input::Boot(disk) => Input::Boot(disk),
+        Input::Message { from, message } => Input::Message {
+            from,
+            message: message_of(message)?,
+        },
+        Input::Timer(timer) => Input::Timer(timer_of(timer)?),
+        Input::Flushed(flush) => Input::Flushed(flush),
+        Input::FlushFailed(flush) => Input::FlushFailed(flush),
+    })
 }

@@ -24,6 +24,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::process::{Addr, Delay, Disk, Effects, FlushId, Input, WallTime, Wire};
 use crate::record::LogEvent;
 
+use super::progress::{Mode, PendingRead, Progress};
 use super::storage::{HardState, Storage};
 use super::{Command, Config, Delivery, Entry, Index, NotLeader, Position, Snapshot, Term};
 
@@ -73,37 +74,6 @@ struct Leader {
     /// Number of the last round of heartbeats that confirms leadership for reads.
     round: u64,
     reads: VecDeque<PendingRead>,
-}
-
-/// What the leader knows about a follower (nextIndex and matchIndex of figure 2).
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Progress {
-    next: Index,
-    matched: Index,
-    mode: Mode,
-    /// Latest round that the follower has answered.
-    round: u64,
-    /// Whether it has answered anything since leadership was last checked.
-    heard: bool,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-enum Mode {
-    /// Where the logs agree is not known: one message with entries at a time.
-    Probe { waiting: bool },
-    /// Messages follow one another without waiting; the last index of each, until acknowledged.
-    Replicate { in_flight: VecDeque<Index> },
-    /// The follower needs entries that are only left in the snapshot, which is under way.
-    Snapshot,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-struct PendingRead {
-    read: u64,
-    /// Everything committed when the read was asked for is at or before this index.
-    index: Index,
-    /// A majority has to answer this round.
-    round: u64,
 }
 
 /// Raft's messages.
@@ -305,14 +275,16 @@ impl<C: Command> Raft<C> {
         let term = self.storage.term_at(index).expect("it is in the log");
         let last = Position { term, index };
         let state = state.into();
-        self.storage.install(Snapshot { last, state }, out);
+        self.storage.install(Snapshot { last, state }, true, out);
         if let Role::Leader(leader) = &mut self.role {
             // Messages under way to a follower that needs the snapshot now may be lost, and what it lacks cannot
             // be sent again: do not wait for it to acknowledge them.
             let lagging = |follower: &&mut Progress| follower.next <= index;
-            for follower in leader.followers.values_mut().filter(lagging) {
-                follower.mode = Mode::Probe { waiting: false };
-            }
+            leader
+                .followers
+                .values_mut()
+                .filter(lagging)
+                .for_each(Progress::probe);
         }
         self.storage.flush(out);
     }
@@ -369,6 +341,10 @@ impl<C: Command> Raft<C> {
         }
         let snapshot = self.storage.snapshot();
         self.commit = snapshot.last.index;
+        self.role = Role::Follower(Follower {
+            verified: self.commit,
+            ..Follower::default()
+        });
         if self.commit > 0 {
             self.deliveries.push(Delivery::Snapshot(snapshot.clone()));
         }
@@ -524,13 +500,10 @@ impl<C: Command> Raft<C> {
         if heard + 1 < self.config.majority() {
             return self.become_follower(out);
         }
-        for follower in leader.followers.values_mut() {
-            follower.heard = false;
-            if follower.mode == Mode::Snapshot {
-                follower.next = follower.matched + 1;
-                follower.mode = Mode::Probe { waiting: false };
-            }
-        }
+        leader
+            .followers
+            .values_mut()
+            .for_each(Progress::forget_heard);
         let period = Delay::exactly(self.config.options.election.min_ns);
         out.set_timer(RaftTimer::Election, period);
     }
@@ -621,13 +594,7 @@ impl<C: Command> Raft<C> {
     /// entries are committed.
     fn become_leader(&mut self, out: &mut Out<C>) {
         let first_index = self.storage.last().index + 1;
-        let progress = Progress {
-            next: first_index,
-            matched: 0,
-            mode: Mode::Probe { waiting: false },
-            round: 0,
-            heard: false,
-        };
+        let progress = Progress::new(first_index);
         self.role = Role::Leader(Leader {
             first_index,
             followers: self.config.peers().map(|p| (p, progress.clone())).collect(),
@@ -685,12 +652,7 @@ impl<C: Command> Raft<C> {
         let window = self.config.options.max_in_flight.max(1);
         let mut sent = false;
         while let Some(progress) = self.progress(to) {
-            let open = match &progress.mode {
-                Mode::Probe { waiting } => !waiting,
-                Mode::Replicate { in_flight } => in_flight.len() < window,
-                Mode::Snapshot => false,
-            };
-            if !open || progress.next > last {
+            if !progress.is_open(window) || progress.next > last {
                 break;
             }
             if progress.next < first_kept {
@@ -731,14 +693,7 @@ impl<C: Command> Raft<C> {
         // Before the snapshot there is nothing to probe with: the snapshot's end has to do.
         let prev_index = (progress.next - 1).max(snapshot_index);
         if count > 0 {
-            match &mut progress.mode {
-                Mode::Probe { waiting } => *waiting = true,
-                Mode::Replicate { in_flight } => {
-                    progress.next += count as u64;
-                    in_flight.push_back(progress.next - 1);
-                }
-                Mode::Snapshot => unreachable!("no entries are sent beside a snapshot"),
-            }
+            progress.sends(count as u64);
         }
         let prev = Position {
             term: self.storage.term_at(prev_index).expect("it is in the log"),
@@ -766,8 +721,7 @@ impl<C: Command> Raft<C> {
         };
         let round = leader.round;
         let progress = leader.followers.get_mut(&to).expect("a peer");
-        progress.mode = Mode::Snapshot;
-        progress.next = snapshot.last.index + 1;
+        progress.sends_snapshot(snapshot.last.index);
         let message = RaftMessage::InstallSnapshot {
             term,
             snapshot,
@@ -801,7 +755,11 @@ impl<C: Command> Raft<C> {
         progress.round = progress.round.max(round);
         match result {
             Ok(index) => progress.acknowledged(index),
-            Err(conflict) => progress.refused(conflict.prev_index, next),
+            // A refusal of what it has since acknowledged was overtaken.
+            Err(conflict) if conflict.prev_index > progress.matched => {
+                progress.refused(conflict.prev_index, next.max(progress.matched + 1));
+            }
+            Err(_) => {}
         }
         self.advance_commit(out);
         self.replicate(from, out);
@@ -852,38 +810,6 @@ impl<C: Command> Raft<C> {
         }
         self.commit = index;
         self.storage.observe(LogEvent::Committed { index }, out);
-    }
-}
-
-impl Progress {
-    fn acknowledged(&mut self, index: Index) {
-        self.matched = self.matched.max(index);
-        let caught_up = self.matched + 1 >= self.next;
-        self.next = self.next.max(self.matched + 1);
-        match &mut self.mode {
-            Mode::Replicate { in_flight } => {
-                while in_flight.front().is_some_and(|last| *last <= index) {
-                    in_flight.pop_front();
-                }
-            }
-            Mode::Probe { .. } | Mode::Snapshot if caught_up => {
-                let in_flight = VecDeque::new();
-                self.mode = Mode::Replicate { in_flight };
-            }
-            Mode::Probe { .. } | Mode::Snapshot => {}
-        }
-    }
-
-    fn refused(&mut self, prev_index: Index, next: Index) {
-        let current = match self.mode {
-            Mode::Probe { .. } => prev_index + 1 == self.next,
-            Mode::Replicate { .. } => prev_index > self.matched && prev_index < self.next,
-            Mode::Snapshot => false,
-        };
-        if current {
-            self.next = next.max(self.matched + 1);
-            self.mode = Mode::Probe { waiting: false };
-        }
     }
 }
 
@@ -951,7 +877,7 @@ impl<C: Command> Raft<C> {
         let last = snapshot.last;
         if last.index > self.commit && self.storage.term_at(last.index) != Some(last.term) {
             self.deliveries.push(Delivery::Snapshot(snapshot.clone()));
-            self.storage.install(snapshot, out);
+            self.storage.install(snapshot, false, out);
             self.commit = last.index;
         }
         self.verify_and_commit(last.index, last.index, out);

@@ -15,7 +15,7 @@ use crate::process::{Addr, Disk, Effects, FlushId};
 use crate::record::{LogEvent, Observation};
 use crate::shard::wal::{Corrupt, Tail, Wal};
 
-use super::{Command, Config, Index, Position, Snapshot, Term};
+use super::{Algorithm, Command, Config, Index, Position, Snapshot, Term};
 
 /// A log entry. Its index is its place.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -43,12 +43,16 @@ enum Record<E> {
     Hard(HardState),
     /// The log ends with this entry: those that were at this index and after it are gone.
     Entry(Index, E),
+    /// This entry replaces the one at its index, or is the log's last: those after it stay.
+    Put(Index, E),
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Storage<C> {
     group: u16,
     owner: u8,
+    /// Whether observations tell of decided entries only, all of them in term 0 (see `paxos`).
+    states_decided_only: bool,
     wal: Wal,
     hard: HardState,
     snapshot: Snapshot,
@@ -74,6 +78,7 @@ impl<C: Command> Storage<C> {
         Self {
             group: config.group,
             owner: config.flush_owner,
+            states_decided_only: config.options.algorithm == Algorithm::MultiPaxos,
             wal: Wal::new(config.file),
             hard: HardState::default(),
             snapshot: Snapshot::default(),
@@ -107,18 +112,22 @@ impl<C: Command> Storage<C> {
                     this.entries.truncate(this.offset(index));
                     this.entries.push_back(entry);
                 }
+                Record::Put(index, entry) => match this.offset(index) {
+                    place if place == this.entries.len() => this.entries.push_back(entry),
+                    place => this.entries[place] = entry,
+                },
             }
         }
         this.durable = this.last().index;
-        this.observe(
-            LogEvent::Restarted {
-                snapshot_index: this.snapshot.last.index,
-                snapshot_term: this.snapshot.last.term,
-            },
-            out,
-        );
-        for index in this.snapshot.last.index + 1..=this.durable {
-            this.observe_entry(index, out);
+        let restarted = LogEvent::Restarted {
+            snapshot_index: this.snapshot.last.index,
+            snapshot_term: this.stated_term(this.snapshot.last.term),
+        };
+        this.observe(restarted, out);
+        if !this.states_decided_only {
+            for index in this.snapshot.last.index + 1..=this.durable {
+                this.observe_entry(index, out);
+            }
         }
         Ok(this)
     }
@@ -183,11 +192,25 @@ impl<C: Command> Storage<C> {
         self.observe_entry(index, out);
     }
 
-    /// Replaces the log up to the end of `snapshot`: its beginning where it holds that entry, else all of it.
-    pub fn install<M, T>(&mut self, snapshot: Snapshot, out: &mut Effects<M, T>) {
+    /// Puts `entry` at `index`, which may lie within the log: entries after it stay.
+    pub fn put<M, T>(&mut self, index: Index, entry: Entry<C>, out: &mut Effects<M, T>) {
+        let place = self.offset(index);
+        assert!(place <= self.entries.len(), "the log has no holes");
+        self.write(&Record::Put(index, &entry), out);
+        if place == self.entries.len() {
+            self.entries.push_back(entry);
+        } else {
+            self.entries[place] = entry;
+            self.durable = self.durable.min(index - 1);
+            self.durable_next = self.durable_next.min(index - 1);
+        }
+    }
+
+    /// Replaces the log up to the end of `snapshot`, or all of it unless `keeps_rest`.
+    pub fn install<M, T>(&mut self, snapshot: Snapshot, keeps_rest: bool, out: &mut Effects<M, T>) {
         let last = snapshot.last;
         let covered = self.offset(last.index + 1);
-        if self.term_at(last.index) == Some(last.term) {
+        if keeps_rest && covered <= self.entries.len() {
             self.entries.drain(..covered);
         } else {
             self.entries.clear();
@@ -198,13 +221,8 @@ impl<C: Command> Storage<C> {
         }
         self.snapshot = snapshot;
         self.rewrite(out);
-        self.observe(
-            LogEvent::Compacted {
-                index: last.index,
-                term: last.term,
-            },
-            out,
-        );
+        let (index, term) = (last.index, self.stated_term(last.term));
+        self.observe(LogEvent::Compacted { index, term }, out);
     }
 
     /// Asks for a flush, if something waits for one and none is under way.
@@ -246,11 +264,15 @@ impl<C: Command> Storage<C> {
         out.observe(Observation::Log { group, event });
     }
 
-    fn observe_entry<M, T>(&self, index: Index, out: &mut Effects<M, T>) {
+    fn stated_term(&self, term: Term) -> Term {
+        if self.states_decided_only { 0 } else { term }
+    }
+
+    pub fn observe_entry<M, T>(&self, index: Index, out: &mut Effects<M, T>) {
         let entry = self.entry(index).expect("the entry is there");
         let event = LogEvent::Appended {
             index,
-            term: entry.term,
+            term: self.stated_term(entry.term),
             content: stable_hash(&entry.command),
         };
         self.observe(event, out);

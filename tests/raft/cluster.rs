@@ -3,13 +3,16 @@
 //! Nothing here has a will of its own. A test decides which message arrives, which flush completes, which timer
 //! fires and which machine crashes; [`Facts`] looks at every replica after every step and compares what it
 //! sees with the definitions of Raft's properties (figure 3 of the paper), not with what replicas observe.
+#![allow(dead_code, reason = "every test file uses its part")]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 
-use ordain::consensus::raft::RaftMessage;
+use ordain::consensus::paxos::{PaxosMessage, PaxosTimer};
+use ordain::consensus::raft::{RaftMessage, RaftTimer};
 use ordain::consensus::{
-    Config, Delivery, Index, Log, LogEffects, LogMessage, LogTimer, Options, Position, Term,
+    Algorithm, Config, Delivery, Index, Log, LogEffects, LogMessage, LogTimer, Options, Position,
+    Term,
 };
 use ordain::process::{
     Addr, Delay, Disk, Effect, Effects, FileId, FlushId, Input, NodeId, WallTime,
@@ -45,6 +48,10 @@ pub enum Mutant {
     CommitsOldTerms,
     /// Accepts entries without looking at the one before them.
     SkipsConsistencyCheck,
+    /// Promises a ballot and conceals what it has accepted.
+    ConcealsAccepted,
+    /// Accepts below the ballot that it has promised.
+    AcceptsBelowPromise,
     /// Serves reads without asking whether it still leads.
     ReadsWithoutRound,
 }
@@ -125,7 +132,10 @@ impl Cluster {
             machines: vec![machine; size],
             network: Vec::new(),
             cut: vec![vec![false; size]; size],
-            facts: Facts::default(),
+            facts: Facts {
+                entries_keep_their_term: options.algorithm == Algorithm::Raft,
+                ..Facts::default()
+            },
             mutant,
             transcript: Vec::new(),
             options,
@@ -213,6 +223,16 @@ impl Cluster {
             self.input(node, Input::Timer(timer));
         }
         armed
+    }
+
+    pub fn fire_election(&mut self, node: usize) -> bool {
+        self.fire(node, LogTimer::Raft(RaftTimer::Election))
+            || self.fire(node, LogTimer::Paxos(PaxosTimer::Election))
+    }
+
+    pub fn fire_heartbeat(&mut self, node: usize) -> bool {
+        self.fire(node, LogTimer::Raft(RaftTimer::Heartbeat))
+            || self.fire(node, LogTimer::Paxos(PaxosTimer::Heartbeat))
     }
 
     pub fn complete_flush(&mut self, node: usize) -> bool {
@@ -467,8 +487,21 @@ impl Cluster {
 
     fn corrupt(&self, from: usize, to: usize, mut message: Message) -> Message {
         let replica = self.machines[from].replica.as_ref().expect("it sends");
-        let LogMessage::Raft(raft) = &mut message;
-        match (self.mutant, raft) {
+        match &mut message {
+            LogMessage::Raft(raft) => self.corrupt_raft(replica, from, to, raft),
+            LogMessage::Paxos(paxos) => self.corrupt_paxos(to, paxos),
+        }
+        message
+    }
+
+    fn corrupt_raft(
+        &self,
+        replica: &Log<u64>,
+        from: usize,
+        to: usize,
+        message: &mut RaftMessage<u64>,
+    ) {
+        match (self.mutant, message) {
             (
                 Some(Mutant::VotesTwice | Mutant::VotesForAnyLog),
                 RaftMessage::Vote { pre, granted, term },
@@ -511,16 +544,38 @@ impl Cluster {
             }
             _ => {}
         }
-        message
+    }
+
+    fn corrupt_paxos(&self, to: usize, message: &mut PaxosMessage<u64>) {
+        let receiver = self.machines[to].replica.as_ref();
+        match (self.mutant, &mut *message) {
+            (Some(Mutant::ConcealsAccepted), PaxosMessage::Promise { accepted, .. }) => {
+                accepted.clear();
+            }
+            (Some(Mutant::AcceptsBelowPromise), PaxosMessage::Refusal { .. }) => {
+                if let Some(leader) = receiver.filter(|receiver| receiver.is_leader()) {
+                    *message = PaxosMessage::Accepted {
+                        ballot: leader.term(),
+                        round: 0,
+                        result: Ok(leader.last().index),
+                    };
+                }
+            }
+            (Some(Mutant::SkipsConsistencyCheck), PaxosMessage::Accepted { result, .. }) => {
+                if let Err(gap) = *result {
+                    *result = Ok(gap.prev);
+                }
+            }
+            _ => {}
+        }
     }
 
     fn remember_acknowledgement(&mut self, from: usize, to: usize, message: &Message) {
-        let LogMessage::Raft(raft) = message;
-        if let RaftMessage::AppendReply {
+        if let LogMessage::Raft(RaftMessage::AppendReply {
             term,
             result: Ok(index),
             ..
-        } = raft
+        }) = message
         {
             let acks = self.acknowledged.entry((to, *term)).or_default();
             let held = acks.entry(from).or_default();
@@ -532,11 +587,19 @@ impl Cluster {
     fn forge_round(&mut self, node: usize) {
         for from in (0..self.size()).filter(|from| *from != node) {
             let term = self.machines[node].replica.as_ref().unwrap().term();
-            let forged = LogMessage::Raft(RaftMessage::AppendReply {
-                term,
-                round: u64::from(u32::MAX),
-                result: Ok(0),
-            });
+            let round = u64::from(u32::MAX);
+            let forged = match self.options.algorithm {
+                Algorithm::Raft => LogMessage::Raft(RaftMessage::AppendReply {
+                    term,
+                    round,
+                    result: Ok(0),
+                }),
+                Algorithm::MultiPaxos => LogMessage::Paxos(PaxosMessage::Accepted {
+                    ballot: term,
+                    round,
+                    result: Ok(0),
+                }),
+            };
             self.input(
                 node,
                 Input::Message {
@@ -588,7 +651,56 @@ fn render_event(event: &LogEvent) -> String {
 
 /// A message as one line: positions are `term/index`.
 fn render(message: &Message) -> String {
-    let LogMessage::Raft(message) = message;
+    match message {
+        LogMessage::Raft(message) => render_raft(message),
+        LogMessage::Paxos(message) => render_paxos(message),
+    }
+}
+
+fn render_paxos(message: &PaxosMessage<u64>) -> String {
+    let content = |command: &Option<u64>| command.map_or("no-op".into(), |c| c.to_string());
+    match message {
+        PaxosMessage::Prepare { ballot, from } => format!("Prepare ballot={ballot} from={from}"),
+        PaxosMessage::Promise {
+            ballot,
+            snapshot,
+            first,
+            accepted,
+        } => {
+            let mut line = format!("Promise ballot={ballot} first={first}");
+            if let Some(snapshot) = snapshot {
+                write!(line, " snapshot up to {}", snapshot.last.index).unwrap();
+            }
+            for entry in accepted {
+                write!(line, " [{} {}]", entry.term, content(&entry.command)).unwrap();
+            }
+            line
+        }
+        PaxosMessage::Refusal { ballot } => format!("Refusal promised={ballot}"),
+        PaxosMessage::Accept {
+            ballot,
+            prev,
+            values,
+            commit,
+            ..
+        } => {
+            let mut line = format!("Accept ballot={ballot} prev={prev} commit={commit}");
+            for value in values {
+                write!(line, " [{}]", content(value)).unwrap();
+            }
+            line
+        }
+        PaxosMessage::Accepted { ballot, result, .. } => match result {
+            Ok(index) => format!("Accepted ballot={ballot} up to {index}"),
+            Err(gap) => format!("Accepted ballot={ballot} not: lacks {}", gap.missing),
+        },
+        PaxosMessage::Install {
+            ballot, snapshot, ..
+        } => format!("Install ballot={ballot} up to {}", snapshot.last.index),
+    }
+}
+
+fn render_raft(message: &RaftMessage<u64>) -> String {
     match message {
         RaftMessage::RequestVote { term, pre, last } => {
             let name = if *pre {
@@ -668,6 +780,8 @@ struct Committed {
 /// The properties of figure 3, checked by looking at the replicas. The first violation is kept.
 #[derive(Default)]
 pub struct Facts {
+    /// Raft's entries do; Paxos's are accepted again in higher ballots, and only their content counts.
+    entries_keep_their_term: bool,
     leaders: BTreeMap<Term, usize>,
     committed: BTreeMap<Index, Committed>,
     /// What each replica, in its current incarnation, was last seen to have committed.
@@ -709,11 +823,19 @@ impl Facts {
         if replica.is_leader() {
             self.leader_completeness(node, replica);
         }
+        if !self.entries_keep_their_term {
+            return;
+        }
         for (other, peer) in replicas.iter().enumerate() {
             if let Some(peer) = peer.filter(|_| other != node) {
                 self.log_matching((node, replica), (other, peer));
             }
         }
+    }
+
+    /// What two replicas have to agree on.
+    fn essence(&self, term: Term, command: Option<u64>) -> (Option<Term>, Option<u64>) {
+        (self.entries_keep_their_term.then_some(term), command)
     }
 
     /// At most one leader can be elected in a given term.
@@ -747,8 +869,10 @@ impl Facts {
         let term = replica.term();
         let covered = replica.snapshot_last().index;
         for (index, entry) in self.committed.range(covered + 1..) {
-            let held = replica.entry(*index).map(|held| (held.term, held.command));
-            if entry.known_in < term && held != Some((entry.term, entry.command)) {
+            let held = replica
+                .entry(*index)
+                .map(|held| self.essence(held.term, held.command));
+            if entry.known_in < term && held != Some(self.essence(entry.term, entry.command)) {
                 let why = format!("n{node} leads term {term} with {held:?} at {index}: {entry:?}");
                 return self.violated("leader completeness", why);
             }
@@ -771,7 +895,7 @@ impl Facts {
                 known_in: replica.term(),
             };
             let first = *self.committed.entry(index).or_insert(committed);
-            if (first.term, first.command) != (held.term, held.command) {
+            if self.essence(first.term, first.command) != self.essence(held.term, held.command) {
                 let why = format!("n{node} commits {held:?} at {index}: {first:?}");
                 self.violated("state machine safety", why);
             }
