@@ -188,7 +188,6 @@ fn options(algorithm: Algorithm) -> Options {
         election: Delay::between(100 * MS, 200 * MS),
         max_batch: 4,
         max_in_flight: 4,
-        ..Options::default()
     }
 }
 
