@@ -86,7 +86,7 @@ pub struct Options {
     /// Whether a transaction with one participant commits there, without the manager. Default: false.
     pub one_participant_optimisation: bool,
     /// How long without an answer until a message of the execution or commit phase is sent again;
-    /// requests for locks, which may have to wait, less and less often. Default: 500.
+    /// requests for locks, which may have to wait, less and less often. Default: 250.
     pub resend_ms: u64,
     /// How often a participant in doubt asks for the decision. Default: 500.
     pub inquiry_ms: u64,
@@ -112,7 +112,7 @@ impl Default for Options {
             cooperative_termination: false,
             read_only_optimisation: false,
             one_participant_optimisation: false,
-            resend_ms: 500,
+            resend_ms: 250,
             inquiry_ms: 500,
             vote_timeout_ms: 5_000,
             probe_ms: 2_000,
