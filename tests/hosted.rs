@@ -168,8 +168,8 @@ fn standing<P: Autopsy>(world: &World<OnDisk<P>, Seen>) -> Option<BTreeSet<Shard
         .filter_map(|(_, process)| process.process.autopsy())
         .collect();
     let stands = |state: &ShardState| {
-        let of_txn = state.ledger.iter().filter(|entry| entry.write.txn == TXN);
-        of_txn.last().is_some_and(|entry| !entry.write.undo)
+        let mut of_txn = state.ledger.iter().filter(|entry| entry.write.txn == TXN);
+        of_txn.next_back().is_some_and(|entry| !entry.write.undo)
     };
     (states.len() == 2).then(|| {
         states

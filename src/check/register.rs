@@ -22,6 +22,7 @@
 //! assert_eq!(verdict(Model::Serializable), Verdict::Invalid);
 //! ```
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::history::NEVER;
@@ -370,9 +371,9 @@ impl Digest {
     fn read_list(&mut self, seen: &mut BTreeMap<KeyId, Option<u64>>, key: KeyId, list: &[u64]) {
         let own = |value: &u64| self.appended.contains(&(key, *value));
         let version = list.iter().rev().find(|value| !own(value)).copied();
-        if !seen.contains_key(&key) {
+        if let Entry::Vacant(unseen) = seen.entry(key) {
             self.reads.push((key, version));
-            seen.insert(key, version);
+            unseen.insert(version);
         }
     }
 

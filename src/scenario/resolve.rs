@@ -46,6 +46,9 @@ pub fn resolve(file: &File, text: &str, known: &[&str]) -> Result<Scenario, Vec<
     }
 }
 
+/// A key of a fault entry, where it stands if it does, and the kinds of fault that it belongs to.
+type KeyOfKinds<'a> = (&'a str, Option<Range<usize>>, &'a [FaultName]);
+
 struct Resolver {
     problems: Vec<Problem>,
 }
@@ -716,7 +719,7 @@ impl Resolver {
     fn only_keys_of_its_kind(&mut self, entry: &FaultEntry) {
         use FaultName::*;
         let kind = *entry.kind.get_ref();
-        let keys: [(&str, Option<Range<usize>>, &[FaultName]); 16] = [
+        let keys: [KeyOfKinds; 16] = [
             (
                 "to",
                 entry.to.as_ref().map(Spanned::span),

@@ -89,7 +89,7 @@ from_text!(
     "a bandwidth such as \"100Mbit/s\" or \"10MB/s\"",
     |text| {
         let bytes = scale(text, &BANDWIDTH_UNITS)?;
-        (bytes >= 1.0 && bytes < 1e18).then_some(Bandwidth {
+        (1.0..1e18).contains(&bytes).then_some(Bandwidth {
             bytes_per_s: bytes as u64,
         })
     }

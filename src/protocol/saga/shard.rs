@@ -95,6 +95,9 @@ pub struct Shard {
     active: BTreeMap<(TxnId, u16), u64>,
     /// Requests that wait for marked rows.
     parked: BTreeMap<u64, Request>,
+    /// Steps that nobody has seen here and whose compensation is being forced: one that arrives now comes too
+    /// late, although no record says so yet.
+    blocking: BTreeSet<(TxnId, u16)>,
 }
 
 impl Shard {
@@ -111,6 +114,7 @@ impl Shard {
             requests: BTreeMap::new(),
             active: BTreeMap::new(),
             parked: BTreeMap::new(),
+            blocking: BTreeSet::new(),
         }
     }
 
@@ -329,7 +333,10 @@ impl Shard {
                     out.send(from, Message::Compensated { txn, step });
                     self.finish(ticket, out);
                 }
-                Some(Fate::Applied { .. }) | None => {
+                fate => {
+                    if fate.is_none() {
+                        self.blocking.insert((txn, step));
+                    }
                     self.journal
                         .force(Record::Compensated { txn, step }, ticket);
                 }
@@ -349,6 +356,10 @@ impl Shard {
         if self.fates.contains_key(&(txn, step)) {
             let from = self.requests[&ticket].from;
             self.answer_step(from, (txn, step), out);
+            return self.finish(ticket, out);
+        }
+        if self.blocking.contains(&(txn, step)) {
+            out.observe(Observation::Mark("saga.blocked-step"));
             return self.finish(ticket, out);
         }
         assert!(
@@ -401,6 +412,7 @@ impl Shard {
                 self.answer_step(from, (txn, step), out);
             }
             Job::Compensate { txn, step } => {
+                self.blocking.remove(&(txn, step));
                 match self.compensate((txn, step)) {
                     true => out.observe(Observation::Compensated { txn, shard, step }),
                     false => out.observe(Observation::Mark("saga.empty-compensation")),

@@ -144,6 +144,13 @@ fn an_orchestrator_that_dies_after_the_pivot_was_sent_goes_forward() {
 
 #[test]
 fn a_compensation_that_overtakes_its_step_blocks_it() {
+    // Before its record is durable as well as after.
+    for flush_between in [true, false] {
+        overtake(flush_between);
+    }
+}
+
+fn overtake(flush_between: bool) {
     let (layout, mut table) = bench(&Options::default(), &[]);
     let shard = Addr {
         node: layout.home(ShardId(0)),
@@ -174,15 +181,20 @@ fn a_compensation_that_overtakes_its_step_blocks_it() {
     ] {
         let (from, to) = (orchestrator, shard);
         table.flights.push(Flight { from, to, message });
-        while !table.flights.is_empty() || !table.flushing().is_empty() {
-            match table.flushing().first() {
-                Some(addr) => table.flush(*addr),
-                None => table.deliver(0),
-            }
+        table.deliver(0);
+        if flush_between {
+            flush_everything(&mut table);
         }
     }
+    flush_everything(&mut table);
     assert_eq!(values(&table), [10, 10, 10]);
     assert_eq!(labels(&table), ["compensated"]);
+}
+
+fn flush_everything(table: &mut Bench<Node>) {
+    while let Some(addr) = table.flushing().first().copied() {
+        table.flush(addr);
+    }
 }
 
 fn standing_or_nothing(table: &Bench<Node>, operations: &[PlannedOperation]) {
