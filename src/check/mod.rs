@@ -22,6 +22,7 @@ mod polygraph;
 mod refute;
 pub mod register;
 pub mod solver;
+pub mod workload;
 
 use serde::Serialize;
 

@@ -1,0 +1,821 @@
+//! Checks that a workload asks for by name: what its transactions must find whatever the database is, and
+//! anomalies that a pattern of operations shows without any order being inferred.
+//!
+//! All of them are sound: what they report happened. They are complete for the workload that they are named
+//! after and say nothing about others, so each states what it looks at. Numbers in registers are two's complement.
+//!
+//! Sources: the bank, long-fork, causal-reverse and set workloads of Jepsen; Bailis et al., *Scalable Atomic
+//! Visibility with RAMP Transactions* (SIGMOD 2014), for fractured reads; Terry et al., *Session Guarantees for
+//! Weakly Consistent Replicated Data* (PDIS 1994); Garcia-Molina and Salem, *Sagas* (SIGMOD 1987).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::explain::{self, Cast};
+use super::{Anomaly, AnomalyKind, History, KeyId, Op, Status, Txn, TxnId};
+
+fn committed(history: &History) -> impl Iterator<Item = Txn<'_>> {
+    history.txns().filter(|txn| txn.header.status == Status::Ok)
+}
+
+/// The first read of each register, where it precedes the transaction's own writes to it.
+fn register_reads(txn: &Txn<'_>) -> BTreeMap<KeyId, Option<u64>> {
+    let mut reads = BTreeMap::new();
+    let mut written = BTreeSet::new();
+    for op in txn.ops() {
+        match op {
+            Op::Read { key, value } if !written.contains(&key) => {
+                reads.entry(key).or_insert(value);
+            }
+            Op::Write { key, .. } | Op::Cas { key, .. } => {
+                written.insert(key);
+            }
+            _ => {}
+        }
+    }
+    reads
+}
+
+/// The first read of each list, where it precedes the transaction's own appends to it.
+fn list_reads<'a>(txn: &Txn<'a>) -> BTreeMap<KeyId, &'a [u64]> {
+    let mut reads = BTreeMap::new();
+    let mut written = BTreeSet::new();
+    for op in txn.ops() {
+        match op {
+            Op::ReadList { key, list } if !written.contains(&key) => {
+                reads.entry(key).or_insert(list);
+            }
+            Op::Append { key, .. } => {
+                written.insert(key);
+            }
+            _ => {}
+        }
+    }
+    reads
+}
+
+/// Who wrote or appended a value, where only one transaction did.
+fn only_writers(history: &History) -> BTreeMap<(KeyId, u64), TxnId> {
+    let mut writers = BTreeMap::<(KeyId, u64), Option<TxnId>>::new();
+    for txn in history.txns() {
+        for op in txn.ops() {
+            if let Op::Write { key, value } | Op::Append { key, value } = op {
+                let first = writers.entry((key, value)).or_insert(Some(txn.id));
+                *first = first.filter(|&id| id == txn.id);
+            }
+        }
+    }
+    writers
+        .into_iter()
+        .filter_map(|(version, id)| Some((version, id?)))
+        .collect()
+}
+
+/// Bank: money moves between accounts, so that all of them always sum up to the same.
+///
+/// Looks at each committed transaction that read all the accounts (keys as the client names them) before it
+/// wrote any; an account that was never written holds zero. With `overdraft`, balances may be below zero.
+pub fn bank(history: &History, accounts: &[u64], total: i64, overdraft: bool) -> Vec<Anomaly> {
+    let names: BTreeSet<u64> = accounts.iter().copied().collect();
+    let mut anomalies = Vec::new();
+    for txn in committed(history) {
+        let mut balances = register_reads(&txn);
+        balances.retain(|&key, _| names.contains(&history.key_value(key)));
+        let amount = |value: &Option<u64>| value.unwrap_or(0) as i64;
+        let sum: i64 = balances.values().map(amount).sum();
+        let mut cast = Cast::of([txn.id]);
+        let name = cast.name(txn.id);
+        if balances.len() == names.len() && sum != total {
+            let text =
+                format!("{name} read all accounts and found {sum} in them instead of {total}.");
+            anomalies.push(explain::fact(
+                history,
+                AnomalyKind::WrongTotal,
+                None,
+                cast,
+                &text,
+            ));
+        }
+        let below_zero = balances.iter().find(|(_, value)| amount(value) < 0);
+        if let (Some((&key, value)), false) = (below_zero, overdraft) {
+            let (cast, account) = (Cast::of([txn.id]), history.show_key(key));
+            let text = format!("{name} found {} in account {account}.", amount(value));
+            anomalies.push(explain::fact(
+                history,
+                AnomalyKind::NegativeBalance,
+                Some(key),
+                cast,
+                &text,
+            ));
+        }
+    }
+    anomalies
+}
+
+/// Seats: each sale appends the buyer to the list of what is sold, of which there are `capacity` for each key.
+///
+/// No committed transaction may read more than were there, and each read that began after a sale was
+/// acknowledged must hold it.
+pub fn seats(history: &History, capacity: usize) -> Vec<Anomaly> {
+    let mut anomalies = Vec::new();
+    let mut sales = BTreeMap::<KeyId, Vec<(u64, u64, TxnId)>>::new();
+    for txn in committed(history) {
+        for op in txn.ops() {
+            if let Op::Append { key, value } = op {
+                sales
+                    .entry(key)
+                    .or_default()
+                    .push((txn.header.complete, value, txn.id));
+            }
+        }
+    }
+    sales.values_mut().for_each(|sold| sold.sort_unstable());
+    for txn in committed(history) {
+        for (key, list) in list_reads(&txn) {
+            let (mut cast, seats) = (Cast::of([txn.id]), history.show_key(key));
+            let name = cast.name(txn.id);
+            if list.len() > capacity {
+                let text = format!(
+                    "{name} found {} sold of {seats}, of {capacity}.",
+                    list.len()
+                );
+                anomalies.push(explain::fact(
+                    history,
+                    AnomalyKind::Oversold,
+                    Some(key),
+                    cast,
+                    &text,
+                ));
+                continue;
+            }
+            let sold = sales.get(&key).map_or(&[][..], Vec::as_slice);
+            let acknowledged = sold.partition_point(|&(complete, ..)| complete < txn.header.invoke);
+            let held: BTreeSet<u64> = list.iter().copied().collect();
+            let lost = sold[..acknowledged]
+                .iter()
+                .find(|(_, buyer, _)| !held.contains(buyer));
+            if let Some(&(_, buyer, sale)) = lost {
+                let seller = cast.name(sale);
+                let buyer = history.show_value(buyer);
+                let text = format!(
+                    "{seller} had sold {seats} to {buyer} when {name} began, which did not find that sale."
+                );
+                anomalies.push(explain::fact(
+                    history,
+                    AnomalyKind::LostElement,
+                    Some(key),
+                    cast,
+                    &text,
+                ));
+            }
+        }
+    }
+    anomalies
+}
+
+/// The keys that only one transaction wrote, and which one.
+fn written_once(history: &History) -> BTreeMap<KeyId, TxnId> {
+    let mut writers = BTreeMap::<KeyId, Option<TxnId>>::new();
+    for txn in history.txns().filter(Txn::may_have_happened) {
+        for op in txn.ops() {
+            if let Op::Write { key, .. } | Op::Cas { key, .. } = op {
+                let first = writers.entry(key).or_insert(Some(txn.id));
+                *first = first.filter(|&id| id == txn.id);
+            }
+        }
+    }
+    writers
+        .into_iter()
+        .filter_map(|(key, id)| Some((key, id?)))
+        .collect()
+}
+
+/// Long fork: two readers that saw two writes in opposite orders.
+///
+/// Looks at registers that one transaction wrote; one report for each pair of keys.
+pub fn long_fork(history: &History) -> Vec<Anomaly> {
+    let once = written_once(history);
+    let mut saw_first_only = BTreeMap::<(KeyId, KeyId), TxnId>::new();
+    let mut reported = BTreeSet::new();
+    let mut anomalies = Vec::new();
+    for txn in committed(history) {
+        let reads = register_reads(&txn);
+        let known = reads.iter().filter(|(key, _)| once.contains_key(key));
+        let (seen, unseen): (Vec<_>, Vec<_>) = known.partition(|(_, value)| value.is_some());
+        for &(&one, _) in &seen {
+            for &(&other, _) in &unseen {
+                saw_first_only.entry((one, other)).or_insert(txn.id);
+                let Some(&opposite) = saw_first_only.get(&(other, one)) else {
+                    continue;
+                };
+                if !reported.insert((one.min(other), one.max(other))) {
+                    continue;
+                }
+                let mut cast = Cast::of([opposite, txn.id, once[&one], once[&other]]);
+                let (a, b) = (cast.name(opposite), cast.name(txn.id));
+                let (first, second) = (history.show_key(other), history.show_key(one));
+                let text = format!(
+                    "{a} saw the write of {first} and not that of {second}, so {first} was written first; \
+                     {b} saw the write of {second} and not that of {first}: a contradiction!"
+                );
+                anomalies.push(explain::fact(
+                    history,
+                    AnomalyKind::LongFork,
+                    None,
+                    cast,
+                    &text,
+                ));
+            }
+        }
+    }
+    anomalies
+}
+
+/// Causal reverse: a reader that saw a write and not one that had completed before it was invoked.
+///
+/// Looks at registers that one transaction wrote.
+pub fn causal_reverse(history: &History) -> Vec<Anomaly> {
+    let once = written_once(history);
+    let mut anomalies = Vec::new();
+    for txn in committed(history) {
+        let reads = register_reads(&txn);
+        let writer = |key: &KeyId| once.get(key).map(|&id| (history.header(id), id, *key));
+        let unseen = reads
+            .iter()
+            .filter(|(_, value)| value.is_none())
+            .filter_map(|(key, _)| writer(key));
+        let seen = reads
+            .iter()
+            .filter(|(_, value)| value.is_some())
+            .filter_map(|(key, _)| writer(key));
+        let certain = unseen.filter(|(header, ..)| header.status == Status::Ok);
+        let earliest = certain.min_by_key(|(header, ..)| header.complete);
+        let latest = seen.max_by_key(|(header, ..)| header.invoke);
+        let (Some((early, first, missing)), Some((late, second, found))) = (earliest, latest)
+        else {
+            continue;
+        };
+        if early.complete < late.invoke {
+            let mut cast = Cast::of([first, second, txn.id]);
+            let (a, b, reader) = (cast.name(first), cast.name(second), cast.name(txn.id));
+            let text = format!(
+                "{a} completed before {b} was invoked; {reader} saw {b}'s write of {} and not {a}'s of {}.",
+                history.show_key(found),
+                history.show_key(missing)
+            );
+            anomalies.push(explain::fact(
+                history,
+                AnomalyKind::CausalReverse,
+                Some(missing),
+                cast,
+                &text,
+            ));
+        }
+    }
+    anomalies
+}
+
+/// Read atomicity: a transaction that saw one of another's writes and, of another key, a version from before it.
+///
+/// Looks at lists (the element is missing), and at registers where the version read is plainly older: the initial
+/// one, or one that the writer itself had read.
+pub fn fractured_reads(history: &History) -> Vec<Anomaly> {
+    let writers = only_writers(history);
+    let mut anomalies = Vec::new();
+    for txn in committed(history) {
+        let (registers, lists) = (register_reads(&txn), list_reads(&txn));
+        let versions = registers
+            .iter()
+            .filter_map(|(&key, &value)| Some((key, value?)));
+        let elements = lists
+            .iter()
+            .flat_map(|(&key, list)| list.iter().map(move |&v| (key, v)));
+        let mut judged = BTreeSet::from([txn.id]);
+        for (seen_key, value) in versions.chain(elements) {
+            let Some(&writer) = writers.get(&(seen_key, value)) else {
+                continue;
+            };
+            if !judged.insert(writer) {
+                continue;
+            }
+            let Some(missed) = missed_key(&history.txn(writer), &registers, &lists) else {
+                continue;
+            };
+            let mut cast = Cast::of([writer, txn.id]);
+            let (a, b) = (cast.name(writer), cast.name(txn.id));
+            let (seen, missed_name) = (history.show_key(seen_key), history.show_key(missed));
+            let text = format!(
+                "{b} saw {a}'s write of {seen}, and {missed_name} as it was before {a} wrote it."
+            );
+            anomalies.push(explain::fact(
+                history,
+                AnomalyKind::FracturedRead,
+                Some(missed),
+                cast,
+                &text,
+            ));
+        }
+    }
+    anomalies
+}
+
+/// A key that the writer wrote and that was read as it had been before.
+fn missed_key(
+    writer: &Txn<'_>,
+    registers: &BTreeMap<KeyId, Option<u64>>,
+    lists: &BTreeMap<KeyId, &[u64]>,
+) -> Option<KeyId> {
+    let replaced = register_reads(writer);
+    writer.ops().find_map(|op| match op {
+        Op::Append { key, value } => lists
+            .get(&key)
+            .filter(|list| !list.contains(&value))
+            .map(|_| key),
+        Op::Write { key, .. } => {
+            let read = registers.get(&key)?;
+            (read.is_none() || replaced.get(&key) == Some(read)).then_some(key)
+        }
+        _ => None,
+    })
+}
+
+/// What a session (a process) has done to a list so far.
+#[derive(Default)]
+struct Session<'a> {
+    read: &'a [u64],
+    reader: TxnId,
+    appended: Vec<(u64, TxnId)>,
+}
+
+/// The four session guarantees, on lists: there a read shows the versions before it.
+///
+/// A session is a process; its transactions are taken in the order of their invocations. A write is what
+/// committed. Each guarantee is judged key by key.
+pub fn sessions(history: &History) -> Vec<Anomaly> {
+    let mut order: Vec<Txn<'_>> = committed(history).collect();
+    order.sort_by_key(|txn| (txn.header.invoke, txn.id));
+    let mut sessions = BTreeMap::<(u64, KeyId), Session<'_>>::new();
+    // What an element must come after, and which guarantee says so.
+    let mut after = BTreeMap::<(KeyId, u64), Vec<(u64, TxnId, AnomalyKind)>>::new();
+    let mut anomalies = Vec::new();
+    for txn in &order {
+        for (key, list) in list_reads(txn) {
+            let session = sessions.entry((txn.header.process, key)).or_default();
+            anomalies.extend(session.judge(history, txn.id, key, list));
+            (session.read, session.reader) = (list, txn.id);
+        }
+        for op in txn.ops() {
+            let Op::Append { key, value } = op else {
+                continue;
+            };
+            let session = sessions.entry((txn.header.process, key)).or_default();
+            let before = after.entry((key, value)).or_default();
+            let own = session
+                .appended
+                .last()
+                .filter(|(_, writer)| *writer != txn.id);
+            before.extend(own.map(|&(v, writer)| (v, writer, AnomalyKind::NonMonotonicWrite)));
+            let read = session.read.last();
+            before.extend(
+                read.map(|&v| (v, session.reader, AnomalyKind::WritesFollowReadsViolation)),
+            );
+            session.appended.push((value, txn.id));
+        }
+    }
+    let writers = only_writers(history);
+    for txn in &order {
+        for (key, list) in list_reads(txn) {
+            anomalies.extend(out_of_order(history, &after, &writers, txn.id, key, list));
+        }
+    }
+    anomalies
+}
+
+impl Session<'_> {
+    fn judge(&self, history: &History, reader: TxnId, key: KeyId, list: &[u64]) -> Vec<Anomaly> {
+        let mut anomalies = Vec::new();
+        let name = history.show_key(key);
+        if !list.starts_with(self.read) {
+            let mut cast = Cast::of([self.reader, reader]);
+            let (a, b) = (cast.name(self.reader), cast.name(reader));
+            let (old, new) = (
+                explain::list(history, self.read),
+                explain::list(history, list),
+            );
+            let text = format!("One session read {name} as {old} in {a} and then as {new} in {b}.");
+            anomalies.push(explain::fact(
+                history,
+                AnomalyKind::NonMonotonicRead,
+                Some(key),
+                cast,
+                &text,
+            ));
+        }
+        let held: BTreeSet<u64> = list.iter().copied().collect();
+        if let Some(&(value, writer)) = self
+            .appended
+            .iter()
+            .find(|(value, _)| !held.contains(value))
+        {
+            let mut cast = Cast::of([writer, reader]);
+            let (a, b) = (cast.name(writer), cast.name(reader));
+            let value = history.show_value(value);
+            let text = format!(
+                "One session appended {value} to {name} in {a}, and did not find it in {b}."
+            );
+            anomalies.push(explain::fact(
+                history,
+                AnomalyKind::ReadYourWritesViolation,
+                Some(key),
+                cast,
+                &text,
+            ));
+        }
+        anomalies
+    }
+}
+
+/// The first element of a list that comes without, or before, one that it must follow.
+fn out_of_order(
+    history: &History,
+    after: &BTreeMap<(KeyId, u64), Vec<(u64, TxnId, AnomalyKind)>>,
+    writers: &BTreeMap<(KeyId, u64), TxnId>,
+    reader: TxnId,
+    key: KeyId,
+    list: &[u64],
+) -> Option<Anomaly> {
+    let mut earlier = BTreeSet::new();
+    for &value in list {
+        for &(needed, why, kind) in after.get(&(key, value)).into_iter().flatten() {
+            if !earlier.contains(&needed) {
+                let writer = *writers.get(&(key, value))?;
+                let mut cast = Cast::of([why, writer, reader]);
+                let (a, b, c) = (cast.name(why), cast.name(writer), cast.name(reader));
+                let did = match kind {
+                    AnomalyKind::NonMonotonicWrite => "appended",
+                    _ => "read",
+                };
+                let (needed, value) = (history.show_value(needed), history.show_value(value));
+                let text = format!(
+                    "A session {did} {needed} in {a} and then appended {value} in {b}; {c} found {value} with no \
+                     {needed} before it."
+                );
+                return Some(explain::fact(history, kind, Some(key), cast, &text));
+            }
+        }
+        earlier.insert(value);
+    }
+    None
+}
+
+/// A saga: the transactions that are its steps, in order.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Saga {
+    /// The steps that did the work.
+    pub steps: Vec<TxnId>,
+    /// The steps that took it back; none, if the saga completed.
+    pub compensations: Vec<TxnId>,
+}
+
+impl Saga {
+    /// The last of its transactions, compensations included, that wrote the key.
+    fn last_writer(&self, history: &History, key: KeyId) -> Option<TxnId> {
+        let all = self.steps.iter().chain(&self.compensations).rev().copied();
+        all.filter(|&id| history.header(id).status != Status::Fail)
+            .find(|&id| writes(&history.txn(id), key))
+    }
+}
+
+fn writes(txn: &Txn<'_>, key: KeyId) -> bool {
+    txn.ops().any(|op| {
+        op.key() == key && matches!(op, Op::Write { .. } | Op::Append { .. } | Op::Cas { .. })
+    })
+}
+
+/// Sagas judged as if each were one transaction, which it does not promise to be: this says what the steps'
+/// being visible did. That each step is a transaction is for [`check`](super::check) to say, on the same history.
+///
+/// A read by somebody else of a version that a step wrote is G1a if the saga was compensated later, G1b if it
+/// completed and wrote that key again. A reader of the first sort that wrote the key built on it: a dirty
+/// update. Versions are registers' values and the last elements of lists, written by one transaction.
+pub fn sagas(history: &History, sagas: &[Saga]) -> Vec<Anomaly> {
+    let writers = only_writers(history);
+    let mut saga_of = BTreeMap::<TxnId, usize>::new();
+    for (at, saga) in sagas.iter().enumerate() {
+        saga_of.extend(
+            saga.steps
+                .iter()
+                .chain(&saga.compensations)
+                .map(|&id| (id, at)),
+        );
+    }
+    let mut anomalies = Vec::new();
+    for txn in committed(history) {
+        let registers = register_reads(&txn)
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value?)));
+        let lists = list_reads(&txn)
+            .into_iter()
+            .filter_map(|(key, list)| Some((key, *list.last()?)));
+        for (key, value) in registers.chain(lists) {
+            let Some(&writer) = writers.get(&(key, value)) else {
+                continue;
+            };
+            let Some(&at) = saga_of.get(&writer) else {
+                continue;
+            };
+            if saga_of.get(&txn.id) != Some(&at) {
+                anomalies.extend(intermediate(history, &sagas[at], writer, &txn, key, value));
+            }
+        }
+    }
+    anomalies
+}
+
+/// What is wrong with a foreign transaction's read of a version that one of the saga's transactions wrote.
+fn intermediate(
+    history: &History,
+    saga: &Saga,
+    writer: TxnId,
+    reader: &Txn<'_>,
+    key: KeyId,
+    value: u64,
+) -> Vec<Anomaly> {
+    let mut cast = Cast::of([writer, reader.id]);
+    let (a, b) = (cast.name(writer), cast.name(reader.id));
+    let version = format!("{}={}", history.show_key(key), history.show_value(value));
+    let last = saga.last_writer(history, key);
+    if saga.steps.contains(&writer) && !saga.compensations.is_empty() {
+        let text =
+            format!("{b} read {version}, which {a} wrote, a step of a saga that was compensated.");
+        let mut found = vec![explain::fact(
+            history,
+            AnomalyKind::G1a,
+            Some(key),
+            cast,
+            &text,
+        )];
+        if writes(reader, key) {
+            let text = format!(
+                "{b} read {version}, wrote the key on that ground, and the saga of {a} was compensated."
+            );
+            let cast = Cast::of([writer, reader.id]);
+            found.push(explain::fact(
+                history,
+                AnomalyKind::DirtyUpdate,
+                Some(key),
+                cast,
+                &text,
+            ));
+        }
+        return found;
+    }
+    match last {
+        Some(last) if last != writer => {
+            let c = cast.name(last);
+            let text = format!(
+                "{b} read {version}, which {a} wrote; {c}, of the same saga, wrote the key again."
+            );
+            vec![explain::fact(
+                history,
+                AnomalyKind::G1b,
+                Some(key),
+                cast,
+                &text,
+            )]
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::HistoryBuilder;
+    use super::*;
+
+    enum Do<'a> {
+        W(u64, i64),
+        R(u64, Option<i64>),
+        A(u64, u64),
+        L(u64, &'a [u64]),
+    }
+    use Do::*;
+
+    /// Transactions (process, invocation, completion, operations), all committed.
+    fn history(txns: &[(u64, u64, u64, &[Do<'_>])]) -> History {
+        let mut builder = HistoryBuilder::new();
+        for (process, invoke, complete, ops) in txns {
+            builder.begin(*process, *invoke);
+            for op in *ops {
+                match op {
+                    W(key, value) => builder.write(*key, *value as u64),
+                    R(key, value) => builder.read(*key, value.map(|v| v as u64)),
+                    A(key, value) => builder.append(*key, *value),
+                    L(key, list) => builder.read_list(*key, list),
+                }
+            }
+            builder.end(Status::Ok, Some(*complete));
+        }
+        builder.finish()
+    }
+
+    fn kinds(anomalies: &[Anomaly]) -> Vec<AnomalyKind> {
+        anomalies.iter().map(|anomaly| anomaly.kind).collect()
+    }
+
+    #[test]
+    fn bank_finds_missing_money_and_debts_and_accepts_a_transfer() {
+        let transfer = history(&[
+            (0, 0, 1, &[R(1, Some(6)), R(2, Some(4)), W(1, 3), W(2, 7)]),
+            (1, 2, 3, &[R(1, Some(3)), R(2, Some(7))]),
+            (2, 2, 3, &[R(1, Some(99))]), // not all accounts: says nothing
+        ]);
+        assert!(bank(&transfer, &[1, 2], 10, false).is_empty());
+        let lost = history(&[(0, 0, 1, &[R(1, Some(3)), R(2, Some(6))])]);
+        assert_eq!(
+            kinds(&bank(&lost, &[1, 2], 10, false)),
+            [AnomalyKind::WrongTotal]
+        );
+        let debt = history(&[(0, 0, 1, &[R(1, Some(-1)), R(2, Some(11))])]);
+        assert_eq!(
+            kinds(&bank(&debt, &[1, 2], 10, false)),
+            [AnomalyKind::NegativeBalance]
+        );
+        assert!(bank(&debt, &[1, 2], 10, true).is_empty());
+    }
+
+    #[test]
+    fn seats_finds_one_sold_twice_and_a_lost_sale_and_accepts_a_concurrent_one() {
+        let twice = history(&[
+            (0, 0, 1, &[A(1, 7)]),
+            (1, 0, 1, &[A(1, 8)]),
+            (2, 2, 3, &[L(1, &[7, 8])]),
+        ]);
+        assert_eq!(kinds(&seats(&twice, 1)), [AnomalyKind::Oversold]);
+        assert!(seats(&twice, 2).is_empty());
+        let lost = history(&[(0, 0, 1, &[A(1, 7)]), (2, 2, 3, &[L(1, &[])])]);
+        assert_eq!(kinds(&seats(&lost, 1)), [AnomalyKind::LostElement]);
+        let concurrent = history(&[(0, 0, 2, &[A(1, 7)]), (2, 2, 3, &[L(1, &[])])]);
+        assert!(seats(&concurrent, 1).is_empty());
+    }
+
+    #[test]
+    fn long_fork_needs_opposite_orders() {
+        let write: [(u64, u64, u64, &[Do<'_>]); 2] = [(0, 0, 9, &[W(1, 1)]), (1, 0, 9, &[W(2, 1)])];
+        let [x, y] = write;
+        let fork = history(&[
+            x,
+            y,
+            (2, 0, 9, &[R(1, Some(1)), R(2, None)]),
+            (3, 0, 9, &[R(1, None), R(2, Some(1))]),
+        ]);
+        assert_eq!(kinds(&long_fork(&fork)), [AnomalyKind::LongFork]);
+        let [x, y]: [(u64, u64, u64, &[Do<'_>]); 2] =
+            [(0, 0, 9, &[W(1, 1)]), (1, 0, 9, &[W(2, 1)])];
+        let same = history(&[
+            x,
+            y,
+            (2, 0, 9, &[R(1, Some(1)), R(2, None)]),
+            (3, 0, 9, &[R(1, Some(1)), R(2, Some(1))]),
+        ]);
+        assert!(long_fork(&same).is_empty());
+    }
+
+    #[test]
+    fn causal_reverse_needs_the_missing_write_to_have_completed() {
+        let reads: &[Do<'_>] = &[R(1, None), R(2, Some(1))];
+        let reverse = history(&[
+            (0, 0, 1, &[W(1, 1)]),
+            (1, 2, 3, &[W(2, 1)]),
+            (2, 0, 9, reads),
+        ]);
+        assert_eq!(
+            kinds(&causal_reverse(&reverse)),
+            [AnomalyKind::CausalReverse]
+        );
+        let concurrent = history(&[
+            (0, 0, 2, &[W(1, 1)]),
+            (1, 2, 3, &[W(2, 1)]),
+            (2, 0, 9, reads),
+        ]);
+        assert!(causal_reverse(&concurrent).is_empty());
+    }
+
+    #[test]
+    fn fractured_reads_are_found_in_lists_and_registers_and_unknown_orders_are_not() {
+        let lists = history(&[
+            (0, 0, 1, &[A(1, 7), A(2, 7)]),
+            (1, 0, 9, &[L(1, &[7]), L(2, &[])]),
+        ]);
+        assert_eq!(
+            kinds(&fractured_reads(&lists)),
+            [AnomalyKind::FracturedRead]
+        );
+        let initial = history(&[
+            (0, 0, 1, &[W(1, 7), W(2, 7)]),
+            (1, 0, 9, &[R(1, Some(7)), R(2, None)]),
+        ]);
+        assert_eq!(
+            kinds(&fractured_reads(&initial)),
+            [AnomalyKind::FracturedRead]
+        );
+        let replaced = history(&[
+            (2, 0, 1, &[W(2, 3)]),
+            (0, 2, 3, &[R(2, Some(3)), W(1, 7), W(2, 7)]),
+            (1, 0, 9, &[R(1, Some(7)), R(2, Some(3))]),
+        ]);
+        assert_eq!(
+            kinds(&fractured_reads(&replaced)),
+            [AnomalyKind::FracturedRead]
+        );
+        let maybe_newer = history(&[
+            (2, 0, 1, &[W(2, 3)]),
+            (0, 0, 3, &[W(1, 7), W(2, 7)]),
+            (1, 0, 9, &[R(1, Some(7)), R(2, Some(3))]),
+        ]);
+        assert!(fractured_reads(&maybe_newer).is_empty());
+    }
+
+    #[test]
+    fn each_session_guarantee_is_told_from_the_others() {
+        let back = history(&[
+            (9, 0, 1, &[A(1, 7)]),
+            (0, 2, 3, &[L(1, &[7])]),
+            (0, 4, 5, &[L(1, &[])]),
+        ]);
+        assert_eq!(kinds(&sessions(&back)), [AnomalyKind::NonMonotonicRead]);
+        let own = history(&[(0, 0, 1, &[A(1, 7)]), (0, 2, 3, &[L(1, &[])])]);
+        assert_eq!(
+            kinds(&sessions(&own)),
+            [AnomalyKind::ReadYourWritesViolation]
+        );
+        let writes = history(&[
+            (0, 0, 1, &[A(1, 7)]),
+            (0, 2, 3, &[A(1, 8)]),
+            (1, 4, 5, &[L(1, &[8, 7])]),
+        ]);
+        assert_eq!(kinds(&sessions(&writes)), [AnomalyKind::NonMonotonicWrite]);
+        let follows = history(&[
+            (9, 0, 1, &[A(1, 7)]),
+            (0, 2, 3, &[L(1, &[7])]),
+            (0, 4, 5, &[A(1, 8)]),
+            (1, 6, 7, &[L(1, &[8, 7])]),
+        ]);
+        assert_eq!(
+            kinds(&sessions(&follows)),
+            [AnomalyKind::WritesFollowReadsViolation]
+        );
+        let other_process = history(&[
+            (9, 0, 1, &[A(1, 7)]),
+            (0, 2, 3, &[L(1, &[7])]),
+            (1, 4, 5, &[L(1, &[])]), // stale, but another session's
+            (2, 6, 7, &[A(1, 8)]),
+            (1, 8, 9, &[L(1, &[7, 8])]),
+        ]);
+        assert!(sessions(&other_process).is_empty());
+    }
+
+    #[test]
+    fn a_compensated_step_that_was_read_is_g1a_and_building_on_it_a_dirty_update() {
+        let history = history(&[
+            (0, 0, 1, &[W(1, 10)]),                 // reserve
+            (1, 2, 3, &[R(1, Some(10))]),           // sees the reservation
+            (1, 4, 5, &[R(1, Some(10)), W(1, 11)]), // builds on it
+            (0, 6, 7, &[W(1, 12)]),                 // release
+            (2, 8, 9, &[R(1, Some(12))]),           // sees the end: fine
+        ]);
+        let saga = Saga {
+            steps: vec![0],
+            compensations: vec![3],
+        };
+        let found = kinds(&sagas(&history, std::slice::from_ref(&saga)));
+        assert_eq!(
+            found,
+            [AnomalyKind::G1a, AnomalyKind::G1a, AnomalyKind::DirtyUpdate]
+        );
+        let completed = Saga {
+            compensations: Vec::new(),
+            ..saga
+        };
+        assert!(sagas(&history, &[completed]).is_empty());
+    }
+
+    #[test]
+    fn an_earlier_step_that_was_read_is_g1b_unless_the_reader_is_of_the_saga() {
+        let history = history(&[
+            (0, 0, 1, &[W(1, 10)]),
+            (1, 2, 3, &[R(1, Some(10))]),
+            (0, 4, 5, &[W(1, 11)]),
+            (2, 6, 7, &[R(1, Some(11))]),
+        ]);
+        let saga = Saga {
+            steps: vec![0, 2],
+            compensations: Vec::new(),
+        };
+        assert_eq!(kinds(&sagas(&history, &[saga])), [AnomalyKind::G1b]);
+        let all = Saga {
+            steps: vec![0, 1, 2],
+            compensations: Vec::new(),
+        };
+        assert!(sagas(&history, &[all]).is_empty());
+    }
+}
