@@ -434,10 +434,14 @@ impl Session<'_> {
     }
 }
 
+/// By key and element: the elements that must come before it, the transaction that shows why, and the anomaly if they
+/// do not.
+type Demands = BTreeMap<(KeyId, u64), Vec<(u64, TxnId, AnomalyKind)>>;
+
 /// The first element of a list that comes without, or before, one that it must follow.
 fn out_of_order(
     history: &History,
-    after: &BTreeMap<(KeyId, u64), Vec<(u64, TxnId, AnomalyKind)>>,
+    after: &Demands,
     writers: &BTreeMap<(KeyId, u64), TxnId>,
     reader: TxnId,
     key: KeyId,
