@@ -40,7 +40,7 @@ pub(super) struct Execution {
     round: u8,
     stage: Stage,
     wounds: u32,
-    /// How often this round's locks were asked for.
+    /// How often this round's locks were asked for, as far as the pauses grow.
     asked: u32,
     wanted: BTreeMap<ShardId, Vec<(Key, Mode)>>,
     /// What each participant has granted to this attempt.
@@ -234,8 +234,9 @@ impl Participant {
             return;
         }
         // A lost message is made up for soon, and a long queue is not asked about all the time.
-        let resend_ms = self.site.options.resend_ms << execution.asked.min(3);
-        execution.asked += 1;
+        // The count stops where the pauses do, so that waiting for ever is one state and not ever new ones.
+        let resend_ms = self.site.options.resend_ms << execution.asked;
+        execution.asked = (execution.asked + 1).min(3);
         let (attempt, round, stamp) = (execution.attempt, execution.round, execution.stamp);
         let missing = { execution.wanted.iter() }
             .filter(|(shard, _)| !execution.answered.contains(shard))
