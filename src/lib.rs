@@ -16,6 +16,7 @@ pub mod client;
 pub mod compare;
 pub mod consensus;
 pub mod digest;
+pub mod failure;
 pub mod fates;
 pub mod hlc;
 pub mod model;

@@ -247,6 +247,20 @@ pub enum AbortReason {
     ApplyFailed,
 }
 
+impl AbortReason {
+    /// Its name, as JSON has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            AbortReason::Deadlock => "deadlock",
+            AbortReason::VotedNo => "voted-no",
+            AbortReason::Timeout => "timeout",
+            AbortReason::Presumed => "presumed",
+            AbortReason::Compensated => "compensated",
+            AbortReason::ApplyFailed => "apply-failed",
+        }
+    }
+}
+
 /// An observation with its place in the run.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
 pub struct Observed {

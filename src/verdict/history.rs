@@ -178,8 +178,10 @@ pub struct Intermediate {
     pub readers: u64,
     /// Committed transactions that read two rows or more.
     pub exercised: u64,
-    /// One of them, in words.
+    /// The first of them, in words.
     pub example: Option<String>,
+    /// What the first of them saw: `compensated-read` or `fractured-read`.
+    pub shape: &'static str,
 }
 
 /// Counts the readers that saw a transaction half done (read skew against a single writer: a *fractured
@@ -226,25 +228,29 @@ pub fn intermediate(evidence: &Evidence<'_>, lives: &Lives, ledger: &Ledger) -> 
                 undo: true,
             };
             if !writer.undo && place(read.key, undone).is_some() {
-                return Some(format!(
+                let example = format!(
                     "{reader} read {writer_txn}'s version of row {}, which was compensated later",
                     read.key,
                     writer_txn = writer.txn
-                ));
+                );
+                return Some(("compensated-read", example));
             }
             let missed = reads.iter().find(|other| {
                 let theirs = place(other.key, writer).filter(|_| writer != WriteId::default());
                 let mine = place(other.key, other.row.writer);
                 matches!((mine, theirs), (Some(mine), Some(theirs)) if mine < theirs)
             })?;
-            Some(format!(
+            let example = format!(
                 "{reader} read {}'s version of row {}, and of row {} a version before {}'s",
                 writer.txn, read.key, missed.key, writer.txn
-            ))
+            );
+            Some(("fractured-read", example))
         });
-        if let Some(example) = found {
+        if let Some((shape, example)) = found {
             seen.readers += 1;
-            seen.example.get_or_insert(example);
+            if seen.example.is_none() {
+                (seen.shape, seen.example) = (shape, Some(example));
+            }
         }
     }
     seen

@@ -123,7 +123,13 @@ impl Ledger {
             _ => unreachable!("filtered above"),
         });
         let promised = atomicity_words(evidence.promises.atomicity);
-        property("atomicity", promised, outcome, observed, spread, example)
+        let told = |txn: &Txn| lives.by_txn.get(&txn.id).and_then(|life| life.known());
+        let shape = match partial.first().map(|(txn, _)| told(txn)) {
+            Some(Some(Outcome::Committed { .. })) => "partial-commit",
+            Some(Some(Outcome::Aborted { .. } | Outcome::Declined { .. })) => "partial-abort",
+            _ => "partial-unanswered",
+        };
+        property("atomicity", promised, outcome, observed, spread, example).shaped(shape)
     }
 
     /// What a client was told has committed stands.
@@ -156,6 +162,10 @@ impl Ledger {
             .durability
             .then_some("acknowledged effects survive");
         let exercised = acked.len() as u64;
+        let shape = match lost.first().map(|txn| self.standing(txn)) {
+            Some(Standing::Part { .. }) => "lost-part",
+            _ => "lost-transaction",
+        };
         property(
             "durability",
             promised,
@@ -164,6 +174,7 @@ impl Ledger {
             exercised,
             example,
         )
+        .shaped(shape)
     }
 
     /// What a client was told has aborted or declined left nothing behind; nobody else's transaction is in
@@ -195,6 +206,10 @@ impl Ledger {
         let outcome = held(leftovers.is_empty() && strangers.is_empty());
         let promised = Some("an aborted transaction leaves nothing");
         let exercised = refused.len() as u64;
+        let shape = match leftovers.is_empty() {
+            true => "writes-by-nobody",
+            false => "effects-of-aborted",
+        };
         property(
             "no-phantom-effects",
             promised,
@@ -203,6 +218,7 @@ impl Ledger {
             exercised,
             example,
         )
+        .shaped(shape)
     }
 
     /// The rows are what the ledger's writes, performed in its order, make of the initial state, and no
@@ -252,6 +268,10 @@ impl Ledger {
             n => format!("{n} rows or writes wrong"),
         };
         let exercised = self.positions.len() as u64;
+        let shape = match repeated.is_some() {
+            true => "applied-twice",
+            false => "wrong-row",
+        };
         let example = repeated.or(wrong.into_iter().next());
         let promised = Some("each write takes effect once, in the ledger's order");
         property(
@@ -262,6 +282,7 @@ impl Ledger {
             exercised,
             example,
         )
+        .shaped(shape)
     }
 
     /// The workload's own invariant.
@@ -269,12 +290,12 @@ impl Ledger {
         let (invariant, broken, exercised) = match evidence.scenario.workload.kind {
             WorkloadKind::Settlement => (
                 "each table's sum is constant",
-                self.sums(evidence, true),
+                self.sums(evidence, true).map(|sum| ("sum", sum)),
                 self.positions.len(),
             ),
             WorkloadKind::Transfer => (
                 "the sum of all balances is constant",
-                self.sums(evidence, false),
+                self.sums(evidence, false).map(|sum| ("sum", sum)),
                 self.positions.len(),
             ),
             WorkloadKind::SeatBooking => (
@@ -282,10 +303,15 @@ impl Ledger {
                 self.seats(),
                 self.orders.len(),
             ),
-            WorkloadKind::ListAppend => ("no element is repeated", self.lists(), self.orders.len()),
+            WorkloadKind::ListAppend => (
+                "no element is repeated",
+                self.lists().map(|list| ("repeated-element", list)),
+                self.orders.len(),
+            ),
             WorkloadKind::Register => ("none", None, 0),
         };
         let promised = atomicity_words(evidence.promises.atomicity).map(|_| invariant);
+        let (shape, broken) = broken.unzip();
         let observed = broken.clone().unwrap_or_else(|| invariant.to_owned());
         property(
             "invariant",
@@ -295,6 +321,7 @@ impl Ledger {
             exercised as u64,
             broken,
         )
+        .shaped(shape.unwrap_or(""))
     }
 
     /// Sums over tables (each, or all together) that are not what they were at the start.
@@ -323,7 +350,7 @@ impl Ledger {
     }
 
     /// Seats (the first table) hold 1 if free and 0 if sold, and each is sold at most once.
-    fn seats(&self) -> Option<String> {
+    fn seats(&self) -> Option<(&'static str, String)> {
         let seats = self.rows.iter().filter(|(key, _)| key.table.0 == 0);
         for (key, row) in seats {
             let order = self.orders.get(key).map_or(&[][..], Vec::as_slice);
@@ -332,13 +359,12 @@ impl Ledger {
                 .filter(|write| !write.undo && self.stands(write.txn, *key))
                 .count();
             if sold > 1 {
-                return Some(format!("seat {key} was sold {sold} times"));
+                let twice = format!("seat {key} was sold {sold} times");
+                return Some(("seat-sold-twice", twice));
             }
             if row.value.as_int() != 1 - sold as i64 {
-                return Some(format!(
-                    "seat {key} holds {:?} and was sold {sold} times",
-                    row.value
-                ));
+                let wrong = format!("seat {key} holds {:?} and was sold {sold} times", row.value);
+                return Some(("seat-miscounted", wrong));
             }
         }
         None
@@ -429,17 +455,20 @@ fn copies_agree(evidence: &Evidence<'_>) -> Property {
         });
         let as_far = state.applied_to == reference.applied_to;
         if let Some((key, _)) = diverged {
-            differing.get_or_insert(format!(
+            let text = format!(
                 "{} in regions {} and {}: row {key} was written in different orders",
                 state.shard, state.region, reference.region
-            ));
+            );
+            differing.get_or_insert(("order-differs", text));
         } else if as_far && state.rows != reference.rows {
-            differing.get_or_insert(format!(
+            let text = format!(
                 "{} in regions {} and {}: equal positions, different rows",
                 state.shard, state.region, reference.region
-            ));
+            );
+            differing.get_or_insert(("rows-differ", text));
         }
     }
+    let (shape, differing) = differing.unzip();
     let observed = differing
         .clone()
         .unwrap_or_else(|| "all copies agree".to_owned());
@@ -452,4 +481,5 @@ fn copies_agree(evidence: &Evidence<'_>) -> Property {
         compared,
         differing,
     )
+    .shaped(shape.unwrap_or(""))
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::{Counts, Evidence};
-use crate::record::{Observation, Outcome};
+use crate::record::{AbortReason, Observation, Outcome};
 use crate::scenario::layout::ShardId;
 use crate::txn::TxnId;
 
@@ -173,6 +173,15 @@ impl Lives {
     /// How many transactions clients learned the end of.
     pub fn returned(&self) -> u64 {
         self.count(|life| life.known().is_some())
+    }
+
+    /// The least reason, in the order of the declaration, for which the system aborted a transaction.
+    pub fn first_abort(&self) -> Option<AbortReason> {
+        let reason = |life: &Life| match life.known() {
+            Some(Outcome::Aborted { why }) => Some(*why),
+            _ => None,
+        };
+        self.by_txn.values().filter_map(reason).min()
     }
 
     /// A transaction's life in one sentence.

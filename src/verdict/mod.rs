@@ -10,11 +10,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::check::{self, Model};
+use crate::failure::shape_of_panic;
 use crate::monitor::Violation;
 use crate::plan::{FaultKind, Plan};
 use crate::process::NodeId;
 use crate::protocol::{Atomicity, Isolation, Progress, Promises, ShardState};
-use crate::record::{Observed, Panicked};
+use crate::record::{AbortReason, Observed, Panicked};
 use crate::scenario::Scenario;
 use crate::scenario::file::Expectation;
 
@@ -93,9 +94,23 @@ pub struct Property {
     pub status: Status,
     /// How many times it could have failed.
     pub exercised: u64,
+    /// The shape of the counterexample, where it failed: the kind of the anomaly, say. It names nothing that
+    /// differs from seed to seed, and with the property's name makes the run's [`crate::failure::Class`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shape: Option<String>,
     /// One way in which it failed, to check by hand.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub counterexample: Option<String>,
+}
+
+impl Property {
+    /// The same with the shape of what broke it; without effect where it did not break.
+    fn shaped(mut self, shape: impl Into<String>) -> Property {
+        if self.outcome == Finding::Broken {
+            self.shape = Some(shape.into());
+        }
+        self
+    }
 }
 
 /// The word for the whole run.
@@ -210,6 +225,7 @@ fn property(
         outcome,
         status,
         exercised,
+        shape: (outcome == Finding::Broken).then(|| "broken".to_owned()),
         counterexample,
     }
 }
@@ -269,6 +285,12 @@ fn isolation(evidence: &Evidence<'_>, lives: &Lives, ledger: &Ledger) -> Propert
         report.exercised.reads_nonempty,
         counterexample,
     )
+    .shaped(
+        report
+            .anomalies
+            .first()
+            .map_or("", |worst| worst.kind.name()),
+    )
 }
 
 /// Reads that saw some of a transaction's effects and not others, or effects that were compensated later:
@@ -294,6 +316,7 @@ fn intermediate_states(evidence: &Evidence<'_>, lives: &Lives, ledger: &Ledger) 
         seen.exercised,
         seen.example,
     )
+    .shaped(seen.shape)
 }
 
 /// Bounded leads-to: by the end of the settle phase every initiated transaction has ended. One that has not
@@ -338,6 +361,7 @@ fn progress(evidence: &Evidence<'_>, lives: &Lives) -> Property {
         lives.initiated(),
         example,
     )
+    .shaped("never-ended")
 }
 
 /// Machines that some fault keeps broken after healing.
@@ -390,6 +414,7 @@ fn no_system_aborts(evidence: &Evidence<'_>, lives: &Lives) -> Property {
         lives.returned(),
         None,
     )
+    .shaped(lives.first_abort().map_or("", AbortReason::name))
 }
 
 fn log_safety(evidence: &Evidence<'_>) -> Property {
@@ -408,6 +433,7 @@ fn log_safety(evidence: &Evidence<'_>) -> Property {
             .first()
             .map(|violation| format!("{}: {}", violation.property, violation.explanation)),
     )
+    .shaped({ evidence.monitored.first() }.map_or("", |violation| violation.property))
 }
 
 fn no_panics(evidence: &Evidence<'_>) -> Property {
@@ -428,6 +454,9 @@ fn no_panics(evidence: &Evidence<'_>) -> Property {
         observed,
         1,
         example,
+    )
+    .shaped(
+        { evidence.panics.first() }.map_or(String::new(), |first| shape_of_panic(&first.message)),
     )
 }
 
