@@ -9,8 +9,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use ordain::client::{ClientMessage, ClientTimer, Start};
-use ordain::consensus::LogTimer;
-use ordain::consensus::raft::RaftTimer;
+use ordain::consensus::{LogTimer, ReplicaTimer};
 use ordain::plan::PlannedOperation;
 use ordain::process::{
     Addr, Disk, Effect, Effects, FileId, FlushId, Input, NodeId, Process, WallTime, Wire,
@@ -225,7 +224,7 @@ impl Cluster {
                 self.quiet = true;
                 let timer = Timer::Log {
                     group: group.parse().unwrap(),
-                    timer: LogTimer::Raft(RaftTimer::Election),
+                    timer: LogTimer::Raft(ReplicaTimer::Election),
                 };
                 self.step(named(front), Input::Timer(timer));
                 self.run();

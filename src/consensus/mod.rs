@@ -28,13 +28,15 @@ use crate::process::{Addr, Delay, Effects, FileId, Input, WallTime, Wire};
 pub mod paxos;
 mod progress;
 pub mod raft;
+mod replica;
 pub mod session;
 mod storage;
 
+pub use replica::ReplicaTimer;
 pub use storage::Entry;
 
-use paxos::{Paxos, PaxosMessage, PaxosTimer};
-use raft::{Raft, RaftMessage, RaftTimer};
+use paxos::{Paxos, PaxosMessage};
+use raft::{Raft, RaftMessage};
 
 /// A position in a log, from 1. Zero is before the first entry.
 pub type Index = u64;
@@ -206,14 +208,14 @@ impl<C: Command> Wire for LogMessage<C> {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum LogTimer {
     /// Raft's.
-    Raft(RaftTimer),
+    Raft(ReplicaTimer),
     /// Multi-Paxos's.
-    Paxos(PaxosTimer),
+    Paxos(ReplicaTimer),
 }
 
 /// A replica of a log.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Log<C> {
+pub enum Log<C: Command> {
     /// Kept by Raft.
     Raft(Raft<C>),
     /// Kept by Multi-Paxos.
@@ -383,7 +385,7 @@ impl<C: Command> Log<C> {
 /// Lends Raft an effects list of its own kind and takes over what it adds.
 fn with_raft<C: Command, R>(
     out: &mut LogEffects<C>,
-    act: impl FnOnce(&mut Effects<RaftMessage<C>, RaftTimer>) -> R,
+    act: impl FnOnce(&mut Effects<RaftMessage<C>, ReplicaTimer>) -> R,
 ) -> R {
     let mut inner = Effects::default();
     let result = act(&mut inner);
@@ -394,7 +396,7 @@ fn with_raft<C: Command, R>(
 /// As [`with_raft`], for Multi-Paxos.
 fn with_paxos<C: Command, R>(
     out: &mut LogEffects<C>,
-    act: impl FnOnce(&mut Effects<PaxosMessage<C>, PaxosTimer>) -> R,
+    act: impl FnOnce(&mut Effects<PaxosMessage<C>, ReplicaTimer>) -> R,
 ) -> R {
     let mut inner = Effects::default();
     let result = act(&mut inner);

@@ -268,7 +268,7 @@ impl<C: Command> Storage<C> {
         if self.states_decided_only { 0 } else { term }
     }
 
-    pub fn observe_entry<M, T>(&self, index: Index, out: &mut Effects<M, T>) {
+    fn observe_entry<M, T>(&self, index: Index, out: &mut Effects<M, T>) {
         let entry = self.entry(index).expect("the entry is there");
         let event = LogEvent::Appended {
             index,
@@ -276,6 +276,13 @@ impl<C: Command> Storage<C> {
             content: stable_hash(&entry.command),
         };
         self.observe(event, out);
+    }
+
+    /// States an entry that is now known to be decided, where that is all that is stated of entries.
+    pub fn observe_decided<M, T>(&self, index: Index, out: &mut Effects<M, T>) {
+        if self.states_decided_only {
+            self.observe_entry(index, out);
+        }
     }
 
     fn write<M, T>(&mut self, record: &Record<&Entry<C>>, out: &mut Effects<M, T>) {

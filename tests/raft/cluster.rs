@@ -8,11 +8,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 
-use ordain::consensus::paxos::{PaxosMessage, PaxosTimer};
-use ordain::consensus::raft::{RaftMessage, RaftTimer};
+use ordain::consensus::paxos::PaxosMessage;
+use ordain::consensus::raft::RaftMessage;
 use ordain::consensus::{
     Algorithm, Config, Delivery, Index, Log, LogEffects, LogMessage, LogTimer, Options, Position,
-    Term,
+    ReplicaTimer, Term,
 };
 use ordain::process::{
     Addr, Delay, Disk, Effect, Effects, FileId, FlushId, Input, NodeId, WallTime,
@@ -226,13 +226,13 @@ impl Cluster {
     }
 
     pub fn fire_election(&mut self, node: usize) -> bool {
-        self.fire(node, LogTimer::Raft(RaftTimer::Election))
-            || self.fire(node, LogTimer::Paxos(PaxosTimer::Election))
+        self.fire(node, LogTimer::Raft(ReplicaTimer::Election))
+            || self.fire(node, LogTimer::Paxos(ReplicaTimer::Election))
     }
 
     pub fn fire_heartbeat(&mut self, node: usize) -> bool {
-        self.fire(node, LogTimer::Raft(RaftTimer::Heartbeat))
-            || self.fire(node, LogTimer::Paxos(PaxosTimer::Heartbeat))
+        self.fire(node, LogTimer::Raft(ReplicaTimer::Heartbeat))
+            || self.fire(node, LogTimer::Paxos(ReplicaTimer::Heartbeat))
     }
 
     pub fn complete_flush(&mut self, node: usize) -> bool {
