@@ -10,6 +10,7 @@ compile_error!(
 );
 
 pub mod artifact;
+pub mod campaign;
 pub mod check;
 pub mod cli;
 pub mod client;

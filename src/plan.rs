@@ -92,18 +92,20 @@ fn environment(scenario: &Scenario, seed: u64) -> Environment {
 
 /// Draws what a scenario leaves open about a fault. Each entry has a stream of its own; its parts begin
 /// and end together.
-fn faults(spec: &FaultSpec, seed: u64, position: usize) -> Vec<Fault> {
+pub(crate) fn faults(spec: &FaultSpec, seed: u64, position: usize) -> Vec<Fault> {
     let mut stream = Stream::new(seed, &("fault", position));
     let when = match &spec.when {
         WhenSpec::At { low_ns, high_ns } => When::At(stream.between(*low_ns, *high_ns)),
         WhenSpec::Moment {
             from_ns,
             observation,
+            by,
             count,
             latest_ns,
         } => When::Moment {
             from_ns: *from_ns,
             observation: observation.clone(),
+            by: *by,
             count: *count,
             latest_ns: *latest_ns,
         },
@@ -363,8 +365,13 @@ pub enum When {
         /// Earliest time, in nanoseconds.
         from_ns: u64,
         /// The observation's name as the trace prints it: `voted`, `decided`, `log.became-leader`, or a
-        /// mark's name.
+        /// mark's name. Three more are the world's own: `booted`; `flush.asked`, when bytes have been written
+        /// and nothing of them need survive; `flush.completed`, when they will survive and the process has
+        /// not heard of it yet.
         observation: String,
+        /// Only what this machine observes counts. `None`: every machine's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<NodeId>,
         /// How many times.
         count: u32,
         /// Strikes at this time, in nanoseconds, if the moment has not come by then (a protocol that never

@@ -594,6 +594,7 @@ fn a_fault_aimed_at_a_moment_strikes_there_and_replays_without_the_aim() {
         when: When::Moment {
             from_ns: 100 * MS,
             observation: "asked".to_owned(),
+            by: None,
             count: 3,
             latest_ns: None,
         },
@@ -653,6 +654,7 @@ fn a_moment_that_never_comes_strikes_at_its_latest_time_and_replays() {
         when: When::Moment {
             from_ns: 100 * MS,
             observation: "never made".to_owned(),
+            by: None,
             count: 1,
             latest_ns,
         },

@@ -39,6 +39,9 @@ pub struct File {
     /// What goes wrong.
     #[serde(default, rename = "fault")]
     pub faults: Vec<FaultEntry>,
+    /// How far the plans of `ordain fuzz` may go.
+    #[serde(default)]
+    pub swarm: Swarm,
     /// Options of protocols, by name: see each protocol's `Options`.
     #[serde(default)]
     pub protocol: BTreeMap<Spanned<String>, toml::Table>,
@@ -311,12 +314,46 @@ pub struct FaultEntry {
     pub file: Option<Spanned<u8>>,
 }
 
+/// Bounds of swarm plans: what `ordain fuzz`, and `--swarm` elsewhere, may draw for this scenario. Every key has
+/// a default.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Swarm {
+    /// The classes of fault that may strike, by name: see [`super::swarm::Class`]. Default: all of them.
+    pub classes: Option<Vec<Spanned<String>>>,
+    /// Classes that may not.
+    #[serde(default)]
+    pub without: Vec<Spanned<String>>,
+    /// Probability that a class takes part in a run. Default `"50%"`.
+    pub probability: Option<Share>,
+    /// Most episodes of a class in a run. Default 3.
+    pub episodes: Option<Spanned<u32>>,
+    /// Longest episode. Default: a third of the safety phase.
+    pub longest: Option<Spanned<Span>>,
+    /// Whether each `[[fault]]` of this scenario is a class of its own, which takes part with the same
+    /// probability. Default true; false: the scenario's faults do not strike swarm runs.
+    pub own_faults: Option<bool>,
+    /// Whether the workload's parameters are drawn as well (rate, skew, shares, rows, legs, sessions).
+    /// Default true; false: as written.
+    pub workload: Option<bool>,
+    /// Most transactions in a run. Default: the workload's, at most 100, and at most as many as could pass one
+    /// by one through a single row in half of the settle phase.
+    pub transactions: Option<Spanned<u32>>,
+    /// Whether clocks may leave `machines.clock-skew` by up to ten times that much: lies about the declared
+    /// bound. Default false.
+    #[serde(default)]
+    pub clock_lies: bool,
+}
+
 /// A moment to aim a fault at.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Moment {
-    /// The observation, as traces print it: `"voted"`, `"decided"`, `"log.became-leader"`, or a mark.
+    /// The observation, as traces print it: `"voted"`, `"decided"`, `"log.became-leader"`, or a mark; or one
+    /// of the world's: `"booted"`, `"flush.asked"`, `"flush.completed"`.
     pub observation: Spanned<String>,
+    /// The machine whose observations count, as in `"east/front0"`. Default: every machine's.
+    pub by: Option<Spanned<String>>,
     /// Watch from this time on. Default: from the start.
     pub from: Option<Spanned<Span>>,
     /// How many of them. Default 1.

@@ -8,12 +8,14 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::plan::{FaultKind, Latency, Link};
+use crate::process::NodeId;
 use units::Share;
 
 pub mod file;
 pub mod layout;
 pub mod problem;
 mod resolve;
+pub mod swarm;
 pub mod units;
 
 pub use file::WorkloadKind;
@@ -61,6 +63,8 @@ pub struct Scenario {
     pub workload: Workload,
     /// What goes wrong.
     pub faults: Vec<FaultSpec>,
+    /// How far swarm plans may go.
+    pub swarm: swarm::Bounds,
     /// Options of protocols: where they stand in the text, and what they say.
     pub options: BTreeMap<String, (Range<usize>, toml::Table)>,
     /// What runs are expected to show, by protocol.
@@ -149,6 +153,8 @@ pub enum WhenSpec {
         from_ns: u64,
         /// The observation's name.
         observation: String,
+        /// Which machine's observations count; `None`: every machine's.
+        by: Option<NodeId>,
         /// How many of them.
         count: u32,
         /// At the latest then, nanoseconds.

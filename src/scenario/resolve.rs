@@ -8,6 +8,7 @@ use toml::Spanned;
 use super::file::{self, FaultEntry, FaultName, File, WorkloadKind};
 use super::layout::{Layout, Region, Shard, ShardId, Table};
 use super::problem::Problem;
+use super::swarm::{Bounds, Class};
 use super::units::Span;
 use super::{Arrivals, Clocks, FaultSpec, Scenario, WhenSpec, Workload};
 use crate::plan::{CrashLoss, FaultKind, Latency, Link};
@@ -178,6 +179,7 @@ impl Resolver {
             link_classes,
             workload,
             faults,
+            swarm: self.swarm(&file.swarm, safety_ns),
             options: file
                 .protocol
                 .iter()
@@ -587,6 +589,61 @@ impl Resolver {
         (places.iter().map(row).collect(), classes)
     }
 
+    /// The one machine of that name.
+    fn machine(&mut self, name: &Spanned<String>, places: &[Place]) -> Option<NodeId> {
+        let found = places
+            .iter()
+            .position(|place| place.name == *name.get_ref());
+        if found.is_none() {
+            let examples = list(places.iter().map(|place| &place.name).take(4));
+            self.refuse(
+                name.span(),
+                format!("`{}` is no machine", name.get_ref()),
+                format!("name one machine, such as {examples}"),
+            );
+        }
+        found.map(|at| NodeId(at as u16))
+    }
+
+    /// How far swarm plans may go.
+    fn swarm(&mut self, raw: &file::Swarm, safety_ns: u64) -> Bounds {
+        let names: Vec<String> = { Class::ALL.iter() }
+            .map(|class| class.name().to_owned())
+            .collect();
+        let mut classes_of = |chosen: &[Spanned<String>]| -> Vec<Class> {
+            let chosen = chosen.iter();
+            chosen
+                .filter_map(|name| self.position(name, &names, "class of fault"))
+                .map(|at| Class::ALL[at])
+                .collect()
+        };
+        let without = classes_of(&raw.without);
+        let mut classes = match &raw.classes {
+            Some(chosen) => classes_of(chosen),
+            None => Class::ALL.to_vec(),
+        };
+        classes.retain(|class| !without.contains(class));
+        classes.sort_unstable();
+        classes.dedup();
+        let longest_ns = self.ns(&raw.longest, safety_ns / 3);
+        let count = |value: &Option<Spanned<u32>>| value.as_ref().map(|count| *count.get_ref());
+        for value in [&raw.episodes, &raw.transactions].into_iter().flatten() {
+            if *value.get_ref() == 0 {
+                self.refuse(value.span(), "nothing would happen", "use at least 1");
+            }
+        }
+        Bounds {
+            classes,
+            probability: raw.probability.map_or(0.5, |share| share.probability()),
+            episodes: count(&raw.episodes).unwrap_or(3),
+            longest_ns,
+            own_faults: raw.own_faults.unwrap_or(true),
+            workload: raw.workload.unwrap_or(true),
+            transactions: count(&raw.transactions),
+            clock_lies: raw.clock_lies,
+        }
+    }
+
     /// The machines that a pattern of a fault names.
     fn nodes(&mut self, patterns: &Spanned<Vec<Spanned<String>>>, places: &[Place]) -> Vec<NodeId> {
         let mut nodes = BTreeSet::new();
@@ -639,7 +696,7 @@ impl Resolver {
         safety_ns: u64,
     ) -> Option<FaultSpec> {
         let at = entry.kind.span();
-        let when = self.when(entry, safety_ns);
+        let when = self.when(entry, places, safety_ns);
         let for_ns = entry.duration.as_ref().and_then(|duration| {
             let bounds = duration.get_ref().bounds_ns();
             if bounds.0 <= 0 || bounds.1 < bounds.0 || bounds.1 > DAY_NS {
@@ -673,7 +730,7 @@ impl Resolver {
         })
     }
 
-    fn when(&mut self, entry: &FaultEntry, safety_ns: u64) -> Option<WhenSpec> {
+    fn when(&mut self, entry: &FaultEntry, places: &[Place], safety_ns: u64) -> Option<WhenSpec> {
         match (&entry.at, &entry.after) {
             (Some(at), None) => {
                 let (low, high) = at.get_ref().bounds_ns();
@@ -694,6 +751,7 @@ impl Resolver {
                 Some(WhenSpec::Moment {
                     from_ns: self.ns(&moment.from, 0),
                     observation: moment.observation.get_ref().clone(),
+                    by: { moment.by.as_ref() }.and_then(|by| self.machine(by, places)),
                     count: moment
                         .count
                         .as_ref()

@@ -37,6 +37,7 @@ struct Aim {
     fault: usize,
     from_ns: u64,
     observation: String,
+    by: Option<NodeId>,
     left: u32,
 }
 
@@ -51,12 +52,14 @@ impl Strikes {
                 When::Moment {
                     from_ns,
                     observation,
+                    by,
                     count,
                     ..
                 } => aims.push(Aim {
                     fault,
                     from_ns: *from_ns,
                     observation: observation.clone(),
+                    by: *by,
                     left: (*count).max(1),
                 }),
             }
@@ -86,10 +89,11 @@ impl Strikes {
             .collect()
     }
 
-    /// An observation was made.
-    pub(super) fn watch(&mut self, name: &str, now_ns: u64) {
+    /// An observation was made on this machine, or the world's own moment came there.
+    pub(super) fn watch(&mut self, name: &str, on: NodeId, now_ns: u64) {
         for aim in &mut self.aims {
-            if aim.left > 0 && now_ns >= aim.from_ns && aim.observation == name {
+            let counts = aim.by.is_none_or(|by| by == on);
+            if aim.left > 0 && now_ns >= aim.from_ns && counts && aim.observation == name {
                 aim.left -= 1;
                 if aim.left == 0 {
                     self.due.push_back(aim.fault);

@@ -362,6 +362,11 @@ impl<P: Process> World<P> {
             }
             Event::FlushDone { of, ticket } => {
                 let ended = self.disks.lock().complete(of, ticket);
+                if ended.iter().any(|(_, ok)| *ok) {
+                    // Counted, so that a fault aimed at this moment finds it again without the aim.
+                    self.events += 1;
+                    self.strikes.watch("flush.completed", of.node, self.now_ns);
+                }
                 for (flush, ok) in ended {
                     self.arrive(of, Waiting::Flushed(flush, ok));
                 }
@@ -543,6 +548,8 @@ impl<P: Process> World<P> {
                 true
             }
             Job::Working(by, mut effects) => {
+                // Counted, like everything at which an aimed fault may strike.
+                self.events += 1;
                 self.perform(by, &mut effects);
                 if self.machine(node).downs == 0 {
                     self.take_up(node);
@@ -613,6 +620,7 @@ impl<P: Process> World<P> {
                     by,
                     bytes: disk.len_bytes(),
                 });
+                self.strikes.watch("booted", by.node, self.now_ns);
                 Input::Boot(disk)
             }
             Waiting::Letter(letter) => {
@@ -679,7 +687,7 @@ impl<P: Process> World<P> {
             name: Cow::Borrowed(what.name()),
             detail: format!("{what:?}"),
         });
-        self.strikes.watch(what.name(), self.now_ns);
+        self.strikes.watch(what.name(), by.node, self.now_ns);
         let observed = Observed {
             at_ns: self.now_ns,
             by,
@@ -805,6 +813,7 @@ impl<P: Process> World<P> {
     fn flush(&mut self, by: Addr, flush: FlushId) {
         let (done_ns, ticket) = self.disks.lock().flush(by, flush, self.now_ns);
         self.note_effect(Tag::Flush, by, stable_hash(&flush) ^ done_ns);
+        self.strikes.watch("flush.asked", by.node, self.now_ns);
         self.machine(by.node).flushes[usize::from(by.port)] += 1;
         self.heap.push(done_ns, Event::FlushDone { of: by, ticket });
     }

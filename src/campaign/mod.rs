@@ -1,0 +1,3 @@
+//! Campaigns: many runs of the same scenario, each under another plan, to find the one that breaks a promise.
+
+pub mod swarm;
