@@ -644,24 +644,9 @@ fn list(json: bool) -> Result<u8, Failure> {
     }
     say("Protocols")?;
     for protocol in &listing.protocols {
-        let promises = &protocol.promises;
         say(format!("\n  {}: {}", protocol.name, protocol.title))?;
-        say(format!(
-            "    promises: isolation {:?}, atomicity {:?}, durability {}, progress {:?}{}",
-            promises.isolation,
-            promises.atomicity,
-            promises.durability,
-            promises.progress,
-            if promises.no_system_aborts {
-                ", no system-induced aborts"
-            } else {
-                ""
-            },
-        ))?;
-        say(format!(
-            "    [protocol.{}] options and defaults: {}",
-            protocol.name, protocol.options
-        ))?;
+        say(format!("    promises: {}", protocol.promises))?;
+        say(text::options(protocol))?;
     }
     say("\nScenarios")?;
     for scenario in &listing.scenarios {

@@ -472,14 +472,14 @@ fn assert_reached(tally: &Tally, marks: &[&'static str]) {
 
 #[test]
 fn with_one_group_faults_cost_latency_and_no_promise() {
-    let options = "sequencers = \"one-group\"\ncheckpoint_every = 16";
+    let options = "sequencers = \"one-group\"\ncheckpoint-every = 16";
     let tally = run_seeds(&scenario(MIXED, LOSSY, SKEWED, FAULTS, options), seeds());
     assert_reached(&tally, &REACHED);
 }
 
 #[test]
 fn with_a_group_for_each_region_faults_cost_latency_and_no_promise() {
-    let options = "sequencers = \"group-per-region\"\ncheckpoint_every = 16";
+    let options = "sequencers = \"group-per-region\"\ncheckpoint-every = 16";
     let tally = run_seeds(&scenario(MIXED, LOSSY, SKEWED, FAULTS, options), seeds());
     assert_reached(&tally, &REACHED);
     let merging = [
@@ -503,7 +503,7 @@ skew = 1.2
 #[test]
 fn dependent_transactions_restart_until_they_end_under_faults() {
     for layout in BOTH_LAYOUTS {
-        let options = format!("sequencers = \"{layout}\"\ncheckpoint_every = 16");
+        let options = format!("sequencers = \"{layout}\"\ncheckpoint-every = 16");
         let scenario = scenario(DEPENDENT, LOSSY, SKEWED, FAULTS, &options);
         let tally = run_seeds(&scenario, seeds());
         let restarts = [
@@ -532,7 +532,7 @@ fn clocks_half_a_second_apart_cost_at_most_a_message_and_an_epoch() {
 #[test]
 fn a_region_that_was_dark_for_long_catches_up_by_state_transfer() {
     for layout in BOTH_LAYOUTS {
-        let options = format!("sequencers = \"{layout}\"\ncheckpoint_every = 5\nlog_retained = 5");
+        let options = format!("sequencers = \"{layout}\"\ncheckpoint-every = 5\nlog-retained = 5");
         let dark = r#"
 [[fault]]
 kind = "dark"
@@ -552,7 +552,7 @@ for = "4s"
 #[test]
 fn several_zones_in_a_region_share_its_work_and_replace_one_another() {
     for layout in BOTH_LAYOUTS {
-        let options = format!("sequencers = \"{layout}\"\ncheckpoint_every = 16");
+        let options = format!("sequencers = \"{layout}\"\ncheckpoint-every = 16");
         let text = text(MIXED, LOSSY, SKEWED, FAULTS, &options);
         let text = text.replace("name = \"a\"\n", "name = \"a\"\nzones = 3\n");
         let scenario = read(&text);
@@ -564,7 +564,7 @@ fn several_zones_in_a_region_share_its_work_and_replace_one_another() {
 #[test]
 fn a_front_forgets_the_log_that_every_checkpoint_covers() {
     for layout in BOTH_LAYOUTS {
-        let options = format!("sequencers = \"{layout}\"\ncheckpoint_every = 16");
+        let options = format!("sequencers = \"{layout}\"\ncheckpoint-every = 16");
         let text = text(MIXED, "", "", "", &options);
         let text = text.replace("transactions = 100", "transactions = 500");
         let scenario = read(&text.replace("rate = 25.0", "rate = 100.0"));

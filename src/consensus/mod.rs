@@ -90,14 +90,17 @@ pub enum Algorithm {
 
 /// How a log is run. The defaults suit replicas up to a few hundred milliseconds apart.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Options {
     /// The protocol.
     pub algorithm: Algorithm,
-    /// Time between a leader's heartbeats, in nanoseconds: well below the election timeout.
+    /// Time between a leader's heartbeats, in nanoseconds (`heartbeat-ms` in a scenario): well below the
+    /// election timeout.
+    #[serde(rename = "heartbeat-ms", with = "milliseconds")]
     pub heartbeat_ns: u64,
-    /// Election timeout. The minimum is also how long a replica that hears from a leader stands by it, and
-    /// how long a leader goes on that hears from no majority.
+    /// Election timeout (`election-ms = [min, max]` in a scenario). The minimum is also how long a replica
+    /// that hears from a leader stands by it, and how long a leader goes on that hears from no majority.
+    #[serde(rename = "election-ms", with = "milliseconds::range")]
     pub election: Delay,
     /// Most entries in one message.
     pub max_batch: usize,
@@ -113,6 +116,44 @@ impl Default for Options {
             election: Delay::between(600_000_000, 1_200_000_000),
             max_batch: 64,
             max_in_flight: 8,
+        }
+    }
+}
+
+/// Options are written in milliseconds, as all times in a scenario's `[protocol.*]` tables.
+mod milliseconds {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    const NS: u64 = 1_000_000;
+
+    fn to_ns<E: Error>(ms: u64) -> Result<u64, E> {
+        ms.checked_mul(NS)
+            .ok_or_else(|| E::custom(format!("{ms} milliseconds are too many")))
+    }
+
+    pub fn serialize<S: Serializer>(ns: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        (ns / NS).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        to_ns(u64::deserialize(deserializer)?)
+    }
+
+    pub mod range {
+        use super::{Deserialize, Deserializer, Error, NS, Serialize, Serializer, to_ns};
+        use crate::process::Delay;
+
+        pub fn serialize<S: Serializer>(delay: &Delay, serializer: S) -> Result<S::Ok, S::Error> {
+            [delay.min_ns / NS, delay.max_ns / NS].serialize(serializer)
+        }
+
+        pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Delay, D::Error> {
+            let [min_ms, max_ms] = <[u64; 2]>::deserialize(deserializer)?;
+            if min_ms == 0 || max_ms < min_ms {
+                let range = format!("[{min_ms}, {max_ms}] is no range: write [min, max], min above 0");
+                return Err(D::Error::custom(range));
+            }
+            Ok(Delay::between(to_ns(min_ms)?, to_ns(max_ms)?))
         }
     }
 }

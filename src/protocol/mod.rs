@@ -12,6 +12,7 @@ pub(crate) mod testing;
 pub mod two_phase;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -74,6 +75,35 @@ pub struct Promises {
     pub progress: Progress,
     /// Whether a transaction aborts only by its own logic (its guards), never because of the system.
     pub no_system_aborts: bool,
+}
+
+impl fmt::Display for Promises {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let isolation = match self.isolation {
+            Isolation::None => None,
+            Isolation::SnapshotIsolation => Some("snapshot isolation"),
+            Isolation::Serializable => Some("serializability"),
+            Isolation::StrictSerializable => Some("strict serializability"),
+        };
+        let atomicity = match self.atomicity {
+            Atomicity::None => None,
+            Atomicity::Saga => Some("all effects or all compensated"),
+            Atomicity::AllOrNothing => Some("all effects or none"),
+        };
+        let durability = self.durability.then_some("acknowledged effects survive");
+        let progress = match self.progress {
+            Progress::None => None,
+            Progress::AllBack => Some("everything ends once all machines are back"),
+            Progress::Majority => Some("everything ends while a majority is connected"),
+        };
+        let aborts = self.no_system_aborts.then_some("no system-induced aborts");
+        let kept = [isolation, atomicity, durability, progress, aborts];
+        let kept: Vec<&str> = kept.into_iter().flatten().collect();
+        match kept.is_empty() {
+            true => f.write_str("nothing"),
+            false => f.write_str(&kept.join("; ")),
+        }
+    }
 }
 
 /// The processes of a protocol on the machines of a scenario: `processes[node][port]`, each in its

@@ -8,7 +8,7 @@ use crate::check;
 use crate::compare::{Comparison, Line, PropertyLine};
 use crate::model::report::ModelReport;
 use crate::scenario::units::human_ns;
-use crate::stack::Run;
+use crate::stack::{Listed, Run};
 use crate::verdict::{Status, Word};
 
 /// Width of the tables, in characters.
@@ -344,6 +344,40 @@ pub fn history(report: &check::Report) -> String {
     out
 }
 
+/// A protocol's options with their defaults, as a scenario states them.
+pub fn options(protocol: &Listed) -> String {
+    let of_protocol = serde_json::json!({ protocol.name: protocol.options });
+    let written = toml::to_string(&serde_json::json!({ "protocol": of_protocol }))
+        .expect("options are plain data");
+    let indented: Vec<String> = written
+        .lines()
+        .map(|line| format!("      {line}"))
+        .collect();
+    indented.join("\n")
+}
+
+/// Constraints as people write them: `WF Serve(1), WF Serve(2)` is `WF Serve(1; 2)`.
+fn fairness(constraints: &[String]) -> String {
+    let mut grouped: Vec<(&str, Vec<&str>)> = Vec::new();
+    for constraint in constraints {
+        let (action, instance) = match constraint.split_once('(') {
+            Some((action, rest)) => (action, rest.strip_suffix(')')),
+            None => (constraint.as_str(), None),
+        };
+        match grouped.iter_mut().find(|(known, _)| *known == action) {
+            Some((_, instances)) => instances.extend(instance),
+            None => grouped.push((action, instance.into_iter().collect())),
+        }
+    }
+    let shown = grouped
+        .iter()
+        .map(|(action, instances)| match instances[..] {
+            [] => (*action).to_owned(),
+            _ => format!("{action}({})", instances.join("; ")),
+        });
+    shown.collect::<Vec<_>>().join(", ")
+}
+
 /// The specs' models and their properties, then the counterexample of each property that fails.
 pub fn models(reports: &[ModelReport]) -> String {
     let mut out = String::new();
@@ -373,7 +407,7 @@ pub fn models(reports: &[ModelReport]) -> String {
                 first(report.depth.to_string()),
                 first(format!("{:.0}", report.time_ms)),
                 property.name.clone(),
-                property.fairness.join(", "),
+                fairness(&property.fairness),
                 verdict.to_owned(),
             ]);
         }
@@ -392,4 +426,34 @@ pub fn models(reports: &[ModelReport]) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stack;
+
+    #[test]
+    fn listed_options_are_accepted_back_as_they_are_printed() {
+        let storm = include_str!("../../scenarios/storm.toml");
+        let written: Vec<String> = stack::list().iter().map(options).collect();
+        let text = format!("{storm}\n{}\n", written.join("\n"));
+        let scenario = stack::read_scenario("storm", &text, &[]).unwrap();
+        assert_eq!(scenario.options.len(), stack::NAMES.len());
+        let long = text.replace("heartbeat-ms = 100", "heartbeat-ms = 99999999999999999");
+        assert!(stack::read_scenario("storm", &long, &[]).is_err());
+        let turned = text.replace("election-ms = [600, 1200]", "election-ms = [9, 3]");
+        let refused = stack::read_scenario("storm", &turned, &[]).unwrap_err();
+        assert!(
+            refused.to_string().contains("[9, 3] is no range"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn fairness_groups_instances_of_an_action() {
+        let constraints = ["WF Serve(1)", "WF Heal(1)", "WF Serve(2)", "SF Ask"].map(str::to_owned);
+        assert_eq!(fairness(&constraints), "WF Serve(1; 2), WF Heal(1), SF Ask");
+        assert_eq!(fairness(&[]), "");
+    }
 }

@@ -64,7 +64,7 @@ pub enum Sequencers {
 
 /// Calvin's options.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Options {
     /// Who sequences.
     pub sequencers: Sequencers,
@@ -298,7 +298,7 @@ fn validate(layout: &Layout, options: &Options) -> Result<(), String> {
         }
     }
     if options.epoch_ms == 0 || options.checkpoint_every == 0 || options.resend_ms == 0 {
-        return Err("`epoch_ms`, `checkpoint_every` and `resend_ms` must be at least 1".into());
+        return Err("`epoch-ms`, `checkpoint-every` and `resend-ms` must be at least 1".into());
     }
     Ok(())
 }
