@@ -66,11 +66,12 @@ impl<'de> Deserialize<'de> for Class {
 /// log explains copies that differ, those explain lost or doubled writes, and these explain what clients saw.
 /// What is slow or never ends says least, for a run that broke anything else may well end early or stall. A
 /// property that is not named here comes last.
-pub const PRIORITY: [&str; 12] = [
+pub const PRIORITY: [&str; 13] = [
     "no-panics",
     "log-safety",
     "replicas-agree",
     "applied-once",
+    "compensation-order",
     "atomicity",
     "durability",
     "no-phantom-effects",

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::process::WallTime;
+use crate::zoo::{self, Bug};
 
 /// A hybrid timestamp: ordered by `wall_ns`, then `logical`, then `node`.
 #[derive(
@@ -45,11 +46,15 @@ impl Hlc {
 
     /// Merges the stamp of a received message and returns the stamp of the receive event, above both.
     pub fn merge(&mut self, now: WallTime, received: Stamp) -> Stamp {
-        self.advance(now.0, Some(received))
+        let received = Some(received).filter(|_| !zoo::planted(Bug::ReceiveNotMerged));
+        self.advance(now.0, received)
     }
 
     /// Raises the clock to at least `floor` without an event: for stamps recovered from a log.
     pub fn raise(&mut self, floor: Stamp) {
+        if zoo::planted(Bug::ReceiveNotMerged) {
+            return;
+        }
         if (floor.wall_ns, floor.logical) > (self.last.wall_ns, self.last.logical) {
             self.last = Stamp {
                 node: self.last.node,
@@ -67,7 +72,7 @@ impl Hlc {
         let heard = received.map_or((0, 0), |stamp| (stamp.wall_ns, stamp.logical));
         let seen = (self.last.wall_ns, self.last.logical).max(heard);
         let before = self.last;
-        self.last = if now_ns > seen.0 {
+        self.last = if now_ns > seen.0 || zoo::planted(Bug::WallClockOnly) {
             Stamp {
                 wall_ns: now_ns,
                 logical: 0,
@@ -84,7 +89,8 @@ impl Hlc {
                 node: before.node,
             }
         };
-        assert!((self.last.wall_ns, self.last.logical) > (before.wall_ns, before.logical));
+        let rises = (self.last.wall_ns, self.last.logical) > (before.wall_ns, before.logical);
+        assert!(rises || zoo::any());
         self.last
     }
 }

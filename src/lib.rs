@@ -36,3 +36,4 @@ pub mod trace;
 pub mod txn;
 pub mod verdict;
 pub mod workload;
+pub mod zoo;

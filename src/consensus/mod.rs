@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::process::{Addr, Delay, Effects, FileId, Input, WallTime, Wire};
+use crate::zoo::{self, Bug};
 
 pub mod paxos;
 mod progress;
@@ -178,7 +179,10 @@ pub struct Config {
 impl Config {
     /// How many replicas make a majority.
     pub fn majority(&self) -> usize {
-        self.members.len() / 2 + 1
+        match zoo::planted(Bug::HalfIsMajority) {
+            true => self.members.len().div_ceil(2),
+            false => self.members.len() / 2 + 1,
+        }
     }
 
     /// The other replicas.

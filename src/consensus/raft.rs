@@ -13,6 +13,7 @@ use crate::record::LogEvent;
 use super::replica::{self, Heading, Protocol, Replica, Role};
 use super::storage::HardState;
 use super::{Command, Entry, Index, Position, Snapshot, Term};
+use crate::zoo::{self, Bug};
 
 /// A replica of a log kept by Raft.
 pub type Raft<C> = Replica<RaftMessage<C>>;
@@ -188,7 +189,7 @@ impl<C: Command> Protocol for RaftMessage<C> {
 
     /// Section 5.4.2: "only log entries from the leader's current term are committed by counting replicas".
     fn commits_by_counting(replica: &Raft<C>, index: Index) -> bool {
-        replica.storage.term_at(index) == Some(replica.term())
+        replica.storage.term_at(index) == Some(replica.term()) || zoo::planted(Bug::CommitsOldTerm)
     }
 }
 
@@ -287,7 +288,8 @@ impl<C: Command> Raft<C> {
             true => term > current,
             false => term == current && vote.is_none_or(|to| to == from),
         };
-        let granted = free && last >= self.storage.last();
+        let is_as_complete = last >= self.storage.last() || zoo::planted(Bug::VoteWithoutLogCheck);
+        let granted = free && is_as_complete;
         if granted && !pre {
             if vote.is_none() {
                 let vote = Some(from);
@@ -301,10 +303,10 @@ impl<C: Command> Raft<C> {
 
     fn on_vote(&mut self, from: Addr, term: Term, pre: bool, granted: bool, out: &mut Out<C>) {
         let asked = self.term() + u64::from(pre);
+        let late = zoo::planted(Bug::PreVoteCounts) && pre && term == self.term();
         if let Role::Candidate(candidacy) = &mut self.role
             && granted
-            && candidacy.pre == pre
-            && term == asked
+            && (candidacy.pre == pre && term == asked || late && !candidacy.pre)
         {
             candidacy.granted.insert(from);
             self.count_votes(out);
@@ -358,6 +360,7 @@ impl<C: Command> Raft<C> {
         };
         match result {
             Ok(index) => progress.acknowledged(index),
+            Err(_) if zoo::planted(Bug::RefusalIgnored) => {}
             // A refusal of what it has since acknowledged was overtaken.
             Err(conflict) if conflict.prev_index > progress.matched => {
                 progress.refused(conflict.prev_index, next.max(progress.matched + 1));
@@ -389,11 +392,14 @@ impl<C: Command> Raft<C> {
         index: Index,
         out: &mut Out<C>,
     ) -> bool {
-        if term < self.term() {
+        if term < self.term() && !zoo::planted(Bug::StaleLeaderAccepted) {
             self.refuse(leader, index, out);
             return false;
         }
-        assert!(!self.is_leader(), "two leaders in term {term}");
+        assert!(
+            !self.is_leader() || zoo::any(),
+            "two leaders in term {term}"
+        );
         if !matches!(self.role, Role::Follower(_)) {
             self.become_follower(out);
         }
@@ -412,19 +418,28 @@ impl<C: Command> Raft<C> {
     ) {
         // What the snapshot covers is committed, and so the same everywhere.
         let covered = self.storage.snapshot().last.index;
-        if prev.index > covered && self.storage.term_at(prev.index) != Some(prev.term) {
+        let agrees = match self.storage.term_at(prev.index) {
+            Some(_) if zoo::planted(Bug::PrevTermIgnored) => true,
+            term => term == Some(prev.term),
+        };
+        if prev.index > covered && !agrees {
             return self.refuse(from, prev.index, out);
         }
         let last = prev.index + entries.len() as u64;
         let is_heartbeat = entries.is_empty();
         for (index, entry) in (prev.index + 1..).zip(entries) {
-            if index > covered && self.storage.term_at(index) != Some(entry.term) {
-                assert!(index > self.commit, "a committed entry is replaced");
+            let is_new = self.storage.term_at(index) != Some(entry.term);
+            if index > covered && (is_new || zoo::planted(Bug::TruncatesAlways)) {
+                assert!(
+                    index > self.commit || zoo::any(),
+                    "a committed entry is replaced"
+                );
                 self.storage.append(index, entry, out);
             }
         }
         self.verify_and_commit(last, commit, out);
-        if is_heartbeat || self.storage.durable() >= last {
+        let is_due = self.storage.durable() >= last || zoo::planted(Bug::AckBeforeFlush);
+        if is_heartbeat || is_due {
             self.acknowledge(from, out);
         }
     }

@@ -31,6 +31,7 @@ use crate::record::LogEvent;
 use super::progress::{Mode, PendingRead, Progress};
 use super::storage::{HardState, Storage};
 use super::{Command, Config, Delivery, Entry, Index, NotLeader, Position, Snapshot, Term};
+use crate::zoo::{self, Bug};
 
 /// What a protocol does in its own way. Implemented by its messages.
 pub trait Protocol: Wire {
@@ -155,6 +156,9 @@ impl<M: Protocol> Replica<M> {
             Input::Timer(ReplicaTimer::Election) => self.election_timeout(out),
             Input::Timer(ReplicaTimer::Heartbeat) => self.heartbeat(out),
             Input::Flushed(flush) => self.flushed(flush, out),
+            Input::FlushFailed(flush) if zoo::planted(Bug::LogFlushFailureIgnored) => {
+                self.flushed(flush, out);
+            }
             Input::FlushFailed(_) => out.halt("the disk refused to flush the log"),
         }
         self.storage.flush(out);
@@ -313,7 +317,7 @@ impl<M: Protocol> Replica<M> {
 
     /// Sends once the term and vote are on disk: rule 1.
     pub(super) fn send(&mut self, to: Addr, message: M, out: &mut Out<M>) {
-        if self.storage.hard_is_durable() {
+        if self.storage.hard_is_durable() || zoo::planted(Bug::VoteBeforeFlush) {
             out.send(to, message);
         } else {
             self.outbox.push((to, message));
@@ -574,7 +578,11 @@ impl<M: Protocol> Replica<M> {
             return;
         };
         let followers = leader.followers.values().map(|f| f.matched);
-        let index = reached_by(self.config.majority(), followers, self.storage.durable());
+        let mine = match zoo::planted(Bug::LeaderCountsUnflushed) {
+            true => self.storage.last().index,
+            false => self.storage.durable(),
+        };
+        let index = reached_by(self.config.majority(), followers, mine);
         if index > self.commit && M::commits_by_counting(self, index) {
             self.commit_to(index, out);
             self.announce_commit(out);
@@ -607,7 +615,10 @@ impl<M: Protocol> Replica<M> {
     pub(super) fn verify_and_commit(&mut self, verified: Index, commit: Index, out: &mut Out<M>) {
         let follower = self.as_follower();
         follower.verified = follower.verified.max(verified);
-        let verified = follower.verified;
+        let verified = match zoo::planted(Bug::CommitsUnverified) {
+            true => self.storage.last().index,
+            false => follower.verified,
+        };
         self.commit_to(commit.min(verified), out);
     }
 
@@ -621,7 +632,11 @@ impl<M: Protocol> Replica<M> {
     /// Claims what is verified and on disk: rule 2.
     pub(super) fn acknowledge(&mut self, leader: Addr, out: &mut Out<M>) {
         if let Role::Follower(follower) = &self.role {
-            let index = follower.verified.min(self.storage.durable());
+            let durable = match zoo::planted(Bug::AckBeforeFlush) {
+                true => follower.verified,
+                false => self.storage.durable(),
+            };
+            let index = follower.verified.min(durable);
             let message = M::acknowledgement(self.term(), follower.round, index);
             self.send(leader, message, out);
         }

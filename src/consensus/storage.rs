@@ -16,6 +16,7 @@ use crate::record::{LogEvent, Observation};
 use crate::shard::wal::{Corrupt, Tail, Wal};
 
 use super::{Algorithm, Command, Config, Index, Position, Snapshot, Term};
+use crate::zoo::{self, Bug};
 
 /// A log entry. Its index is its place.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -107,6 +108,9 @@ impl<C: Command> Storage<C> {
         for record in recovered.records {
             match record {
                 Record::Snapshot(snapshot) => this.snapshot = snapshot,
+                Record::Hard(HardState { term, .. }) if zoo::planted(Bug::VoteForgotten) => {
+                    this.hard = HardState { term, vote: None };
+                }
                 Record::Hard(hard) => this.hard = hard,
                 Record::Entry(index, entry) => {
                     this.entries.truncate(this.offset(index));
@@ -294,7 +298,10 @@ impl<C: Command> Storage<C> {
         let first = self.snapshot.last.index + 1;
         let head = [
             Record::Snapshot(self.snapshot.clone()),
-            Record::Hard(self.hard),
+            Record::Hard(match zoo::planted(Bug::CompactionDropsTerm) {
+                true => HardState::default(),
+                false => self.hard,
+            }),
         ];
         let entries = (first..)
             .zip(&self.entries)

@@ -9,9 +9,10 @@ use serde::de::DeserializeOwned;
 
 use crate::process::{Effects, FileId, FlushId};
 use crate::shard::wal::{self, Corrupt, Tail};
+use crate::zoo::{self, Bug};
 
-/// A log shorter than this is not worth a checkpoint.
-const CHECKPOINT_MIN_BYTES: usize = 1 << 16;
+/// A log shorter than this is not worth a checkpoint, unless its owner says otherwise.
+pub const CHECKPOINT_MIN_BYTES: usize = 1 << 16;
 
 /// The batch whose flush is under way.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -40,6 +41,8 @@ pub struct Journal<R, C> {
     file: FileId,
     frames: u64,
     bytes: usize,
+    /// Up to this size there is no checkpoint.
+    checkpoint_min_bytes: usize,
     /// Size of the file after its last checkpoint.
     checkpoint_bytes: usize,
     flushes: u64,
@@ -48,12 +51,14 @@ pub struct Journal<R, C> {
 }
 
 impl<R: Serialize + DeserializeOwned, C> Journal<R, C> {
-    /// An empty log in `file`.
-    pub fn new(file: FileId) -> Self {
+    /// An empty log in `file`, to be shortened by a checkpoint once it is longer than `checkpoint_min_bytes`
+    /// and three times its last checkpoint.
+    pub fn new(file: FileId, checkpoint_min_bytes: usize) -> Self {
         Self {
             file,
             frames: 0,
             bytes: 0,
+            checkpoint_min_bytes,
             checkpoint_bytes: 0,
             flushes: 0,
             queue: Vec::new(),
@@ -71,7 +76,9 @@ impl<R: Serialize + DeserializeOwned, C> Journal<R, C> {
         let recovered = wal::recover::<R>(bytes)?;
         self.frames = recovered.records.len() as u64;
         self.bytes = bytes.len();
-        if let Tail::Torn { cut_at } = recovered.tail {
+        if let Tail::Torn { cut_at } = recovered.tail
+            && !zoo::planted(Bug::TornTailKept)
+        {
             self.bytes = cut_at;
             out.replace(self.file, bytes[..cut_at].to_vec());
             self.flush(Vec::new(), self.frames, self.bytes, Kind::Cut, out);
@@ -95,7 +102,7 @@ impl<R: Serialize + DeserializeOwned, C> Journal<R, C> {
         if self.in_flight.is_some() {
             return;
         }
-        if self.bytes > CHECKPOINT_MIN_BYTES.max(3 * self.checkpoint_bytes) {
+        if self.bytes > self.checkpoint_min_bytes.max(3 * self.checkpoint_bytes) {
             let frame = wal::encode(0, &snapshot());
             let bytes = frame.len();
             out.replace(self.file, frame);
@@ -223,7 +230,7 @@ mod tests {
     #[test]
     fn what_is_forced_during_a_flush_shares_the_next_one() {
         let (mut out, mut disk) = (Out::default(), TestDisk::default());
-        let mut journal = Journal::<String, u32>::new(FileId(0));
+        let mut journal = Journal::<String, u32>::new(FileId(0), CHECKPOINT_MIN_BYTES);
         for (record, then) in [("a", 1), ("b", 2), ("c", 3)] {
             journal.force(record.into(), then);
             journal.pump(snapshot, &mut out);
@@ -241,7 +248,7 @@ mod tests {
     #[test]
     fn a_failed_flush_loses_its_forced_records_and_keeps_the_lazy_ones_for_later() {
         let (mut out, mut disk) = (Out::default(), TestDisk::default());
-        let mut journal = Journal::<String, u32>::new(FileId(0));
+        let mut journal = Journal::<String, u32>::new(FileId(0), CHECKPOINT_MIN_BYTES);
         journal.write_lazily("lazy".into());
         journal.pump(snapshot, &mut out);
         assert!(out.is_empty(), "nothing was forced");
@@ -263,7 +270,7 @@ mod tests {
         disk.durable = wal::encode(0, &"whole");
         disk.durable.extend(&wal::encode(1, &"torn")[..9]);
         disk.cached = disk.durable.clone();
-        let mut journal = Journal::<String, u32>::new(FileId(0));
+        let mut journal = Journal::<String, u32>::new(FileId(0), CHECKPOINT_MIN_BYTES);
         assert_eq!(journal.open(&disk.durable, &mut out).unwrap(), ["whole"]);
         journal.force("next".into(), 1);
         journal.pump(snapshot, &mut out);
@@ -280,7 +287,7 @@ mod tests {
     fn a_long_log_becomes_a_checkpoint_whether_or_not_its_first_flush_fails() {
         for fail_first in [false, true] {
             let (mut out, mut disk) = (Out::default(), TestDisk::default());
-            let mut journal = Journal::<String, u32>::new(FileId(0));
+            let mut journal = Journal::<String, u32>::new(FileId(0), CHECKPOINT_MIN_BYTES);
             let mut largest = 0;
             let mut failed = !fail_first;
             for round in 0..1_000 {

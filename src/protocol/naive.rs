@@ -15,7 +15,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::common::{client_processes, step_client};
-use super::journal::Journal;
+use super::journal::{CHECKPOINT_MIN_BYTES, Journal};
 use super::{Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol, ShardState};
 use crate::client::{CarriesClient, Client, ClientMessage, ClientTimer, Patience};
 use crate::plan::PlannedOperation;
@@ -630,7 +630,7 @@ impl Protocol for Naive {
                 shard,
                 region: layout.shards[usize::from(shard.0)].home,
                 store: Store::new(layout, shard),
-                journal: Journal::new(LOG),
+                journal: Journal::new(LOG, CHECKPOINT_MIN_BYTES),
                 under_way: BTreeSet::new(),
             };
             let node = usize::from(layout.home(shard).0);

@@ -17,6 +17,7 @@ use std::fmt::Debug;
 use serde::{Deserialize, Serialize};
 
 use crate::txn::Key;
+use crate::zoo::{self, Bug};
 
 /// How a row is locked.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -134,7 +135,8 @@ impl<O: Copy + Ord + Debug> Locks<O> {
             for granted in row.grant() {
                 let asked = self.owners.get_mut(&granted).expect("a waiter is known");
                 asked.waiting -= 1;
-                if asked.waiting == 0 {
+                let lost = zoo::planted(Bug::LostWakeUp) && !ready.is_empty();
+                if asked.waiting == 0 && !lost {
                     ready.push(granted);
                 }
             }
@@ -178,11 +180,15 @@ impl<O: Copy + Ord + Debug> Entry<O> {
             .keys()
             .next()
             .is_none_or(|first| owner < *first);
-        is_first && self.is_compatible(mode)
+        let overtakes = zoo::planted(Bug::ReaderOvertakes) && mode == Mode::Shared;
+        (is_first || overtakes) && self.is_compatible(mode)
     }
 
     /// Holders conflict with nobody among themselves, so that one of them speaks for all.
     fn is_compatible(&self, mode: Mode) -> bool {
+        if zoo::planted(Bug::ReadersIgnoreWriters) && mode == Mode::Shared {
+            return true;
+        }
         let holder = self.holders.values().next();
         !holder.is_some_and(|held| held.conflicts(mode))
     }

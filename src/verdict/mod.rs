@@ -15,9 +15,10 @@ use crate::monitor::Violation;
 use crate::plan::{FaultKind, Plan};
 use crate::process::NodeId;
 use crate::protocol::{Atomicity, Isolation, Progress, Promises, ShardState};
-use crate::record::{AbortReason, Observed, Panicked};
+use crate::record::{AbortReason, Observation, Observed, Panicked};
 use crate::scenario::Scenario;
 use crate::scenario::file::Expectation;
+use crate::txn::TxnId;
 
 pub mod history;
 pub mod ledger;
@@ -182,6 +183,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
     properties.extend(ledger.properties(evidence, &lives));
     properties.push(progress(evidence, &lives));
     properties.push(no_system_aborts(evidence, &lives));
+    properties.extend(compensation_order(evidence));
     properties.push(log_safety(evidence));
     properties.push(no_panics(evidence));
     let any = |status| properties.iter().any(|property| property.status == status);
@@ -415,6 +417,47 @@ fn no_system_aborts(evidence: &Evidence<'_>, lives: &Lives) -> Property {
         None,
     )
     .shaped(lives.first_abort().map_or("", AbortReason::name))
+}
+
+/// A saga is undone from its last step to its first (Garcia-Molina and Salem, SIGMOD 1987, section 2): the state at
+/// the end does not tell, the order of the compensations does. Judged for protocols that promise sagas.
+fn compensation_order(evidence: &Evidence<'_>) -> Option<Property> {
+    if evidence.promises.atomicity != Atomicity::Saga {
+        return None;
+    }
+    let mut latest: BTreeMap<TxnId, u16> = BTreeMap::new();
+    let (mut pairs, mut wrong) = (0, Vec::new());
+    for observed in evidence.observations {
+        let Observation::Compensated { txn, step, .. } = observed.what else {
+            continue;
+        };
+        if let Some(before) = latest.insert(txn, step) {
+            pairs += 1;
+            if step >= before {
+                wrong.push(format!("{txn}: step {step} was undone after step {before}"));
+            }
+        }
+    }
+    let observed = match wrong.len() {
+        0 => "last step first".to_owned(),
+        n => format!("{n} of {pairs} compensations out of order"),
+    };
+    let outcome = if wrong.is_empty() {
+        Finding::Held
+    } else {
+        Finding::Broken
+    };
+    let promised = Some("steps are undone in reverse order");
+    let example = wrong.into_iter().next();
+    let judged = property(
+        "compensation-order",
+        promised,
+        outcome,
+        observed,
+        pairs,
+        example,
+    );
+    Some(judged.shaped("out-of-order"))
 }
 
 fn log_safety(evidence: &Evidence<'_>) -> Property {

@@ -20,9 +20,10 @@ use crate::client::ClientMessage;
 use crate::consensus::{Command, Delivery, Log, LogEffects, LogMessage, LogTimer, Term};
 use crate::hlc::{Hlc, Stamp};
 use crate::process::{Addr, Delay, Effects, Input, WallTime};
-use crate::record::Observation;
+use crate::record::{Observation, Outcome};
 use crate::scenario::layout::ShardId;
 use crate::txn::{Key, Txn, TxnId};
+use crate::zoo::{self, Bug};
 
 /// Most batches in one message to a follower.
 const FEED_BATCHES: usize = 128;
@@ -404,7 +405,7 @@ impl Front {
         };
         self.hlc.raise(last);
         let stamp = self.hlc.tick(now);
-        assert!(stamp > last, "stamps of a group only rise");
+        assert!(stamp > last || zoo::any(), "stamps of a group only rise");
         let entries = std::mem::take(&mut self.groups[group].queue);
         if entries.is_empty() {
             out.observe(Observation::Mark("calvin.watermark"));
@@ -535,6 +536,11 @@ impl Front {
             let is_it = |open: &Open| open.entry.attempt <= entry.attempt;
             if self.open.get(&txn).is_some_and(is_it) {
                 self.open.remove(&txn);
+                if zoo::planted(Bug::AckDependentAtAppend) && entry.txn.is_dependent() {
+                    let outcome = Outcome::Committed { reads: Vec::new() };
+                    let reply = ClientMessage::Reply { txn, outcome };
+                    out.send(entry.client, Message::Client(reply));
+                }
             }
         }
         self.merge.push(group as u16, index, batch);
@@ -576,7 +582,7 @@ impl Front {
                 *reign = Some(Reign {
                     term,
                     committed_before: committed,
-                    last: None,
+                    last: zoo::planted(Bug::LeaderStampsTooSoon).then_some(seen),
                 });
                 if self.merge.waiting().is_some() {
                     out.observe(Observation::Mark("calvin.leader-change-while-merging"));

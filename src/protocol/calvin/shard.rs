@@ -24,6 +24,7 @@ use crate::protocol::ShardState;
 use crate::record::{Observation, Outcome};
 use crate::scenario::layout::ShardId;
 use crate::txn::{Evaluation, Key, Read, Row, TxnId, Write};
+use crate::zoo::{self, Bug};
 
 /// A followed front is given up after this many rounds of housekeeping without an answer.
 const SILENT_ROUNDS: u32 = 3;
@@ -241,6 +242,9 @@ impl Shard {
             }
         }
         while let Some(entry) = self.early.first_entry() {
+            if zoo::planted(Bug::GapIgnored) {
+                self.admitted = self.admitted.max(*entry.key() - 1);
+            }
             if *entry.key() > self.admitted + 1 {
                 break;
             }
@@ -296,7 +300,10 @@ impl Shard {
         let only_read = footprint.reads.difference(&footprint.writes);
         let locks = Locks {
             txn,
-            reads: only_read.filter(here).copied().collect(),
+            reads: { only_read.filter(here) }
+                .filter(|_| !zoo::planted(Bug::ReadersTakeNoLocks))
+                .copied()
+                .collect(),
             writes: footprint.writes.iter().filter(here).copied().collect(),
         };
         out.work((locks.reads.len() + locks.writes.len()) as u32);
@@ -374,7 +381,9 @@ impl Shard {
         let task = self.tasks.remove(&position).expect("it gathers");
         let pushes = self.pushes.remove(&position).unwrap_or_default();
         let (entry, txn) = (&task.entry, task.entry.txn.id);
-        if let Some(outcome) = ended_before(pushes.values()) {
+        if let Some(outcome) = ended_before(pushes.values())
+            && !zoo::planted(Bug::DuplicateExecuted)
+        {
             out.observe(Observation::Mark("calvin.duplicate-in-log"));
             self.replica.restarts.remove(&txn);
             match outcome {
@@ -504,6 +513,9 @@ impl Shard {
     /// first one on.
     fn ask_pushes(&mut self, out: &mut Effects<Message, Timer>) {
         self.gathering_armed = false;
+        if zoo::planted(Bug::RemoteReadNotAskedAgain) {
+            return;
+        }
         let regions = self.place.layout.regions.len();
         let mut asked = BTreeSet::new();
         for (position, rounds) in &mut self.gathering {
@@ -533,7 +545,13 @@ impl Shard {
             return out.send(from, Message::PushesGone { floor });
         }
         let pushes = self.replica.retained.range(first..).take(PUSHES_MAX);
-        let pushes: Vec<_> = pushes.map(|(_, push)| Arc::clone(push)).collect();
+        let mut pushes: Vec<_> = pushes.map(|(_, push)| Arc::clone(push)).collect();
+        if zoo::planted(Bug::RemoteReadOfNow) {
+            for push in pushes.iter_mut().map(Arc::make_mut) {
+                let keys: Vec<Key> = push.rows.iter().map(|read| read.key).collect();
+                push.rows = self.replica.rows(keys.iter());
+            }
+        }
         if !pushes.is_empty() {
             out.send(from, Message::Pushes(pushes));
         }
@@ -623,11 +641,15 @@ impl Shard {
         }
         let sequence = self.next_flush;
         self.next_flush += 1;
-        out.flush(FlushId { owner: 0, sequence });
         self.flushing = Some(Flushing {
             sequence,
             position: self.replica.checkpointed(),
         });
+        let flush = FlushId { owner: 0, sequence };
+        match zoo::planted(Bug::CheckpointNotFlushed) {
+            true => self.flushed(flush, out),
+            false => out.flush(flush),
+        }
     }
 
     fn flushed(&mut self, flush: FlushId, out: &mut Effects<Message, Timer>) {

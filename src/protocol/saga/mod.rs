@@ -75,6 +75,8 @@ pub struct Options {
     pub resend_ms: u64,
     /// How long a step before the pivot may take until the saga goes backward; 0: for ever. Default: 10000.
     pub step_timeout_ms: u64,
+    /// Logs are shortened by a checkpoint above this size, in KiB. Default: 64.
+    pub checkpoint_kib: u32,
     /// How long a client waits before it sends its request again. Default: 5000.
     pub client_resend_ms: u64,
     /// When a client gives up; 0 (default): never.
@@ -89,9 +91,16 @@ impl Default for Options {
             lock_wait_ms: 1_000,
             resend_ms: 500,
             step_timeout_ms: 10_000,
+            checkpoint_kib: 64,
             client_resend_ms: 5_000,
             client_give_up_ms: 0,
         }
+    }
+}
+
+impl Options {
+    fn checkpoint_min_bytes(&self) -> usize {
+        self.checkpoint_kib as usize * 1024
     }
 }
 

@@ -12,6 +12,7 @@ use crate::protocol::journal::Journal;
 use crate::record::{AbortReason, Observation, Outcome};
 use crate::scenario::layout::{Layout, ShardId};
 use crate::txn::{Footprint, Guard, Key, Read, Row, Txn, TxnId};
+use crate::zoo::{self, Bug};
 
 const LOG: FileId = FileId(0);
 
@@ -176,6 +177,18 @@ struct Running {
     phase: Phase,
 }
 
+impl Running {
+    /// The step to compensate next, with `undo` of them left: the last one first.
+    fn next_undo(&self, undo: u16) -> u16 {
+        match &self.durable {
+            Durable::Aborting { undo: all, .. } if zoo::planted(Bug::CompensationInOrder) => {
+                all - undo
+            }
+            _ => undo - 1,
+        }
+    }
+}
+
 /// An orchestrator.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Orchestrator {
@@ -204,8 +217,8 @@ fn as_rows(reads: &[Read]) -> BTreeMap<Key, Row> {
 impl Orchestrator {
     pub(super) fn new(site: Arc<Site>) -> Self {
         Self {
+            journal: Journal::new(LOG, site.options.checkpoint_min_bytes()),
             site,
-            journal: Journal::new(LOG),
             gathering: BTreeMap::new(),
             running: BTreeMap::new(),
             ended: BTreeMap::new(),
@@ -387,7 +400,8 @@ impl Orchestrator {
         let running = { self.running.get_mut(&txn) }.expect("it is running");
         let is_pivot = step == running.plan.pivot;
         // A saga whose first step is the pivot has begun with it.
-        if is_pivot && step > 0 && running.durable == Durable::Begun {
+        let is_logged = running.durable != Durable::Begun || zoo::planted(Bug::PivotNotLogged);
+        if is_pivot && step > 0 && !is_logged {
             running.phase = Phase::Pivoting;
             out.cancel_timer(Timer::Resend(txn));
             out.cancel_timer(Timer::StepTimeout(txn));
@@ -503,7 +517,8 @@ impl Orchestrator {
             && step < running.plan.pivot
         {
             let why = AbortReason::Timeout;
-            self.go_backward(txn, Outcome::Aborted { why }, step + 1, out);
+            let undo = step + u16::from(!zoo::planted(Bug::TimedOutStepForgotten));
+            self.go_backward(txn, Outcome::Aborted { why }, undo, out);
         }
     }
 
@@ -531,11 +546,13 @@ impl Orchestrator {
     }
 
     fn on_compensated(&mut self, txn: TxnId, step: u16, out: &mut Out) {
-        let phase = self.running.get(&txn).map(|running| running.phase.clone());
-        if let Some(Phase::Backward { outcome, undo }) = phase
-            && undo == step + 1
+        let Some(running) = self.running.get(&txn) else {
+            return;
+        };
+        if let Phase::Backward { outcome, undo } = &running.phase
+            && running.next_undo(*undo) == step
         {
-            self.compensate_below(txn, step, outcome, out);
+            self.compensate_below(txn, undo - 1, outcome.clone(), out);
         }
     }
 
@@ -548,9 +565,10 @@ impl Orchestrator {
         {
             return self.send_reads(txn, out);
         }
-        let Some(Running { plan, phase, .. }) = self.running.get(&txn) else {
+        let Some(running) = self.running.get(&txn) else {
             return;
         };
+        let Running { plan, phase, .. } = running;
         match phase {
             Phase::Forward(step) => {
                 let what = plan.steps[usize::from(*step)].clone();
@@ -563,9 +581,12 @@ impl Orchestrator {
                     what,
                 };
                 out.send(to, Message::Step(Arc::new(request)));
+                if zoo::planted(Bug::NotRetried) && step >= plan.pivot {
+                    return;
+                }
             }
             Phase::Backward { undo, .. } => {
-                let step = undo - 1;
+                let step = running.next_undo(*undo);
                 let to = self.site.shard_process(plan.steps[usize::from(step)].shard);
                 out.send(to, Message::Compensate { txn, step });
             }
@@ -613,6 +634,10 @@ impl Orchestrator {
                 let running = { self.running.get_mut(&txn) }.expect("it is running");
                 running.durable = Durable::Pivot(as_reads(&running.reads));
                 let pivot = running.plan.pivot;
+                if zoo::planted(Bug::AckAtPivot) {
+                    let (client, reads) = (running.plan.client, as_reads(&running.reads));
+                    self.reply(txn, client, Outcome::Committed { reads }, out);
+                }
                 self.advance(txn, pivot, out);
             }
             Then::Aborting(txn) => {
@@ -703,7 +728,8 @@ impl Orchestrator {
             Durable::Begun if pivot > 0 => {
                 out.observe(Observation::Mark("saga.backward-recovery"));
                 let why = AbortReason::Presumed;
-                self.go_backward(txn, Outcome::Aborted { why }, pivot, out);
+                let undo = pivot - u16::from(zoo::planted(Bug::LastStepForgotten));
+                self.go_backward(txn, Outcome::Aborted { why }, undo, out);
             }
             Durable::Begun | Durable::Pivot(_) => {
                 out.observe(Observation::Mark("saga.forward-recovery"));
@@ -713,6 +739,10 @@ impl Orchestrator {
                 out.observe(Observation::Mark("saga.compensation-resumed"));
                 let commit = false;
                 out.observe(Observation::Decided { txn, commit });
+                let undo = match zoo::planted(Bug::AbortingForgotten) {
+                    true => 0,
+                    false => undo,
+                };
                 self.compensate_below(txn, undo, outcome, out);
             }
         }

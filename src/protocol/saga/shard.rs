@@ -13,7 +13,8 @@ use crate::record::Observation;
 use crate::scenario::layout::ShardId;
 use crate::shard::locks::{Locks, Mode};
 use crate::shard::store::Store;
-use crate::txn::{Key, Read, TxnId, Write, WriteId};
+use crate::txn::{Key, Op, Read, TxnId, Write, WriteId};
+use crate::zoo::{self, Bug};
 
 const LOG: FileId = FileId(0);
 
@@ -104,9 +105,9 @@ impl Shard {
     pub(super) fn new(site: Arc<Site>, shard: ShardId) -> Self {
         Self {
             store: Store::new(&site.layout, shard),
+            journal: Journal::new(LOG, site.options.checkpoint_min_bytes()),
             site,
             shard,
-            journal: Journal::new(LOG),
             fates: BTreeMap::new(),
             marks: BTreeMap::new(),
             tickets: 0,
@@ -143,6 +144,7 @@ impl Shard {
         let snapshot = || Record::Checkpoint {
             store: Box::new(self.store.clone()),
             fates: { self.fates.iter() }
+                .filter(|_| !zoo::planted(Bug::CheckpointDropsFates))
                 .map(|(at, fate)| (*at, fate.clone()))
                 .collect(),
             marks: { self.marks.iter() }
@@ -169,7 +171,7 @@ impl Shard {
         match &request.job {
             Job::Step(step) => {
                 let name = (step.txn, step.step);
-                if self.fates.contains_key(&name) {
+                if self.has_fate(name) {
                     return self.answer_step(request.from, name, out);
                 }
                 if self.active.contains_key(&name) || self.parked_step(name).is_some() {
@@ -188,6 +190,11 @@ impl Shard {
             true => self.park(self.tickets, request, out),
             false => self.lock(self.tickets, request, out),
         }
+    }
+
+    /// Whether this is a duplicate of a step whose fate is settled.
+    fn has_fate(&self, name: (TxnId, u16)) -> bool {
+        self.fates.contains_key(&name) && !zoo::planted(Bug::StepAppliedTwice)
     }
 
     fn parked_step(&self, name: (TxnId, u16)) -> Option<u64> {
@@ -353,7 +360,7 @@ impl Shard {
     /// Takes a step if its guards hold; either way durably, so that a duplicate cannot do otherwise.
     fn take(&mut self, ticket: u64, request: &StepRequest, out: &mut Out) {
         let (txn, step, what) = (request.txn, request.step, &request.what);
-        if self.fates.contains_key(&(txn, step)) {
+        if self.has_fate((txn, step)) {
             let from = self.requests[&ticket].from;
             self.answer_step(from, (txn, step), out);
             return self.finish(ticket, out);
@@ -452,10 +459,11 @@ impl Shard {
         let (txn, undo) = (name.0, false);
         let compensation = |write: &Write| {
             let before = { self.store.read(write.key) }.expect("a written row exists");
-            Write {
-                key: write.key,
-                op: write.op.compensation(&before.value),
+            let (key, mut op) = (write.key, write.op.compensation(&before.value));
+            if zoo::planted(Bug::RestoresPreImage) {
+                op = Op::Put(before.value.as_int());
             }
+            Write { key, op }
         };
         let fate = Fate::Applied {
             rows,
@@ -473,9 +481,16 @@ impl Shard {
     /// Undoes a step; false if there was nothing to undo, and the step is blocked.
     fn compensate(&mut self, name: (TxnId, u16)) -> bool {
         let fate = self.fates.insert(name, Fate::Compensated);
-        let Some(Fate::Applied { undo: writes, .. }) = fate else {
+        if fate.is_none() && zoo::planted(Bug::LateStepNotBlocked) {
+            self.fates.remove(&name);
+        }
+        let Some(Fate::Applied { undo: writes, rows }) = fate else {
             return false;
         };
+        if zoo::planted(Bug::CompensatedTwice) {
+            let undo = writes.clone();
+            self.fates.insert(name, Fate::Applied { rows, undo });
+        }
         let (txn, undo) = (name.0, true);
         let position = self.store.next_position();
         self.store.apply(position, WriteId { txn, undo }, &writes);

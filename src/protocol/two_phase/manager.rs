@@ -11,6 +11,7 @@ use crate::protocol::journal::Journal;
 use crate::record::{AbortReason, Observation};
 use crate::scenario::layout::ShardId;
 use crate::txn::TxnId;
+use crate::zoo::{self, Bug};
 
 const LOG: FileId = FileId(0);
 
@@ -74,9 +75,9 @@ pub struct Manager {
 impl Manager {
     pub(super) fn new(site: Arc<Site>, me: Addr) -> Self {
         Self {
+            journal: Journal::new(LOG, site.options.checkpoint_min_bytes()),
             site,
             me,
-            journal: Journal::new(LOG),
             incarnation: 0,
             ready: false,
             early: Vec::new(),
@@ -256,6 +257,11 @@ impl Manager {
             out.cancel_timer(Timer::VoteTimeout(txn));
             out.cancel_timer(Timer::Resend(txn));
             self.open.insert(txn, Phase::Deciding { participants });
+            if zoo::planted(Bug::DecisionNotForced) {
+                let record = self.record_of(&Then::Decided(txn));
+                self.journal.write_lazily(record);
+                return self.decided(txn, out);
+            }
             self.force_again(Then::Decided(txn));
         }
     }
@@ -282,22 +288,28 @@ impl Manager {
     fn durable(&mut self, then: Then, out: &mut Out) {
         match then {
             Then::Boot => self.serve(out),
-            Then::Decided(txn) => {
-                let Some(Phase::Deciding { participants }) = self.open.remove(&txn) else {
-                    unreachable!("{txn} was not being decided");
-                };
-                let (commit, unacked) = (true, participants);
-                out.observe(Observation::Decided { txn, commit });
-                self.committed.insert(txn);
-                self.open.insert(txn, Phase::Committed { unacked });
-                self.resend(txn, out);
-            }
+            Then::Decided(txn) => self.decided(txn, out),
         }
+    }
+
+    fn decided(&mut self, txn: TxnId, out: &mut Out) {
+        let Some(Phase::Deciding { participants }) = self.open.remove(&txn) else {
+            unreachable!("{txn} was not being decided");
+        };
+        let (commit, unacked) = (true, participants);
+        out.observe(Observation::Decided { txn, commit });
+        self.committed.insert(txn);
+        self.open.insert(txn, Phase::Committed { unacked });
+        self.resend(txn, out);
     }
 
     /// Forces the record that `then` waits for; again after a failed flush, which has left nothing behind.
     fn force_again(&mut self, then: Then) {
-        let record = match &then {
+        self.journal.force(self.record_of(&then), then);
+    }
+
+    fn record_of(&self, then: &Then) -> Record {
+        match then {
             Then::Boot => Record::Boot,
             Then::Decided(txn) => match self.open.get(txn) {
                 Some(Phase::Deciding { participants }) => Record::Commit {
@@ -306,8 +318,7 @@ impl Manager {
                 },
                 phase => unreachable!("{txn} is decided in {phase:?}"),
             },
-        };
-        self.journal.force(record, then);
+        }
     }
 
     fn on_ack(&mut self, txn: TxnId, shard: ShardId, out: &mut Out) {
@@ -315,6 +326,10 @@ impl Manager {
             return;
         };
         unacked.remove(&shard);
+        if zoo::planted(Bug::EndAfterFirstAck) {
+            unacked.clear();
+            self.committed.remove(&txn);
+        }
         if unacked.is_empty() {
             self.open.remove(&txn);
             out.cancel_timer(Timer::Resend(txn));
@@ -331,6 +346,9 @@ impl Manager {
         }
         if self.open.contains_key(&txn) {
             return; // Not decided yet.
+        }
+        if zoo::planted(Bug::NoRecordMeansCommit) && !self.aborted.contains(&txn) {
+            return out.send(from, Message::Commit { txn });
         }
         let why = AbortReason::Presumed;
         if !self.aborted.contains(&txn) {
@@ -358,6 +376,9 @@ impl Manager {
             Some(Phase::Committed { unacked }) => {
                 for shard in unacked {
                     out.send(self.site.participant(*shard), Message::Commit { txn });
+                }
+                if zoo::planted(Bug::DecisionSentOnce) {
+                    return;
                 }
             }
             Some(Phase::Deciding { .. }) | None => return,

@@ -99,6 +99,8 @@ pub struct Options {
     pub restart_pause_ms: u64,
     /// How often a transaction may be wounded before its client learns of it; 0 (default): any number.
     pub restarts: u32,
+    /// Logs are shortened by a checkpoint above this size, in KiB. Default: 64.
+    pub checkpoint_kib: u32,
     /// How long a client waits before it sends its request again. Default: 5000.
     pub client_resend_ms: u64,
     /// When a client gives up; 0 (default): never.
@@ -118,9 +120,16 @@ impl Default for Options {
             probe_ms: 2_000,
             restart_pause_ms: 10,
             restarts: 0,
+            checkpoint_kib: 64,
             client_resend_ms: 5_000,
             client_give_up_ms: 0,
         }
+    }
+}
+
+impl Options {
+    fn checkpoint_min_bytes(&self) -> usize {
+        self.checkpoint_kib as usize * 1024
     }
 }
 

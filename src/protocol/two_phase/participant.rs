@@ -17,6 +17,7 @@ use crate::scenario::layout::ShardId;
 use crate::shard::locks::{Locks, Mode};
 use crate::shard::store::Store;
 use crate::txn::{Key, Read, TxnId, Write, WriteId};
+use crate::zoo::{self, Bug};
 
 const LOG: FileId = FileId(0);
 
@@ -159,10 +160,10 @@ impl Participant {
         let me = site.participant(shard);
         Self {
             store: Store::new(&site.layout, shard),
+            journal: Journal::new(LOG, site.options.checkpoint_min_bytes()),
             site,
             me,
             shard,
-            journal: Journal::new(LOG),
             locks: Locks::default(),
             locals: BTreeMap::new(),
             committed: BTreeSet::new(),
@@ -203,6 +204,11 @@ impl Participant {
                     self.durable(now, then, out);
                 }
             }
+            Input::FlushFailed(flush) if zoo::planted(Bug::FailedFlushIgnored) => {
+                for then in self.journal.flushed(flush) {
+                    self.durable(now, then, out);
+                }
+            }
             Input::FlushFailed(flush) => {
                 for then in self.journal.flush_failed(flush, out) {
                     self.lost(then, out);
@@ -216,6 +222,7 @@ impl Participant {
             boot: self.boot,
             store: Box::new(self.store.clone()),
             prepared: { self.locals.values() }
+                .filter(|_| !zoo::planted(Bug::CheckpointDropsVotes))
                 .filter_map(|local| match &local.phase {
                     Phase::Prepared(vote) | Phase::Committing(vote) => Some(Arc::clone(vote)),
                     Phase::Working { .. } | Phase::Preparing { .. } => None,
@@ -278,7 +285,9 @@ impl Participant {
         match timer {
             Timer::Relock(txn) => self.relock(txn, out),
             Timer::Restart(txn) => self.lock_round(txn, 0, out),
+            Timer::Probe(_) if zoo::planted(Bug::OrphansNotProbed) => {}
             Timer::Probe(txn) => self.probe(txn, out),
+            Timer::Inquire(_) if zoo::planted(Bug::NeverInquires) => {}
             Timer::Inquire(txn) => self.inquire(txn, out),
             Timer::Client(_) | Timer::Resend(_) | Timer::VoteTimeout(_) => {}
         }
@@ -336,7 +345,10 @@ impl Participant {
     fn request_locks(&mut self, txn: TxnId, stamp: Stamp, wanted: &[(Key, Mode)], out: &mut Out) {
         out.work(wanted.len() as u32);
         let shard = self.shard;
-        let answer = self.locks.request((stamp, txn), wanted.iter().copied());
+        let mut answer = self.locks.request((stamp, txn), wanted.iter().copied());
+        if zoo::planted(Bug::NoWound) {
+            answer.younger_holders.clear();
+        }
         for key in answer.waits {
             out.observe(Observation::LockWait { txn, shard, key });
         }
@@ -453,6 +465,9 @@ impl Participant {
             Some(Phase::Working { grant, .. }) if *grant == request.part.grant => {
                 let writes = request.part.writes.clone();
                 self.vote(txn, manager, request.peers.clone(), writes, None);
+                if zoo::planted(Bug::VoteNotForced) {
+                    self.send(manager, Message::Prepared { txn, shard }, out);
+                }
             }
             Some(Phase::Prepared(_)) => {
                 self.send(manager, Message::Prepared { txn, shard }, out);
@@ -523,6 +538,11 @@ impl Participant {
         let (shard, yes) = (self.shard, true);
         out.observe(Observation::Voted { txn, shard, yes });
         out.cancel_timer(Timer::Probe(txn));
+        if zoo::planted(Bug::AckAtVote)
+            && let Some(Origin { client, reads, .. }) = &vote.origin
+        {
+            self.reply_committed(txn, *client, reads.clone(), out);
+        }
         match doomed {
             Some(why) => self.on_abort(txn, why, out),
             None => self.cast(&vote, out),
@@ -550,6 +570,9 @@ impl Participant {
             return;
         };
         let vote = Arc::clone(vote);
+        if zoo::planted(Bug::InDoubtTimesOut) {
+            return self.on_abort(txn, AbortReason::Timeout, out);
+        }
         out.observe(Observation::Mark("2pc.in-doubt"));
         match &vote.origin {
             Some(_) => self.cast(&vote, out),
@@ -567,10 +590,13 @@ impl Participant {
     /// Cooperative termination: who has not voted yet aborts, and can say so because it will vote no.
     fn on_peer_inquiry(&mut self, from: Addr, txn: TxnId, out: &mut Out) {
         let commit = match self.locals.get(&txn).map(|local| &local.phase) {
+            Some(Phase::Prepared(_)) if zoo::planted(Bug::PeerInDoubtAnswersAbort) => false,
             Some(Phase::Prepared(_) | Phase::Preparing { .. }) => return,
             Some(Phase::Committing(_)) => true,
             Some(Phase::Working { .. }) => {
-                self.forget(txn, out);
+                if !zoo::planted(Bug::WorkingPeerKeepsItsVote) {
+                    self.forget(txn, out);
+                }
                 false
             }
             None => self.committed.contains(&txn),
@@ -581,7 +607,7 @@ impl Participant {
     fn on_commit(&mut self, manager: Addr, txn: TxnId, out: &mut Out) {
         let Some(local) = self.locals.get_mut(&txn) else {
             assert!(
-                self.committed.contains(&txn),
+                self.committed.contains(&txn) || zoo::any(),
                 "{txn} commits without a vote"
             );
             return self.acknowledge_again(manager, txn, out);
@@ -598,7 +624,10 @@ impl Participant {
                 }
             }
             Phase::Committing(_) => {} // A duplicate: the acknowledgement will follow.
-            phase => assert!(self.committed.contains(&txn), "{txn} commits in {phase:?}"),
+            phase => assert!(
+                self.committed.contains(&txn) || zoo::any(),
+                "{txn} commits in {phase:?}"
+            ),
         }
     }
 
@@ -742,7 +771,9 @@ impl Participant {
         }
         for (txn, local) in &self.locals {
             let txn = *txn;
-            if let Phase::Prepared(vote) = &local.phase {
+            if let Phase::Prepared(vote) = &local.phase
+                && !zoo::planted(Bug::LocksLostAtRestart)
+            {
                 let locks = vote.locks.iter().copied();
                 let answer = self.locks.request((local.stamp, txn), locks);
                 assert!(
@@ -755,6 +786,11 @@ impl Participant {
             out.observe(Observation::Voted { txn, shard, yes });
             out.observe(Observation::Locked { txn, shard });
             out.set_timer(Timer::Inquire(txn), Delay::exactly(0));
+        }
+        if zoo::planted(Bug::InDoubtAbortsAtRestart) {
+            for txn in self.locals.keys().copied().collect::<Vec<_>>() {
+                self.on_abort(txn, AbortReason::Presumed, out);
+            }
         }
         self.journal.force(Record::Boot, Then::Boot);
     }
