@@ -4,7 +4,7 @@ use std::any::Any;
 
 use serde::Serialize;
 
-use crate::process::{Addr, Process};
+use crate::process::{Addr, Effects, Input, Process};
 use crate::record::Observed;
 
 /// A property that a run broke.
@@ -40,6 +40,24 @@ pub trait Monitor<P: Process>: Any + Send {
     ///
     /// The property that this state breaks.
     fn after_step(&mut self, _at_ns: u64, _by: Addr, _process: &P) -> Result<(), Violation> {
+        Ok(())
+    }
+
+    /// Called with what a process is about to handle, where [`Monitor::watches_steps`].
+    fn before_step(&mut self, _by: Addr, _input: &Input<P::Message, P::Timer>) {}
+
+    /// Called after a step with its effects, before the host performs them, where [`Monitor::watches_steps`].
+    ///
+    /// # Errors
+    ///
+    /// The property that this step breaks.
+    fn effects_of_step(
+        &mut self,
+        _at_ns: u64,
+        _by: Addr,
+        _process: &P,
+        _effects: &Effects<P::Message, P::Timer>,
+    ) -> Result<(), Violation> {
         Ok(())
     }
 

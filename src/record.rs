@@ -143,6 +143,27 @@ impl Observation {
     }
 }
 
+impl Observation {
+    /// The transaction that it speaks of, if it speaks of one.
+    pub fn txn(&self) -> Option<TxnId> {
+        match self {
+            Observation::Invoked { txn, .. }
+            | Observation::Returned { txn, .. }
+            | Observation::Initiated { txn }
+            | Observation::Voted { txn, .. }
+            | Observation::Decided { txn, .. }
+            | Observation::Resolved { txn, .. }
+            | Observation::Applied { txn, .. }
+            | Observation::Compensated { txn, .. }
+            | Observation::Ended { txn, .. }
+            | Observation::LockWait { txn, .. }
+            | Observation::Locked { txn, .. }
+            | Observation::Unlocked { txn, .. } => Some(*txn),
+            Observation::Log { .. } | Observation::Mark(_) => None,
+        }
+    }
+}
+
 impl LogEvent {
     fn name(&self) -> &'static str {
         match self {

@@ -16,7 +16,11 @@
 (* tombstone ("undone"), and the late request finds it.                    *)
 (*                                                                         *)
 (* Requests are sent again at any time, so duplicates need no action of    *)
-(* their own.                                                              *)
+(* their own.  That can be checked: with Duplicates, messages are never    *)
+(* used up.                                                                *)
+(*                                                                         *)
+(* MCSagaCode is the model that the running code is held against           *)
+(* (src/model/refine): Duplicates and LazyLog.                             *)
 (***************************************************************************)
 EXTENDS Naturals
 
@@ -30,7 +34,10 @@ CONSTANTS
     MaxCuts,            \* how many times a link may be cut
     Forever,            \* TRUE: losses and cuts may recur for ever, and cost nothing
     Readers,            \* TRUE: clients read what the services hold
-    SemanticLocks       \* TRUE: they wait for the end of a saga whose effect they meet
+    SemanticLocks,      \* TRUE: they wait for the end of a saga whose effect they meet
+    Duplicates,         \* TRUE: what was delivered may be delivered again, at any time
+    LazyLog             \* TRUE: only the beginning, the pivot and the turn are forced;
+                        \* a crash takes the position back to the last of them
 
 VARIABLES
     phase,      \* durable: idle, forward, backward, completed, compensated
@@ -80,6 +87,9 @@ Init ==
 AtService(type, i) == Msg(type, i) \in net /\ i \notin cut /\ i \notin down
 AtOrchestrator(type, i) == Msg(type, i) \in net /\ i \notin cut /\ up
 
+\* What a delivery leaves in flight.
+Without(type, i) == IF Duplicates THEN net ELSE net \ {Msg(type, i)}
+
 -----------------------------------------------------------------------------
 (* The orchestrator.                                                       *)
 
@@ -103,7 +113,7 @@ AskUndo ==
 
 \* Answers to anything but the present question are ignored.
 Hear(type, i, during, what) ==
-    /\ net' = net \ {Msg(type, i)}
+    /\ net' = Without(type, i)
     /\ reply' = IF phase = during /\ step = i /\ reply = "none" THEN what ELSE reply
     /\ UNCHANGED <<phase, step, up, svc, down, cut, seen, budget>>
 
@@ -160,12 +170,26 @@ RestartOrchestrator ==
     /\ up' = TRUE
     /\ UNCHANGED <<phase, step, reply, svc, down, cut, net, seen, budget>>
 
+\* Before the pivot an orchestrator that has forgotten its position goes back
+\* from the last step that it may have come to, after the pivot it goes on from
+\* there, and on the way back it undoes some steps again.
+RecoverFromLog ==
+    /\ ~up /\ LazyLog
+    /\ up' = TRUE
+    /\ \/ /\ phase = "forward" /\ step < Pivot
+          /\ phase' = "backward" /\ step' = Pivot - 1
+       \/ /\ phase = "forward" /\ step >= Pivot
+          /\ phase' = phase /\ step' = Pivot
+       \/ /\ phase = "backward"
+          /\ phase' = phase /\ step' \in step..(Pivot - 1)
+    /\ UNCHANGED <<reply, svc, down, cut, net, seen, budget>>
+
 -----------------------------------------------------------------------------
 (* The services.                                                           *)
 
 Answer(i, request, becomes, answer) ==
     /\ svc' = [svc EXCEPT ![i] = becomes]
-    /\ net' = (net \ {Msg(request, i)}) \cup {Msg(answer, i)}
+    /\ net' = Without(request, i) \cup {Msg(answer, i)}
     /\ UNCHANGED <<phase, step, up, reply, down, cut, seen, budget>>
 
 Execute(i) ==
@@ -240,7 +264,7 @@ Heal(i) ==
 -----------------------------------------------------------------------------
 Next ==
     \/ Begin \/ Ask \/ AskUndo \/ Advance \/ Retreat \/ GiveUp \/ Insist \/ BackUp
-    \/ CrashOrchestrator \/ RestartOrchestrator
+    \/ CrashOrchestrator \/ RestartOrchestrator \/ RecoverFromLog
     \/ Lose
     \/ \E i \in Services :
         \/ ReceiveDone(i) \/ ReceiveRefused(i) \/ ReceiveUndone(i)

@@ -14,7 +14,11 @@
 (*                                                                         *)
 (* Duplicates need no action of their own: whatever may be sent again      *)
 (* (prepare, commit, inquiry) is sent again at any time, and so its        *)
-(* answers (yes, no, ack, commit, abort) come again too.                   *)
+(* answers (yes, no, ack, commit, abort) come again too.  That argument    *)
+(* can be checked: with Duplicates, messages are never used up.            *)
+(*                                                                         *)
+(* MCTwoPhaseCode is the model that the running code is held against       *)
+(* (src/model/refine): Duplicates and LazyAborts.                          *)
 (***************************************************************************)
 EXTENDS Naturals
 
@@ -24,7 +28,11 @@ CONSTANTS
     MaxPartCrashes,     \* how many crashes of participants there may be
     MaxLosses,          \* how many messages may be lost on links that are not cut
     MaxCuts,            \* how many times a link may be cut
-    Forever             \* TRUE: losses and cuts may recur for ever, and cost nothing
+    Forever,            \* TRUE: losses and cuts may recur for ever, and cost nothing
+    Duplicates,         \* TRUE: what was delivered may be delivered again, at any time
+    LazyAborts          \* TRUE: a crash may take the record of an abort, which is not
+                        \* forced: the participant is in doubt again, and asks again.
+                        \* part is then what it is bound to learn
 
 VARIABLES
     coord,      \* the coordinator: idle, waiting, committed, aborted, ended; or down
@@ -76,6 +84,9 @@ AtParticipant(type, p) ==
 AtCoordinator(type, p) ==
     Msg(type, p) \in net /\ p \notin cut /\ coord # "down"
 
+\* What a delivery leaves in flight.
+Without(type, p) == IF Duplicates THEN net ELSE net \ {Msg(type, p)}
+
 -----------------------------------------------------------------------------
 (* The coordinator.                                                        *)
 
@@ -95,14 +106,14 @@ SendPrepare(p) ==
 \* A vote that comes after the decision is ignored.
 ReceiveYes(p) ==
     /\ AtCoordinator("yes", p)
-    /\ net' = net \ {Msg("yes", p)}
+    /\ net' = Without("yes", p)
     /\ await' = IF coord = "waiting" THEN await \ {p} ELSE await
     /\ UNCHANGED <<coord, record, part, down, cut, budget>>
 
 \* Nobody has to tell the participant that voted no.
 ReceiveNo(p) ==
     /\ AtCoordinator("no", p)
-    /\ net' = net \ {Msg("no", p)}
+    /\ net' = Without("no", p)
     /\ coord' = IF coord = "waiting" THEN "aborted" ELSE coord
     /\ await' = IF coord = "waiting" THEN Participants \ {p} ELSE await
     /\ UNCHANGED <<record, part, down, cut, budget>>
@@ -142,7 +153,7 @@ SendAbort(p) ==
 
 ReceiveAck(p) ==
     /\ AtCoordinator("ack", p)
-    /\ net' = net \ {Msg("ack", p)}
+    /\ net' = Without("ack", p)
     /\ await' = IF coord = "committed" THEN await \ {p} ELSE await
     /\ UNCHANGED <<coord, record, part, down, cut, budget>>
 
@@ -158,7 +169,7 @@ End ==
 \* forgotten it ("ended"), or never wrote a record, it presumes abort.
 AnswerInquiry(p) ==
     /\ AtCoordinator("inquiry", p)
-    /\ net' = (net \ {Msg("inquiry", p)}) \cup
+    /\ net' = Without("inquiry", p) \cup
               CASE coord = "committed" -> {Msg("commit", p)}
                 [] coord \in {"aborted", "ended"} -> {Msg("abort", p)}
                 [] OTHER -> {}
@@ -187,21 +198,21 @@ VoteYes(p) ==
     /\ AtParticipant("prepare", p)
     /\ part[p] = "working"
     /\ part' = [part EXCEPT ![p] = "prepared"]
-    /\ net' = (net \ {Msg("prepare", p)}) \cup {Msg("yes", p)}
+    /\ net' = Without("prepare", p) \cup {Msg("yes", p)}
     /\ UNCHANGED <<coord, await, record, down, cut, budget>>
 
 VoteNo(p) ==
     /\ AtParticipant("prepare", p)
     /\ part[p] = "working"
     /\ part' = [part EXCEPT ![p] = "aborted"]
-    /\ net' = (net \ {Msg("prepare", p)}) \cup {Msg("no", p)}
+    /\ net' = Without("prepare", p) \cup {Msg("no", p)}
     /\ UNCHANGED <<coord, await, record, down, cut, budget>>
 
 \* A prepare that comes again.
 Revote(p) ==
     /\ AtParticipant("prepare", p)
     /\ part[p] # "working"
-    /\ net' = (net \ {Msg("prepare", p)}) \cup
+    /\ net' = Without("prepare", p) \cup
               CASE part[p] = "prepared" -> {Msg("yes", p)}
                 [] part[p] = "aborted" -> {Msg("no", p)}
                 [] OTHER -> {}
@@ -217,7 +228,7 @@ GiveUp(p) ==
 LearnCommit(p) ==
     /\ AtParticipant("commit", p)
     /\ part' = [part EXCEPT ![p] = IF @ = "prepared" THEN "committed" ELSE @]
-    /\ net' = (net \ {Msg("commit", p)}) \cup {Msg("ack", p)}
+    /\ net' = Without("commit", p) \cup {Msg("ack", p)}
     /\ UNCHANGED <<coord, await, record, down, cut, budget>>
 
 \* An abort at a committed participant answers an inquiry that it sent before
@@ -227,13 +238,13 @@ LearnAbort(p) ==
     /\ AtParticipant("abort", p)
     /\ part' = [part EXCEPT ![p] = IF @ \in {"working", "prepared"}
                                    THEN "aborted" ELSE @]
-    /\ net' = net \ {Msg("abort", p)}
+    /\ net' = Without("abort", p)
     /\ UNCHANGED <<coord, await, record, down, cut, budget>>
 
 \* In doubt: the participant holds its locks, and can only ask.
 Inquire(p) ==
     /\ p \notin down
-    /\ part[p] = "prepared"
+    /\ part[p] = "prepared" \/ (LazyAborts /\ part[p] = "aborted")
     /\ Msg("inquiry", p) \notin net
     /\ net' = net \cup {Msg("inquiry", p)}
     /\ UNCHANGED <<coord, await, record, part, down, cut, budget>>

@@ -405,6 +405,15 @@ impl<P: Process, G: Clone + Eq + Hash + Debug> Observer<Host<P, G>> for Kinds<P>
 /// Folds an observation into what the monitor remembers.
 pub type Monitor<G> = fn(&mut G, Addr, &Observation);
 
+/// Folds a step, its input and its effects into what the monitor remembers.
+pub type Watcher<P, G> = fn(
+    &mut G,
+    Addr,
+    &Input<<P as Process>::Message, <P as Process>::Timer>,
+    &P,
+    &Effects<<P as Process>::Message, <P as Process>::Timer>,
+);
+
 /// How often a timer may fire at an address; `None` for ever again.
 pub type TimerLimit<T> = fn(Addr, &T) -> Option<u8>;
 
@@ -419,6 +428,7 @@ pub struct Host<P: Process, G> {
     clocks: Vec<WallTime>,
     start: G,
     monitor: Monitor<G>,
+    watcher: Option<Watcher<P, G>>,
 }
 
 impl<P: Process, G: Clone + Eq + Hash + Debug> Host<P, G> {
@@ -434,7 +444,14 @@ impl<P: Process, G: Clone + Eq + Hash + Debug> Host<P, G> {
             clocks,
             start,
             monitor,
+            watcher: None,
         }
+    }
+
+    /// Lets the monitor see whole steps, not observations only.
+    pub fn watch(mut self, watcher: Watcher<P, G>) -> Self {
+        self.watcher = Some(watcher);
+        self
     }
 
     /// Exposes only these nodes to faults.
@@ -563,7 +580,11 @@ impl<P: Process, G: Clone + Eq + Hash + Debug> Host<P, G> {
         let hosted = &mut machine.hosted[usize::from(at.port)];
         let input = input(hosted);
         let mut out = Effects::default();
+        let kept = self.watcher.map(|watcher| (watcher, input.clone()));
         hosted.process.step(self.clocks[node], input, &mut out);
+        if let Some((watcher, input)) = kept {
+            watcher(&mut world.seen, at, &input, &hosted.process, &out);
+        }
         let mut halted = false;
         for effect in out.drain() {
             match effect {

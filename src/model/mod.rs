@@ -3,5 +3,6 @@
 pub mod graph;
 pub mod host;
 pub mod leads_to;
+pub mod refine;
 pub mod report;
 pub mod spec;

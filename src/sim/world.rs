@@ -583,6 +583,10 @@ impl<P: Process> World<P> {
         // Copying every input for the sake of a panic would cost more than handling it.
         let kept = self.options.trace.then(|| input.clone());
         let brief = Brief::of(&input);
+        if self.watched_steps {
+            let monitors = self.monitors.iter_mut();
+            monitors.for_each(|monitor| monitor.before_step(by, &input));
+        }
         let result = panics::catch(|| process.step(now, input, out));
         if let Err(message) = result {
             out.drain().for_each(drop);
@@ -591,7 +595,7 @@ impl<P: Process> World<P> {
             return;
         }
         let work = self.observe_all(by, out);
-        self.watch_step(by, &processes[usize::from(by.port)]);
+        self.watch_step(by, &processes[usize::from(by.port)], out);
         let operation_ns = self.environment.machines[usize::from(node.0)].operation_ns;
         let machine = self.machine(node);
         let work_ns = slowed(work * operation_ns, &machine.slowdowns);
@@ -702,14 +706,17 @@ impl<P: Process> World<P> {
         self.unasked = true;
     }
 
-    fn watch_step(&mut self, by: Addr, process: &P) {
+    fn watch_step(&mut self, by: Addr, process: &P, out: &Effects<P::Message, P::Timer>) {
         if !self.watched_steps {
             return;
         }
         for monitor in &mut self.monitors {
-            if let Err(violation) = monitor.after_step(self.now_ns, by, process) {
-                self.violations.push(violation);
-            }
+            let watched = [
+                monitor.after_step(self.now_ns, by, process),
+                monitor.effects_of_step(self.now_ns, by, process, out),
+            ];
+            self.violations
+                .extend(watched.into_iter().filter_map(Result::err));
         }
     }
 

@@ -403,12 +403,12 @@ instances! {
     }
     "saga" as saga::Saga {
         "MCSagaSmall" "MCSagaOrphan" "MCSagaFaults" "MCSagaMisplaced" "MCSagaForeverWeak" "MCSagaForeverStrong"
-        "MCSagaDirtyRead" "MCSagaSemanticLocks" "MCSagaLarge" "MCSagaCompensateBlindly" "MCSagaRushBack"
+        "MCSagaDirtyRead" "MCSagaSemanticLocks" "MCSagaLarge" "MCSagaCode" "MCSagaCompensateBlindly" "MCSagaRushBack"
         "MCSagaGiveUpPivot"
     }
     "two_phase" as two_phase::TwoPhase {
         "MCTwoPhaseSmall" "MCTwoPhaseBlocking" "MCTwoPhaseCrashes" "MCTwoPhaseNetwork" "MCTwoPhaseForeverWeak"
-        "MCTwoPhaseForeverTimed" "MCTwoPhaseForeverStrong" "MCTwoPhaseMixed" "MCTwoPhaseEndEarly"
+        "MCTwoPhaseForeverTimed" "MCTwoPhaseForeverStrong" "MCTwoPhaseMixed" "MCTwoPhaseCode" "MCTwoPhaseEndEarly"
         "MCTwoPhaseDecideUnlogged" "MCTwoPhaseCrashForgetsVote" "MCTwoPhaseGiveUpInDoubt"
     }
 }

@@ -30,6 +30,10 @@ pub struct Saga {
     pub readers: bool,
     /// They wait for the end of the saga.
     pub semantic_locks: bool,
+    /// Messages are never used up.
+    pub duplicates: bool,
+    /// A crash takes the position back to the last forced record.
+    pub lazy_log: bool,
     /// The step that a broken variant adds.
     pub flaw: Option<Flaw>,
 }
@@ -159,6 +163,8 @@ pub enum Action {
     BackUp,
     CrashOrchestrator,
     RestartOrchestrator,
+    /// Where it takes up its work again.
+    RecoverFromLog(S),
     Execute(S),
     Refuse(S),
     Repeat(S),
@@ -189,7 +195,8 @@ impl State {
         *set = set.with(i.0);
     }
 
-    fn take(&mut self, message: Message, i: S) {
+    /// Takes a message off the network.
+    fn lose(&mut self, message: Message, i: S) {
         let set = &mut self.net[message as usize];
         *set = set.without(i.0);
     }
@@ -204,19 +211,6 @@ impl State {
 
     fn finished(&self) -> bool {
         matches!(self.phase, Phase::Completed | Phase::Compensated)
-    }
-
-    fn hear(&mut self, message: Message, i: S, during: Phase, what: Reply) {
-        self.take(message, i);
-        if self.phase == during && self.step == i && self.reply == Reply::None {
-            self.reply = what;
-        }
-    }
-
-    fn answer(&mut self, request: Message, i: S, becomes: Service, answer: Message) {
-        self.take(request, i);
-        self.svc[usize::from(i.0)] = becomes;
-        self.put(answer, i);
     }
 
     /// Turns to the step before the present one.
@@ -235,6 +229,38 @@ impl Saga {
         (0..self.steps).map(S)
     }
 
+    /// What a delivery does to the network: `Without` in the spec.
+    fn take(&self, after: &mut State, message: Message, i: S) {
+        if !self.duplicates {
+            after.lose(message, i);
+        }
+    }
+
+    fn hear(&self, after: &mut State, message: Message, i: S, during: Phase, what: Reply) {
+        self.take(after, message, i);
+        if after.phase == during && after.step == i && after.reply == Reply::None {
+            after.reply = what;
+        }
+    }
+
+    fn answer(&self, after: &mut State, (request, answer): (Message, Message), i: S, to: Service) {
+        self.take(after, request, i);
+        after.svc[usize::from(i.0)] = to;
+        after.put(answer, i);
+    }
+
+    /// Where an orchestrator that has forgotten its position takes it up.
+    fn recovered(&self, state: &State, actions: &mut Vec<Action>) {
+        let pivot = self.pivot;
+        let from = match state.phase {
+            Phase::Forward if state.step.0 < pivot => pivot - 1..pivot,
+            Phase::Forward => pivot..pivot + 1,
+            Phase::Backward => state.step.0..pivot,
+            Phase::Idle | Phase::Completed | Phase::Compensated => 0..0,
+        };
+        actions.extend(from.map(|step| Action::RecoverFromLog(S(step))));
+    }
+
     fn orchestrator_actions(&self, state: &State, actions: &mut Vec<Action>) {
         let mut when = |enabled: bool, action: Action| {
             if enabled {
@@ -244,6 +270,9 @@ impl Saga {
         when(state.phase == Phase::Idle, Action::Begin);
         when(!state.up, Action::RestartOrchestrator);
         if !state.up {
+            if self.lazy_log {
+                self.recovered(state, actions);
+            }
             return;
         }
         let (forward, backward) = (
@@ -354,17 +383,31 @@ impl Saga {
                 after.budget.orch -= 1;
             }
             Action::RestartOrchestrator => after.up = true,
-            Action::ReceiveDone(i) => after.hear(Message::Done, i, Phase::Forward, Reply::Ok),
-            Action::ReceiveRefused(i) => after.hear(Message::Refused, i, Phase::Forward, Reply::No),
-            Action::ReceiveUndone(i) => after.hear(Message::Undone, i, Phase::Backward, Reply::Ok),
+            Action::RecoverFromLog(step) => {
+                if after.phase == Phase::Forward && step.0 < self.pivot {
+                    after.phase = Phase::Backward;
+                }
+                (after.up, after.step) = (true, step);
+            }
+            Action::ReceiveDone(i) => self.hear(after, Message::Done, i, Phase::Forward, Reply::Ok),
+            Action::ReceiveRefused(i) => {
+                self.hear(after, Message::Refused, i, Phase::Forward, Reply::No)
+            }
+            Action::ReceiveUndone(i) => {
+                self.hear(after, Message::Undone, i, Phase::Backward, Reply::Ok)
+            }
             other => unreachable!("{other:?} is no step of the orchestrator"),
         }
     }
 
-    fn service_step(after: &mut State, action: Action) {
+    fn service_step(&self, after: &mut State, action: Action) {
         match action {
-            Action::Execute(i) => after.answer(Message::Do, i, Service::Done, Message::Done),
-            Action::Refuse(i) => after.answer(Message::Do, i, Service::Refused, Message::Refused),
+            Action::Execute(i) => {
+                self.answer(after, (Message::Do, Message::Done), i, Service::Done)
+            }
+            Action::Refuse(i) => {
+                self.answer(after, (Message::Do, Message::Refused), i, Service::Refused)
+            }
             Action::Repeat(i) => {
                 let svc = after.svc(i);
                 let answer = if svc == Service::Done {
@@ -372,7 +415,7 @@ impl Saga {
                 } else {
                     Message::Refused
                 };
-                after.answer(Message::Do, i, svc, answer);
+                self.answer(after, (Message::Do, answer), i, svc);
             }
             Action::Compensate(i) => {
                 let refused = after.svc(i) == Service::Refused;
@@ -381,10 +424,10 @@ impl Saga {
                 } else {
                     Service::Undone
                 };
-                after.answer(Message::Undo, i, becomes, Message::Undone);
+                self.answer(after, (Message::Undo, Message::Undone), i, becomes);
             }
             Action::CompensateBlindly(i) => {
-                after.answer(Message::Undo, i, Service::None, Message::Undone)
+                self.answer(after, (Message::Undo, Message::Undone), i, Service::None)
             }
             Action::CrashService(i) => {
                 after.down = after.down.with(i.0);
@@ -399,7 +442,7 @@ impl Saga {
     fn network_step(&self, after: &mut State, action: Action) {
         match action {
             Action::Lose(message, i) => {
-                after.take(message, i);
+                after.lose(message, i);
                 if !after.cut.has(i.0) && !self.forever {
                     after.budget.loss -= 1;
                 }
@@ -494,12 +537,12 @@ impl Model for Saga {
         match action {
             Begin | Ask | AskUndo | ReceiveDone(_) | ReceiveRefused(_) | ReceiveUndone(_)
             | Advance | Retreat | GiveUp | Insist | BackUp | CrashOrchestrator
-            | RestartOrchestrator | RushBack | GiveUpPivot => {
+            | RestartOrchestrator | RecoverFromLog(_) | RushBack | GiveUpPivot => {
                 self.orchestrator_step(&mut after, action);
             }
             Execute(_) | Refuse(_) | Repeat(_) | Compensate(_) | CompensateBlindly(_)
             | CrashService(_) | RestartService(_) | Read(_) => {
-                Self::service_step(&mut after, action)
+                self.service_step(&mut after, action)
             }
             Lose(..) | Cut(_) | Heal(_) => self.network_step(&mut after, action),
         }
@@ -537,6 +580,8 @@ impl Spec for Saga {
             forever: config.truth("Forever")?,
             readers: config.truth("Readers")?,
             semantic_locks: config.truth("SemanticLocks")?,
+            duplicates: config.truth("Duplicates")?,
+            lazy_log: config.truth("LazyLog")?,
             flaw,
         })
     }
@@ -580,7 +625,7 @@ impl Spec for Saga {
 
     fn label(action: &Action) -> &'static str {
         label!(action, Begin Ask AskUndo ReceiveDone ReceiveRefused ReceiveUndone Advance Retreat GiveUp Insist BackUp
-            CrashOrchestrator RestartOrchestrator Execute Refuse Repeat Compensate CrashService RestartService Read
+            CrashOrchestrator RestartOrchestrator RecoverFromLog Execute Refuse Repeat Compensate CrashService RestartService Read
             Lose Cut Heal CompensateBlindly RushBack GiveUpPivot)
     }
 

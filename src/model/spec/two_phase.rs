@@ -11,7 +11,7 @@ use super::{Invariant, Members, Spec, label, unknown};
 use crate::model::leads_to::{FairChecker, Strength};
 
 /// The largest number of participants.
-pub const PARTICIPANTS_MAX: usize = 4;
+pub const PARTICIPANTS_MAX: usize = 8;
 
 /// The constants of the spec.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,6 +22,10 @@ pub struct TwoPhase {
     pub budget: Budget,
     /// Losses and cuts may recur for ever.
     pub forever: bool,
+    /// Messages are never used up.
+    pub duplicates: bool,
+    /// A crash may take the record of an abort.
+    pub lazy_aborts: bool,
     /// The step that a broken variant adds.
     pub flaw: Option<Flaw>,
 }
@@ -191,7 +195,8 @@ impl State {
         *set = set.with(p.0);
     }
 
-    fn take(&mut self, message: Message, p: P) {
+    /// Takes a message off the network.
+    fn lose(&mut self, message: Message, p: P) {
         let set = &mut self.net[message as usize];
         *set = set.without(p.0);
     }
@@ -294,7 +299,9 @@ impl TwoPhase {
         if state.at_participant(Message::Abort, p) {
             actions.push(Action::LearnAbort(p));
         }
-        if part == Participant::Prepared && !state.in_flight(Message::Inquiry, p) {
+        let in_doubt =
+            part == Participant::Prepared || (self.lazy_aborts && part == Participant::Aborted);
+        if in_doubt && !state.in_flight(Message::Inquiry, p) {
             actions.push(Action::Inquire(p));
         }
         if state.budget.part > 0 {
@@ -305,6 +312,13 @@ impl TwoPhase {
             if state.budget.part > 0 {
                 self.flawed(Flaw::CrashForgetsVote, Action::CrashForgetsVote(p), actions);
             }
+        }
+    }
+
+    /// What a delivery does to the network: `Without` in the spec.
+    fn take(&self, after: &mut State, message: Message, p: P) {
+        if !self.duplicates {
+            after.lose(message, p);
         }
     }
 
@@ -356,25 +370,25 @@ impl TwoPhase {
                 after.awaited = after.awaited.without(p.0);
             }
             Action::ReceiveYes(p) => {
-                after.take(Message::Yes, p);
+                self.take(after, Message::Yes, p);
                 if after.coord == Coordinator::Waiting {
                     after.awaited = after.awaited.without(p.0);
                 }
             }
             Action::ReceiveNo(p) => {
-                after.take(Message::No, p);
+                self.take(after, Message::No, p);
                 if after.coord == Coordinator::Waiting {
                     (after.coord, after.awaited) = (Coordinator::Aborted, self.all().without(p.0));
                 }
             }
             Action::ReceiveAck(p) => {
-                after.take(Message::Ack, p);
+                self.take(after, Message::Ack, p);
                 if after.coord == Coordinator::Committed {
                     after.awaited = after.awaited.without(p.0);
                 }
             }
             Action::AnswerInquiry(p) => {
-                after.take(Message::Inquiry, p);
+                self.take(after, Message::Inquiry, p);
                 match after.coord {
                     Coordinator::Committed => after.put(Message::Commit, p),
                     Coordinator::Aborted | Coordinator::Ended => after.put(Message::Abort, p),
@@ -385,20 +399,20 @@ impl TwoPhase {
         }
     }
 
-    fn participant_step(after: &mut State, action: Action) {
+    fn participant_step(&self, after: &mut State, action: Action) {
         match action {
             Action::VoteYes(p) => {
-                after.take(Message::Prepare, p);
+                self.take(after, Message::Prepare, p);
                 after.set(p, Participant::Prepared);
                 after.put(Message::Yes, p);
             }
             Action::VoteNo(p) => {
-                after.take(Message::Prepare, p);
+                self.take(after, Message::Prepare, p);
                 after.set(p, Participant::Aborted);
                 after.put(Message::No, p);
             }
             Action::Revote(p) => {
-                after.take(Message::Prepare, p);
+                self.take(after, Message::Prepare, p);
                 match after.part(p) {
                     Participant::Prepared => after.put(Message::Yes, p),
                     Participant::Aborted => after.put(Message::No, p),
@@ -407,14 +421,14 @@ impl TwoPhase {
             }
             Action::GiveUp(p) | Action::GiveUpInDoubt(p) => after.set(p, Participant::Aborted),
             Action::LearnCommit(p) => {
-                after.take(Message::Commit, p);
+                self.take(after, Message::Commit, p);
                 if after.part(p) == Participant::Prepared {
                     after.set(p, Participant::Committed);
                 }
                 after.put(Message::Ack, p);
             }
             Action::LearnAbort(p) => {
-                after.take(Message::Abort, p);
+                self.take(after, Message::Abort, p);
                 if matches!(after.part(p), Participant::Working | Participant::Prepared) {
                     after.set(p, Participant::Aborted);
                 }
@@ -436,7 +450,7 @@ impl TwoPhase {
     fn network_step(&self, after: &mut State, action: Action) {
         match action {
             Action::Lose(message, p) => {
-                after.take(message, p);
+                after.lose(message, p);
                 if !after.cut.has(p.0) && !self.forever {
                     after.budget.loss -= 1;
                 }
@@ -545,7 +559,7 @@ impl Model for TwoPhase {
             | CrashParticipant(_)
             | CrashForgetsVote(_)
             | RestartParticipant(_) => {
-                Self::participant_step(&mut after, action);
+                self.participant_step(&mut after, action);
             }
             Lose(..) | Cut(_) | Heal(_) => self.network_step(&mut after, action),
         }
@@ -581,6 +595,8 @@ impl Spec for TwoPhase {
             participants,
             budget,
             forever: config.truth("Forever")?,
+            duplicates: config.truth("Duplicates")?,
+            lazy_aborts: config.truth("LazyAborts")?,
             flaw,
         })
     }

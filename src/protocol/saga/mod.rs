@@ -43,8 +43,8 @@ use crate::process::{Addr, Delay, Effects, Input, Process, WallTime, Wire};
 use crate::scenario::layout::{Layout, ShardId};
 use crate::txn::{Guard, Key, Read, TxnId, Write};
 
-pub use orchestrator::Orchestrator;
-pub use shard::Shard;
+pub use orchestrator::{Orchestrator, SagaView};
+pub use shard::{Shard, StepView};
 
 /// What happens to whoever meets a row that an unfinished saga has written.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]

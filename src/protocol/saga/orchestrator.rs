@@ -189,6 +189,23 @@ impl Running {
     }
 }
 
+/// Where a saga stands, seen from outside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SagaView {
+    /// This step is out.
+    Forward(u16),
+    /// The step before the pivot is done; the record before the pivot is on its way to the disk.
+    Pivoting,
+    /// The decision to go backward is on its way to the disk.
+    Turning,
+    /// This step is being undone.
+    Backward(u16),
+    /// All steps are done.
+    Completed,
+    /// It had no effect, or has none any more.
+    Compensated,
+}
+
 /// An orchestrator.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Orchestrator {
@@ -224,6 +241,36 @@ impl Orchestrator {
             ended: BTreeMap::new(),
             replies: BTreeMap::new(),
         }
+    }
+
+    /// Where a saga stands here, if it has begun.
+    pub fn view(&self, txn: TxnId) -> Option<SagaView> {
+        let Some(running) = self.running.get(&txn) else {
+            let outcome = self.ended.get(&txn)?;
+            return Some(match outcome {
+                Outcome::Committed { .. } => SagaView::Completed,
+                _ => SagaView::Compensated,
+            });
+        };
+        Some(match &running.phase {
+            Phase::Forward(step) => SagaView::Forward(*step),
+            Phase::Pivoting => SagaView::Pivoting,
+            Phase::Aborting { .. } => SagaView::Turning,
+            Phase::Backward { undo, .. } => SagaView::Backward(running.next_undo(*undo)),
+            Phase::Confirming(_) => SagaView::Completed,
+        })
+    }
+
+    /// The shards of a running saga's steps, and the position of its pivot.
+    pub fn steps(&self, txn: TxnId) -> Option<(Vec<ShardId>, u16)> {
+        let plan = &self.running.get(&txn)?.plan;
+        let shards = plan.steps.iter().map(|step| step.shard);
+        Some((shards.collect(), plan.pivot))
+    }
+
+    /// The sagas that have begun and not ended.
+    pub fn open(&self) -> impl Iterator<Item = TxnId> + '_ {
+        self.running.keys().copied()
     }
 
     pub(super) fn step(&mut self, input: Input<Message, Timer>, out: &mut Out) {

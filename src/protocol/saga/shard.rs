@@ -34,6 +34,17 @@ enum Fate {
     Compensated,
 }
 
+/// What has become of a step, seen from outside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StepView {
+    /// It stands.
+    Applied,
+    /// A guard did not hold.
+    Refused,
+    /// It is undone, or was blocked before it came.
+    Compensated,
+}
+
 /// What the log holds.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 enum Record {
@@ -117,6 +128,20 @@ impl Shard {
             parked: BTreeMap::new(),
             blocking: BTreeSet::new(),
         }
+    }
+
+    /// What has durably become of a step here; nothing if it is not decided.
+    pub fn view(&self, txn: TxnId, step: u16) -> Option<StepView> {
+        Some(match self.fates.get(&(txn, step))? {
+            Fate::Applied { .. } => StepView::Applied,
+            Fate::Refused(_) => StepView::Refused,
+            Fate::Compensated => StepView::Compensated,
+        })
+    }
+
+    /// The shard.
+    pub fn shard(&self) -> ShardId {
+        self.shard
     }
 
     pub(super) fn autopsy(&self) -> ShardState {

@@ -56,6 +56,23 @@ enum Phase {
     Committed { unacked: BTreeSet<ShardId> },
 }
 
+/// Where a transaction stands at its manager, seen from outside.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ManagerView {
+    /// Nothing is known of it.
+    Unknown,
+    /// These votes are missing.
+    Collecting(BTreeSet<ShardId>),
+    /// All votes are yes; the decision is on its way to the disk.
+    Deciding,
+    /// Committed; these participants have not acknowledged.
+    Committed(BTreeSet<ShardId>),
+    /// Committed and acknowledged by all.
+    Ended,
+    /// Aborted, or presumed to be.
+    Aborted,
+}
+
 /// A transaction manager.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Manager {
@@ -85,6 +102,23 @@ impl Manager {
             committed: BTreeSet::new(),
             aborted: BTreeSet::new(),
         }
+    }
+
+    /// Where a transaction stands here.
+    pub fn view(&self, txn: TxnId) -> ManagerView {
+        match self.open.get(&txn) {
+            Some(Phase::Collecting { missing, .. }) => ManagerView::Collecting(missing.clone()),
+            Some(Phase::Deciding { .. }) => ManagerView::Deciding,
+            Some(Phase::Committed { unacked }) => ManagerView::Committed(unacked.clone()),
+            None if self.committed.contains(&txn) => ManagerView::Ended,
+            None if self.aborted.contains(&txn) => ManagerView::Aborted,
+            None => ManagerView::Unknown,
+        }
+    }
+
+    /// How often it has booted, this time included.
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation + u64::from(!self.ready)
     }
 
     pub(super) fn step(&mut self, _: WallTime, input: Input<Message, Timer>, out: &mut Out) {

@@ -57,8 +57,8 @@ use crate::scenario::layout::{Layout, ShardId};
 use crate::shard::locks::Mode;
 use crate::txn::{Key, Read, TxnId, Write};
 
-pub use manager::Manager;
-pub use participant::Participant;
+pub use manager::{Manager, ManagerView};
+pub use participant::{Participant, ParticipantView};
 
 /// Where the transaction manager runs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
@@ -230,7 +230,7 @@ pub struct Start {
 }
 
 impl Start {
-    fn shards(&self) -> BTreeSet<ShardId> {
+    pub(crate) fn shards(&self) -> BTreeSet<ShardId> {
         self.parts.iter().map(|part| part.shard).collect()
     }
 

@@ -123,6 +123,21 @@ pub(super) struct Local {
     pub(super) phase: Phase,
 }
 
+/// Where a transaction stands at a participant, seen from outside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ParticipantView {
+    /// It has no locks here: not yet, or no more.
+    Absent,
+    /// It has or awaits locks.
+    Working(Grant),
+    /// The vote is on its way to the disk.
+    Preparing,
+    /// Voted yes, durably; the decision is unknown or not yet durable.
+    Prepared,
+    /// Committed, durably.
+    Committed,
+}
+
 /// A data machine.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Participant {
@@ -180,6 +195,37 @@ impl Participant {
             replies: BTreeMap::new(),
             incarnation: 1,
         }
+    }
+
+    /// Where a transaction stands here.
+    pub fn view(&self, txn: TxnId) -> ParticipantView {
+        match self.locals.get(&txn).map(|local| &local.phase) {
+            _ if self.committed.contains(&txn) => ParticipantView::Committed,
+            Some(Phase::Working { grant, .. }) => ParticipantView::Working(*grant),
+            Some(Phase::Preparing { .. }) => ParticipantView::Preparing,
+            Some(Phase::Prepared(_) | Phase::Committing(_)) => ParticipantView::Prepared,
+            None => ParticipantView::Absent,
+        }
+    }
+
+    /// The shard.
+    pub fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    /// What this participant, as its initiator, has voted yes for, durably, and its manager.
+    pub fn initiated(&self, txn: TxnId) -> Option<(Arc<Start>, Addr)> {
+        match &self.locals.get(&txn)?.phase {
+            Phase::Prepared(vote) | Phase::Committing(vote) => {
+                Some((Arc::clone(&vote.origin.as_ref()?.start), vote.manager))
+            }
+            Phase::Working { .. } | Phase::Preparing { .. } => None,
+        }
+    }
+
+    /// The transactions that have locks here.
+    pub fn open(&self) -> impl Iterator<Item = TxnId> + '_ {
+        self.locals.keys().copied()
     }
 
     pub(super) fn autopsy(&self) -> ShardState {

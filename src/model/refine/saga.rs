@@ -1,0 +1,325 @@
+//! Sagas against `specs/saga/Saga.tla`, one instance of the spec for each saga, which begins with its `Begin` record.
+//!
+//! | spec | code |
+//! |---|---|
+//! | `phase`, `step`, `reply` | [`SagaView`]: while a record is on its way to the disk, what was the case before it |
+//! | `svc` | [`StepView`]: what the shard has durably done about the step |
+//! | `net` | what was ever sent; a refusal for want of a lock or of a disk, which binds nobody, is no message |
+//! | `up`, `down`, `cut` | up and none: a crash shows at the next boot |
+//!
+//! History: once a saga has ended, a crash that takes the `End` record, which is not forced, does not undo that in the
+//! spec. The code's next words are then repetitions.
+//!
+//! Never taken: `Insist` (no step after the pivot refuses), `CrashService`, `Read`, `Cut` and `Heal`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Abstraction, Cause, Change, Guided, Refined, Shows, Watch, watch};
+use crate::model::spec::Members;
+use crate::model::spec::saga::{
+    Budget, Message as Sent, Phase, Reply, S, STEPS_MAX, Saga as Spec, Service, State,
+};
+use crate::process::{Addr, Effect, Effects, Input, Process};
+use crate::protocol::saga::{
+    Message, Node, Options, Orchestrator, Refusal, Saga, SagaView, SemanticLocks, Shard, StepView,
+    Timer,
+};
+use crate::scenario::layout::ShardId;
+use crate::txn::TxnId;
+
+/// Enough for every step.
+const AMPLE: Budget = Budget {
+    orch: 9,
+    service: 9,
+    loss: 9,
+    cut: 0,
+};
+
+impl Guided for Spec {
+    fn refill(&self, state: &mut State) {
+        state.budget = self.budget;
+    }
+
+    fn distance(&self, from: &State, to: &State) -> u32 {
+        let differ = |a: Members, b: Members| (a.0 ^ b.0).count_ones();
+        let nets = from.net.iter().zip(to.net);
+        let services = from.svc.iter().zip(to.svc);
+        nets.map(|(a, b)| differ(*a, b)).sum::<u32>()
+            + differ(from.down, to.down)
+            + differ(from.cut, to.cut)
+            + differ(from.seen, to.seen)
+            + 2 * services.filter(|(a, b)| **a != *b).count() as u32
+            + u32::from(from.step.0.abs_diff(to.step.0))
+            + u32::from(from.up != to.up)
+            + u32::from(from.reply != to.reply)
+            + 2 * u32::from(from.phase != to.phase)
+    }
+
+    /// Messages stay, but for one that is sent and lost at once; a service goes where it ends up.
+    fn may_pass(&self, from: &State, at: &State, to: &State) -> bool {
+        let nets = || from.net.iter().zip(at.net).zip(to.net);
+        let kept = nets().all(|((before, now), _)| before.0 & !now.0 == 0);
+        let extra: u32 = nets()
+            .map(|((_, now), after)| (now.0 & !after.0).count_ones())
+            .sum();
+        let services = from.svc.iter().zip(at.svc).zip(to.svc);
+        kept && extra <= 1 && (at.down, at.cut, at.seen) == (to.down, to.cut, to.seen) && {
+            services
+        }
+        .all(|((before, now), after)| now == *before || now == after)
+    }
+}
+
+/// A saga that has begun.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Instance {
+    orchestrator: Addr,
+    shards: Vec<ShardId>,
+    pivot: u16,
+    state: State,
+}
+
+impl Instance {
+    fn spec(&self) -> Spec {
+        spec(self.shards.len(), self.pivot)
+    }
+
+    fn put(&mut self, message: Sent, step: u16) {
+        let set = &mut self.state.net[message as usize];
+        *set = set.with(step as u8);
+    }
+
+    /// The orchestrator's part of the state.
+    fn orchestrate(&mut self, orchestrator: &Orchestrator, txn: TxnId) {
+        if matches!(self.state.phase, Phase::Completed | Phase::Compensated) {
+            return;
+        }
+        let last = S(self.shards.len() as u8 - 1);
+        let position = match orchestrator.view(txn) {
+            Some(SagaView::Forward(step)) => (Phase::Forward, S(step as u8), Reply::None),
+            Some(SagaView::Pivoting) => (Phase::Forward, S(self.pivot as u8 - 1), Reply::Ok),
+            Some(SagaView::Backward(step)) => (Phase::Backward, S(step as u8), Reply::None),
+            Some(SagaView::Completed) => (Phase::Completed, last, Reply::None),
+            Some(SagaView::Compensated) => (Phase::Compensated, S(0), Reply::None),
+            Some(SagaView::Turning) => return,
+            // Forgotten, although it was durable.
+            None => (Phase::Idle, S(0), Reply::None),
+        };
+        (self.state.phase, self.state.step, self.state.reply) = position;
+    }
+
+    /// A shard's part of the state.
+    fn serve(&mut self, shard: &Shard, txn: TxnId) {
+        for (step, at) in (0..).zip(&self.shards) {
+            if *at == shard.shard() {
+                self.state.svc[usize::from(step)] = match shard.view(txn, step) {
+                    None => Service::None,
+                    Some(StepView::Applied) => Service::Done,
+                    Some(StepView::Refused) => Service::Refused,
+                    Some(StepView::Compensated) => Service::Undone,
+                };
+            }
+        }
+    }
+}
+
+/// The spec for a saga of this shape, as [`TLC checks it`](super): nothing is used up, few positions are forced.
+fn spec(steps: usize, pivot: u16) -> Spec {
+    Spec {
+        steps: steps as u8,
+        pivot: pivot as u8,
+        refusers: false,
+        budget: AMPLE,
+        forever: false,
+        readers: false,
+        semantic_locks: false,
+        duplicates: true,
+        lazy_log: true,
+        flaw: None,
+    }
+}
+
+/// The spec states of all sagas.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Sagas {
+    instances: BTreeMap<TxnId, Instance>,
+}
+
+impl Sagas {
+    /// The sagas that a step may have touched.
+    fn touched(
+        &self,
+        cause: Cause,
+        node: &Node,
+        effects: &Effects<Message, Timer>,
+    ) -> BTreeSet<TxnId> {
+        let mut touched: BTreeSet<TxnId> = effects.iter().filter_map(of_effect).collect();
+        match cause {
+            Cause::Of(txn) => drop(touched.insert(txn)),
+            Cause::Boot => {
+                touched.extend(self.instances.keys());
+                if let Node::Orchestrator(orchestrator) = node {
+                    touched.extend(orchestrator.open());
+                }
+            }
+            Cause::Other => {}
+        }
+        touched
+    }
+
+    /// Begins the instance of a saga that the step shows to have begun.
+    fn begin(&mut self, by: Addr, txn: TxnId, node: &Node) {
+        if let Node::Orchestrator(orchestrator) = node
+            && !self.instances.contains_key(&txn)
+            && let Some((shards, pivot)) = orchestrator.steps(txn)
+            && shards.len() <= STEPS_MAX
+        {
+            let state = stateright::Model::init_states(&spec(shards.len(), pivot)).swap_remove(0);
+            let instance = Instance {
+                orchestrator: by,
+                shards,
+                pivot,
+                state,
+            };
+            self.instances.insert(txn, instance);
+        }
+    }
+
+    fn advance(&mut self, by: Addr, txn: TxnId, node: &Node, effects: &Effects<Message, Timer>) {
+        let Some(instance) = self.instances.get_mut(&txn) else {
+            return;
+        };
+        for effect in effects.iter() {
+            if let Effect::Send { message, .. } = effect
+                && let Some((kind, step)) = in_spec(message, txn)
+            {
+                instance.put(kind, step);
+            }
+        }
+        match node {
+            Node::Orchestrator(orchestrator) if by == instance.orchestrator => {
+                instance.orchestrate(orchestrator, txn);
+            }
+            Node::Shard(shard) => instance.serve(shard, txn),
+            Node::Orchestrator(_) | Node::Client(_) => {}
+        }
+    }
+}
+
+/// The saga that an effect names.
+fn of_effect(effect: &Effect<Message, Timer>) -> Option<TxnId> {
+    match effect {
+        Effect::Send { message, .. } => of_message(message),
+        Effect::SetTimer { timer, .. } | Effect::CancelTimer(timer) => of_timer(timer),
+        Effect::Observe(observation) => observation.txn(),
+        _ => None,
+    }
+}
+
+fn of_timer(timer: &Timer) -> Option<TxnId> {
+    match timer {
+        Timer::Resend(txn) | Timer::StepTimeout(txn) => Some(*txn),
+        Timer::Client(_) | Timer::LockWait(_) => None,
+    }
+}
+
+fn of_message(message: &Message) -> Option<TxnId> {
+    match message {
+        Message::Step(request) => Some(request.txn),
+        Message::Read { txn, .. }
+        | Message::Values { txn, .. }
+        | Message::Done { txn, .. }
+        | Message::Refused { txn, .. }
+        | Message::Compensate { txn, .. }
+        | Message::Compensated { txn, .. }
+        | Message::Confirm { txn }
+        | Message::Confirmed { txn, .. } => Some(*txn),
+        Message::Client(_) => None,
+    }
+}
+
+/// What a message about `of` is in the spec, and of which step it speaks.
+fn in_spec(message: &Message, of: TxnId) -> Option<(Sent, u16)> {
+    match message {
+        Message::Step(request) if request.txn == of => Some((Sent::Do, request.step)),
+        Message::Compensate { txn, step } if *txn == of => Some((Sent::Undo, *step)),
+        Message::Done { txn, step, .. } if *txn == of => Some((Sent::Done, *step)),
+        Message::Refused {
+            txn,
+            step,
+            refusal: Refusal::Guard(_),
+        } if *txn == of => Some((Sent::Refused, *step)),
+        Message::Compensated { txn, step } if *txn == of => Some((Sent::Undone, *step)),
+        _ => None,
+    }
+}
+
+impl<P> Abstraction<P> for Sagas
+where
+    P: Shows<Node> + Process<Message = Message, Timer = Timer>,
+{
+    type Spec = Spec;
+    type Name = TxnId;
+
+    fn cause(input: &Input<Message, Timer>) -> Cause {
+        let of = match input {
+            Input::Boot(_) => return Cause::Boot,
+            Input::Message { message, .. } => of_message(message),
+            Input::Timer(timer) => of_timer(timer),
+            Input::Flushed(_) | Input::FlushFailed(_) => None,
+        };
+        of.map_or(Cause::Other, Cause::Of)
+    }
+
+    fn step(
+        &mut self,
+        by: Addr,
+        cause: Cause,
+        process: &P,
+        effects: &Effects<Message, Timer>,
+    ) -> Vec<Change<Spec, TxnId>> {
+        let node = process.shown();
+        if matches!(node, Node::Client(_)) {
+            return Vec::new();
+        }
+        let mut changes = Vec::new();
+        for txn in self.touched(cause, node, effects) {
+            self.begin(by, txn, node);
+            let Some(instance) = self.instances.get(&txn) else {
+                continue;
+            };
+            let (model, before) = (instance.spec(), instance.state);
+            self.advance(by, txn, node, effects);
+            changes.push(Change {
+                name: txn,
+                model,
+                before,
+                after: self.instances[&txn].state,
+            });
+        }
+        changes
+    }
+
+    fn instances(&self) -> Vec<(TxnId, Spec, State)> {
+        let instances = self.instances.iter();
+        let shown = |(txn, instance): (&TxnId, &Instance)| (*txn, instance.spec(), instance.state);
+        instances.map(shown).collect()
+    }
+}
+
+impl Shows<Node> for Node {
+    fn shown(&self) -> &Node {
+        self
+    }
+}
+
+impl Refined for Saga {
+    fn watch(options: &Options) -> Result<Watch<Node>, &'static str> {
+        match options.semantic_locks {
+            SemanticLocks::None => Ok(watch(Sagas::default())),
+            SemanticLocks::Wait | SemanticLocks::Refuse => {
+                Err("the spec's semantic locks do not refuse steps")
+            }
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! Two-phase commit against `specs/two_phase/TwoPhase.tla`, one instance of the spec for each transaction.
+//!
+//! An instance begins when its initiator has voted, which the spec does in three steps at once (begin, ask the
+//! initiator, yes). What came before, locking and reading, is none of the spec's business; what the participants have
+//! granted by then is: a participant that has lost its grant has given up.
+//!
+//! | spec | code |
+//! |---|---|
+//! | `coord`, `await`, `record` | [`ManagerView`]; a manager that has restarted since the initiator learned of it and knows nothing presumes abort |
+//! | `part` | [`ParticipantView`]: `working` until the vote is durable, `prepared` until the commit is |
+//! | `net` | what was ever sent; the initiator's first message to the manager is its yes and an inquiry in one |
+//! | `down`, `cut` | empty: a crash shows at the next boot |
+//!
+//! History: once the manager has forgotten a transaction (`ended`), or a participant has acted on an abort, a crash that
+//! takes the record, which is not forced, does not undo that in the spec. The code's next words are then repetitions.
+//!
+//! Never taken: `ReceiveNo` while waiting (the code also tells the one that voted no, which is the spec's `DecideAbort`),
+//! `CrashParticipant` (what it does to a participant is what `GiveUp` does), `Cut` and `Heal`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use super::{Abstraction, Cause, Change, Guided, Refined, Shows, Watch, watch};
+use crate::model::spec::Members;
+use crate::model::spec::two_phase::{
+    Budget, Coordinator, Message as Sent, PARTICIPANTS_MAX, Participant as Part, Record, State,
+    TwoPhase as Spec,
+};
+use crate::process::{Addr, Effect, Effects, Input, Process};
+use crate::protocol::two_phase::{
+    Manager, ManagerView, Message, Node, Options, Participant, ParticipantView, Start, Timer,
+    TwoPhase,
+};
+use crate::scenario::layout::ShardId;
+use crate::txn::TxnId;
+
+/// Enough for every step.
+const AMPLE: Budget = Budget {
+    coord: 9,
+    part: 9,
+    loss: 9,
+    cut: 0,
+};
+
+impl Guided for Spec {
+    fn refill(&self, state: &mut State) {
+        state.budget = self.budget;
+    }
+
+    fn distance(&self, from: &State, to: &State) -> u32 {
+        let differ = |a: Members, b: Members| (a.0 ^ b.0).count_ones();
+        let nets = from.net.iter().zip(to.net);
+        let parts = from.part.iter().zip(to.part);
+        nets.map(|(a, b)| differ(*a, b)).sum::<u32>()
+            + differ(from.awaited, to.awaited)
+            + differ(from.down, to.down)
+            + differ(from.cut, to.cut)
+            + 2 * u32::from(from.coord != to.coord)
+            + 2 * u32::from(from.record != to.record)
+            + 2 * parts.filter(|(a, b)| **a != *b).count() as u32
+    }
+
+    /// Messages stay, but for one that is sent and lost at once; a participant goes where it ends up.
+    fn may_pass(&self, from: &State, at: &State, to: &State) -> bool {
+        let nets = || from.net.iter().zip(at.net).zip(to.net);
+        let kept = nets().all(|((before, now), _)| before.0 & !now.0 == 0);
+        let extra: u32 = nets()
+            .map(|((_, now), after)| (now.0 & !after.0).count_ones())
+            .sum();
+        let parts = from.part.iter().zip(at.part).zip(to.part);
+        let on_the_way = |before: Part, now: Part, after: Part| {
+            now == before || now == after || (now == Part::Prepared && after == Part::Committed)
+        };
+        kept && extra <= 1 && (at.down, at.cut) == (to.down, to.cut) && { parts }
+            .all(|((before, now), after)| on_the_way(*before, now, after))
+    }
+}
+
+/// A transaction that its initiator has voted for.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Instance {
+    start: Arc<Start>,
+    manager: Addr,
+    state: State,
+}
+
+impl Instance {
+    fn new(start: Arc<Start>, manager: Addr) -> Self {
+        let initial = |spec: Spec| stateright::Model::init_states(&spec).swap_remove(0);
+        let state = initial(spec(start.parts.len()));
+        let mut instance = Self {
+            start,
+            manager,
+            state,
+        };
+        // The initiator asks itself, without words.
+        instance.put(Sent::Prepare, instance.start.initiator);
+        instance
+    }
+
+    fn spec(&self) -> Spec {
+        spec(self.start.parts.len())
+    }
+
+    fn number(&self, shard: ShardId) -> Option<u8> {
+        let mut parts = self.start.parts.iter();
+        parts
+            .position(|part| part.shard == shard)
+            .map(|at| at as u8)
+    }
+
+    fn members(&self, shards: &BTreeSet<ShardId>) -> Members {
+        let numbers = shards.iter().filter_map(|shard| self.number(*shard));
+        numbers.fold(Members::default(), Members::with)
+    }
+
+    fn put(&mut self, message: Sent, shard: ShardId) {
+        if let Some(number) = self.number(shard) {
+            let set = &mut self.state.net[message as usize];
+            *set = set.with(number);
+        }
+    }
+
+    /// The manager's part of the state.
+    fn coordinate(&mut self, manager: &Manager) {
+        let all = Members::first(self.start.parts.len() as u8);
+        let has_ended = self.state.coord == Coordinator::Ended;
+        let none = Members::default();
+        let view = manager.view(self.start.txn);
+        (self.state.coord, self.state.awaited, self.state.record) = match &view {
+            ManagerView::Unknown if manager.incarnation() > self.start.incarnation => {
+                (Coordinator::Aborted, none, Record::None)
+            }
+            ManagerView::Unknown => (Coordinator::Waiting, all, Record::None),
+            ManagerView::Collecting(missing) => {
+                (Coordinator::Waiting, self.members(missing), Record::None)
+            }
+            ManagerView::Deciding => (Coordinator::Waiting, none, Record::None),
+            ManagerView::Committed(_) if has_ended => (Coordinator::Ended, none, Record::End),
+            ManagerView::Committed(unacked) => (
+                Coordinator::Committed,
+                self.members(unacked),
+                Record::Commit,
+            ),
+            ManagerView::Ended => (Coordinator::Ended, none, Record::End),
+            ManagerView::Aborted => (Coordinator::Aborted, none, Record::None),
+        };
+    }
+
+    /// A participant's part of the state.
+    fn participate(&mut self, participant: &Participant) {
+        let Some(number) = self.number(participant.shard()) else {
+            return;
+        };
+        let at = usize::from(number);
+        let voted = self
+            .state
+            .in_flight(Sent::Yes, crate::model::spec::two_phase::P(number));
+        let has_aborted = self.state.part[at] == Part::Aborted && voted;
+        self.state.part[at] = match participant.view(self.start.txn) {
+            ParticipantView::Committed => Part::Committed,
+            ParticipantView::Prepared if has_aborted => Part::Aborted,
+            ParticipantView::Prepared => Part::Prepared,
+            ParticipantView::Preparing => Part::Working,
+            ParticipantView::Working(grant) if grant == self.start.parts[at].grant => Part::Working,
+            ParticipantView::Working(_) | ParticipantView::Absent => Part::Aborted,
+        };
+    }
+}
+
+/// The spec for this many participants, as [`TLC checks it`](super): nothing is used up, an abort is not forced.
+fn spec(participants: usize) -> Spec {
+    Spec {
+        participants: participants as u8,
+        budget: AMPLE,
+        forever: false,
+        duplicates: true,
+        lazy_aborts: true,
+        flaw: None,
+    }
+}
+
+/// The spec states of all transactions.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Transactions {
+    instances: BTreeMap<TxnId, Instance>,
+    /// The shard of each participant that has taken a step.
+    shards: BTreeMap<Addr, ShardId>,
+}
+
+impl Transactions {
+    /// The transactions that a step may have touched.
+    fn touched(
+        &self,
+        cause: Cause,
+        node: &Node,
+        effects: &Effects<Message, Timer>,
+    ) -> BTreeSet<TxnId> {
+        let mut touched: BTreeSet<TxnId> = effects.iter().filter_map(of_effect).collect();
+        match cause {
+            Cause::Of(txn) => drop(touched.insert(txn)),
+            Cause::Boot => {
+                touched.extend(self.instances.keys());
+                if let Node::Participant(participant) = node {
+                    touched.extend(participant.open());
+                }
+            }
+            Cause::Other => {}
+        }
+        touched
+    }
+
+    /// Begins the instances of transactions that the step shows to have been voted for by their initiator.
+    fn begin(&mut self, txn: TxnId, node: &Node, effects: &Effects<Message, Timer>) {
+        if self.instances.contains_key(&txn) {
+            return;
+        }
+        let voted = match node {
+            Node::Participant(participant) => participant.initiated(txn),
+            Node::Manager(_) | Node::Client(_) => None,
+        };
+        let sent = effects.iter().find_map(|effect| match effect {
+            Effect::Send {
+                to,
+                message: Message::Start(start),
+            } if start.txn == txn => Some((Arc::clone(start), *to)),
+            _ => None,
+        });
+        if let Some((start, manager)) = voted.or(sent)
+            && start.parts.len() <= PARTICIPANTS_MAX
+        {
+            self.instances.insert(txn, Instance::new(start, manager));
+        }
+    }
+
+    fn advance(&mut self, by: Addr, txn: TxnId, node: &Node, effects: &Effects<Message, Timer>) {
+        let Some(instance) = self.instances.get_mut(&txn) else {
+            return;
+        };
+        if instance.state.coord == Coordinator::Idle {
+            let all = Members::first(instance.start.parts.len() as u8);
+            (instance.state.coord, instance.state.awaited) = (Coordinator::Waiting, all);
+        }
+        for effect in effects.iter() {
+            let Effect::Send { to, message } = effect else {
+                continue;
+            };
+            let to_shard = self.shards.get(to).copied();
+            for (kind, shard) in in_spec(message, txn, to_shard) {
+                instance.put(kind, shard);
+            }
+        }
+        match node {
+            Node::Manager(manager) if by == instance.manager => instance.coordinate(manager),
+            Node::Participant(participant) => instance.participate(participant),
+            Node::Manager(_) | Node::Client(_) => {}
+        }
+    }
+}
+
+/// The transaction that an effect names.
+fn of_effect(effect: &Effect<Message, Timer>) -> Option<TxnId> {
+    match effect {
+        Effect::Send { message, .. } => of_message(message),
+        Effect::SetTimer { timer, .. } | Effect::CancelTimer(timer) => of_timer(timer),
+        Effect::Observe(observation) => observation.txn(),
+        _ => None,
+    }
+}
+
+fn of_timer(timer: &Timer) -> Option<TxnId> {
+    match timer {
+        Timer::Client(_) => None,
+        Timer::Relock(txn)
+        | Timer::Restart(txn)
+        | Timer::Probe(txn)
+        | Timer::Inquire(txn)
+        | Timer::Resend(txn)
+        | Timer::VoteTimeout(txn) => Some(*txn),
+    }
+}
+
+fn of_message(message: &Message) -> Option<TxnId> {
+    match message {
+        Message::Lock(request) => Some(request.txn),
+        Message::Start(start) => Some(start.txn),
+        Message::Prepare(request) => Some(request.txn),
+        Message::Locked { txn, .. }
+        | Message::Wound { txn, .. }
+        | Message::Probe { txn, .. }
+        | Message::Release { txn, .. }
+        | Message::Prepared { txn, .. }
+        | Message::Read { txn, .. }
+        | Message::No { txn, .. }
+        | Message::Commit { txn }
+        | Message::Abort { txn, .. }
+        | Message::Ack { txn, .. }
+        | Message::Inquiry { txn }
+        | Message::PeerInquiry { txn }
+        | Message::PeerAnswer { txn, .. } => Some(*txn),
+        Message::Client(_) | Message::Greet | Message::Hello { .. } => None,
+    }
+}
+
+/// What a message about `txn` is in the spec, with the participant that sends or gets it.
+fn in_spec(message: &Message, of: TxnId, to: Option<ShardId>) -> Vec<(Sent, ShardId)> {
+    let told = |kind: Sent| to.map(|shard| (kind, shard)).into_iter().collect();
+    match message {
+        Message::Start(start) if start.txn == of => {
+            vec![
+                (Sent::Yes, start.initiator),
+                (Sent::Inquiry, start.initiator),
+            ]
+        }
+        Message::Prepare(request) if request.txn == of => vec![(Sent::Prepare, request.part.shard)],
+        Message::Prepared { txn, shard } if *txn == of => vec![(Sent::Yes, *shard)],
+        Message::No { txn, shard } if *txn == of => vec![(Sent::No, *shard)],
+        Message::Ack { txn, shard } if *txn == of => vec![(Sent::Ack, *shard)],
+        Message::Commit { txn } if *txn == of => told(Sent::Commit),
+        Message::Abort { txn, .. } if *txn == of => told(Sent::Abort),
+        _ => Vec::new(),
+    }
+}
+
+impl<P> Abstraction<P> for Transactions
+where
+    P: Shows<Node> + Process<Message = Message, Timer = Timer>,
+{
+    type Spec = Spec;
+    type Name = TxnId;
+
+    fn cause(input: &Input<Message, Timer>) -> Cause {
+        let of = match input {
+            Input::Boot(_) => return Cause::Boot,
+            Input::Message { message, .. } => of_message(message),
+            Input::Timer(timer) => of_timer(timer),
+            Input::Flushed(_) | Input::FlushFailed(_) => None,
+        };
+        of.map_or(Cause::Other, Cause::Of)
+    }
+
+    fn step(
+        &mut self,
+        by: Addr,
+        cause: Cause,
+        process: &P,
+        effects: &Effects<Message, Timer>,
+    ) -> Vec<Change<Spec, TxnId>> {
+        let node = process.shown();
+        match node {
+            Node::Participant(participant) => drop(self.shards.insert(by, participant.shard())),
+            Node::Manager(_) => {}
+            Node::Client(_) => return Vec::new(),
+        }
+        let mut changes = Vec::new();
+        for txn in self.touched(cause, node, effects) {
+            self.begin(txn, node, effects);
+            let Some(instance) = self.instances.get(&txn) else {
+                continue;
+            };
+            let (model, before) = (instance.spec(), instance.state);
+            let before = match before.coord {
+                Coordinator::Idle => stateright::Model::init_states(&model).swap_remove(0),
+                _ => before,
+            };
+            self.advance(by, txn, node, effects);
+            changes.push(Change {
+                name: txn,
+                model,
+                before,
+                after: self.instances[&txn].state,
+            });
+        }
+        changes
+    }
+
+    fn instances(&self) -> Vec<(TxnId, Spec, State)> {
+        let instances = self.instances.iter();
+        let shown = |(txn, instance): (&TxnId, &Instance)| (*txn, instance.spec(), instance.state);
+        instances.map(shown).collect()
+    }
+}
+
+impl Shows<Node> for Node {
+    fn shown(&self) -> &Node {
+        self
+    }
+}
+
+impl Refined for TwoPhase {
+    fn watch(options: &Options) -> Result<Watch<Node>, &'static str> {
+        if options.read_only_optimisation {
+            return Err("the spec has no read votes");
+        }
+        if options.cooperative_termination {
+            return Err("in the spec participants do not ask one another");
+        }
+        Ok(watch(Transactions::default()))
+    }
+}
