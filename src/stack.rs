@@ -1,12 +1,14 @@
 //! Whole stacks by name: deploys a protocol on a scenario, runs it in the simulated world, and judges it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
 
 use serde::Serialize;
 
 use crate::check::log_safety::LogSafety;
 use crate::digest::Digest;
 use crate::fates::{FateSource, Fates};
+use crate::model::refine::Refined;
 use crate::monitor::{Monitor, Violation};
 use crate::plan::Plan;
 use crate::process::Process;
@@ -209,7 +211,7 @@ pub fn replay(
         .unwrap_or_else(|| Err(format!("there is no protocol `{protocol}`")))
 }
 
-fn run_as<P: Protocol>(
+fn run_as<P: Refined>(
     scenario: &Scenario,
     plan: &Plan,
     fates: FateSource,
@@ -217,10 +219,14 @@ fn run_as<P: Protocol>(
 ) -> Result<Run, String> {
     let options = options::<P>(scenario)?;
     let deployment = P::deploy(&scenario.layout, &options, &plan.operations)?;
-    let monitors: Vec<Box<dyn Monitor<P::Process>>> = vec![
+    let mut monitors: Vec<Box<dyn Monitor<P::Process>>> = vec![
         Box::new(Settling::new(plan)),
         Box::new(LogSafety::default()),
     ];
+    let tally = P::watch(&options).map(|(watch, tally)| {
+        monitors.push(watch);
+        tally
+    });
     let record = sim::simulate(sim::Run {
         environment: &plan.environment,
         faults: &plan.faults,
@@ -244,6 +250,7 @@ fn run_as<P: Protocol>(
         let monitor: &dyn std::any::Any = monitor.as_ref();
         monitor.downcast_ref::<LogSafety>()
     });
+    let tally = tally.map(|tally| tally.lock().unwrap_or_else(PoisonError::into_inner).clone());
     let evidence = Evidence {
         scenario,
         plan,
@@ -256,6 +263,7 @@ fn run_as<P: Protocol>(
             .unwrap_or(record.marks.ended_ns),
         monitored: &record.violations,
         log_tests: log_safety.map_or(0, |monitor| monitor.exercised().total()),
+        refinement: tally.as_ref().map_err(|why| *why),
         panics: &record.panics,
     };
     let verdict = verdict::judge(&evidence);

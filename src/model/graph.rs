@@ -37,6 +37,9 @@ pub struct Counts {
 /// Why a graph could not be built.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Unfinished {
+    /// The observer has seen enough.
+    #[error("the walk was stopped")]
+    Stopped,
     /// More states than asked for.
     #[error(
         "more than {limit} distinct states: give the model smaller budgets, or raise the limit"

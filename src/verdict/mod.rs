@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::check::{self, Model};
 use crate::failure::shape_of_panic;
+use crate::model::refine::{self, Tally};
 use crate::monitor::Violation;
 use crate::plan::{FaultKind, Plan};
 use crate::process::NodeId;
@@ -46,6 +47,8 @@ pub struct Evidence<'a> {
     pub monitored: &'a [Violation],
     /// How often the log's safety properties were put to the test.
     pub log_tests: u64,
+    /// How the run fared against the protocol's spec, or why it was not held against one.
+    pub refinement: Result<&'a Tally, &'static str>,
     /// Panics inside processes.
     pub panics: &'a [Panicked],
 }
@@ -185,6 +188,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
     properties.push(no_system_aborts(evidence, &lives));
     properties.extend(compensation_order(evidence));
     properties.push(log_safety(evidence));
+    properties.push(refinement(evidence));
     properties.push(no_panics(evidence));
     let any = |status| properties.iter().any(|property| property.status == status);
     let verdict = match (any(Status::Violation), any(Status::Unknown)) {
@@ -460,8 +464,40 @@ fn compensation_order(evidence: &Evidence<'_>) -> Option<Property> {
     Some(judged.shaped("out-of-order"))
 }
 
+/// Every step of the code against the steps of the protocol's spec.
+fn refinement(evidence: &Evidence<'_>) -> Property {
+    let mut broken =
+        { evidence.monitored.iter() }.filter(|violation| violation.property == refine::PROPERTY);
+    let counterexample = broken.next().map(|violation| violation.explanation.clone());
+    let (promised, outcome, observed, exercised) = match evidence.refinement {
+        Err(why) => (None, Finding::Vacuous, format!("not checked: {why}"), 0),
+        Ok(tally) => {
+            let promised = "every step is a stutter or steps of the TLA+ spec";
+            let (outcome, observed) = match counterexample.is_some() {
+                false => (Finding::Held, tally.describe()),
+                true => {
+                    let count = broken.count() + 1;
+                    (Finding::Broken, format!("{count} instances left the spec"))
+                }
+            };
+            (Some(promised), outcome, observed, tally.moves)
+        }
+    };
+    property(
+        refine::PROPERTY,
+        promised,
+        outcome,
+        observed,
+        exercised,
+        counterexample,
+    )
+}
+
 fn log_safety(evidence: &Evidence<'_>) -> Property {
-    let (outcome, observed) = match evidence.monitored.len() {
+    let mut monitored =
+        { evidence.monitored.iter() }.filter(|violation| violation.property != refine::PROPERTY);
+    let first = monitored.next();
+    let (outcome, observed) = match first.map_or(0, |_| 1 + monitored.count()) {
         0 => (Finding::Held, "held at every step".to_owned()),
         n => (Finding::Broken, format!("{n} violations")),
     };
@@ -471,12 +507,9 @@ fn log_safety(evidence: &Evidence<'_>) -> Property {
         outcome,
         observed,
         evidence.log_tests,
-        evidence
-            .monitored
-            .first()
-            .map(|violation| format!("{}: {}", violation.property, violation.explanation)),
+        first.map(|violation| format!("{}: {}", violation.property, violation.explanation)),
     )
-    .shaped({ evidence.monitored.first() }.map_or("", |violation| violation.property))
+    .shaped(first.map_or("", |violation| violation.property))
 }
 
 fn no_panics(evidence: &Evidence<'_>) -> Property {

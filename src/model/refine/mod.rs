@@ -36,10 +36,11 @@ use stateright::Model;
 
 use super::graph::{self, Counts, Observer, Step, Unfinished};
 use super::host::{Action, Host, World};
-use super::spec::Spec;
+use super::spec::{Spec, Value};
 use crate::monitor::{Monitor, Violation};
 use crate::process::{Addr, Effects, Input, Process};
 use crate::protocol::Protocol;
+use crate::protocol::calvin::Calvin;
 use crate::protocol::naive::Naive;
 use crate::record::Observed;
 use crate::txn::TxnId;
@@ -144,9 +145,20 @@ fn refusal<M: Guided>(model: &M, before: &M::State, after: &M::State) -> NoPath 
     });
     let nearest = next.min_by_key(|(left, ..)| *left);
     NoPath {
-        before: model.view(before).to_string(),
-        after: model.view(after).to_string(),
-        nearest: nearest.map(|(_, name, next)| (name, model.view(&next).to_string())),
+        before: shown(model, before),
+        after: shown(model, after),
+        nearest: nearest.map(|(_, name, next)| (name, shown(model, &next))),
+    }
+}
+
+/// A state without the budgets, which say nothing.
+fn shown<M: Guided>(model: &M, state: &M::State) -> String {
+    match model.view(state) {
+        Value::Record(mut fields) => {
+            fields.retain(|(name, _)| name != "budget");
+            Value::Record(fields).to_string()
+        }
+        value => value.to_string(),
     }
 }
 
@@ -251,7 +263,7 @@ impl Tally {
 /// The refinement of a hosted world.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Checked {
-    /// Sizes of the world's graph.
+    /// Sizes of the world's graph; zeros if an edge is broken, at which the walk stops.
     pub counts: Counts,
     /// The edges of that graph.
     pub tally: Tally,
@@ -275,7 +287,10 @@ where
         broken: None,
         judged: HashMap::new(),
     };
-    let counts = graph::explore(host, limit, &mut edges)?;
+    let counts = match graph::explore(host, limit, &mut edges) {
+        Err(Unfinished::Stopped) => Counts::default(),
+        explored => explored?,
+    };
     Ok(Checked {
         counts,
         tally: edges.tally,
@@ -345,9 +360,6 @@ impl<P: Process, A: Abstraction<P>> Observer<Host<P, A>> for Edges<P, A> {
             let way = (step.from, step.action.clone());
             self.reached.insert(step.to, way);
         }
-        if self.broken.is_some() {
-            return Ok(());
-        }
         let changes = Self::changes(&step.before.seen, &step.after.seen);
         let judged = &mut self.judged;
         let taken = self.tally.take(&changes, |change| {
@@ -361,6 +373,7 @@ impl<P: Process, A: Abstraction<P>> Observer<Host<P, A>> for Edges<P, A> {
         });
         if let Err((_, refusal)) = taken {
             self.broken = Some((self.trail(step.from, step.action), refusal));
+            return Err(Unfinished::Stopped);
         }
         Ok(())
     }
@@ -450,6 +463,12 @@ pub trait Refined: Protocol {
 impl Refined for Naive {
     fn watch(_: &Self::Options) -> Result<Watch<Self::Process>, &'static str> {
         Err("the protocol has no spec")
+    }
+}
+
+impl Refined for Calvin {
+    fn watch(_: &Self::Options) -> Result<Watch<Self::Process>, &'static str> {
+        Err("only small worlds are")
     }
 }
 

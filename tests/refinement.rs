@@ -1,0 +1,698 @@
+//! Refinement: the protocol code takes no step that its spec does not allow, in every schedule of small worlds and in
+//! simulated runs; and code that skips a flush, forgets or invents a vote, or answers early is caught.
+//!
+//! A mutant is the real process behind something that interferes with its inputs and effects.
+
+use std::fmt::{self, Debug};
+use std::hash::{Hash, Hasher};
+
+use ordain::client::{ClientTimer, Start};
+use ordain::model::host::{Budget, Host};
+use ordain::model::refine::{self, Abstraction, Checked, Online, Shows, Tally};
+use ordain::plan::PlannedOperation;
+use ordain::process::{Addr, Effect, Effects, Input, NodeId, Process, WallTime};
+use ordain::protocol::Protocol;
+use ordain::protocol::saga::{self, Saga};
+use ordain::protocol::two_phase::{self, TwoPhase};
+use ordain::record::AbortReason;
+use ordain::scenario::layout::{EngineKind, Layout, Region, Shard, ShardId, Table};
+use ordain::txn::{Guard, Key, Op, TableId, Target, Txn, TxnId, Value};
+use ordain::{sim, stack};
+
+const FRONT: NodeId = NodeId(0);
+const CLIENT: NodeId = NodeId(3);
+const TXN: TxnId = TxnId(1);
+
+const NONE: Budget = Budget {
+    crashes: 0,
+    losses: 0,
+    duplicates: 0,
+    early_timeouts: 0,
+    cuts: 0,
+    failed_flushes: 0,
+};
+
+/// More states than any of these worlds has.
+const LIMIT: u32 = 400_000;
+
+fn layout() -> Layout {
+    let table = |at: u16| Table {
+        name: format!("t{at}"),
+        engine: EngineKind::Postgres,
+        shards: vec![ShardId(at)],
+        rows: 1,
+        initial: Value::Int(10),
+    };
+    let shard = |at: u8| Shard {
+        table: TableId(at),
+        engine: EngineKind::Postgres,
+        home: 0,
+    };
+    Layout {
+        regions: vec![Region {
+            name: "here".into(),
+            cloud: "a".into(),
+            fronts: vec![FRONT],
+            data: vec![NodeId(1), NodeId(2)],
+            client: CLIENT,
+        }],
+        tables: vec![table(0), table(1)],
+        shards: vec![shard(0), shard(1)],
+        nodes: 4,
+    }
+}
+
+fn key(table: u8) -> Key {
+    Key {
+        table: TableId(table),
+        row: 0,
+    }
+}
+
+/// Moves 5 from the first shard to the second, if the second holds at least this much.
+fn transfer(at_least: i64) -> PlannedOperation {
+    let effect = |table, amount| ordain::txn::Effect {
+        target: Target::Key(key(table)),
+        op: Op::Add(amount),
+    };
+    let guard = Guard::SumAtLeast {
+        keys: vec![key(1)],
+        at_least,
+    };
+    let txn = Txn {
+        id: TXN,
+        reads: vec![],
+        guards: vec![guard],
+        effects: vec![effect(0, -5), effect(1, 5)],
+        pivot: None,
+    };
+    PlannedOperation {
+        region: 0,
+        session: 0,
+        start: Start::At(0),
+        txn,
+    }
+}
+
+/// What interferes: it sees the node, the input and the effects, and says what is done instead.
+type Meddler<N> = fn(&N, Vec<EffectOf<N>>) -> Vec<EffectOf<N>>;
+type EffectOf<N> = Effect<<N as Process>::Message, <N as Process>::Timer>;
+type Inspector<N> =
+    fn(&N, Input<<N as Process>::Message, <N as Process>::Timer>) -> Option<InputOf<N>>;
+type InputOf<N> = Input<<N as Process>::Message, <N as Process>::Timer>;
+
+/// The two kinds of interference: inputs are replaced before the node sees them, `None` swallows one; effects after.
+struct Meddling<N: Process> {
+    inputs: Inspector<N>,
+    effects: Meddler<N>,
+}
+
+impl<N: Process> Clone for Meddling<N> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<N: Process> Copy for Meddling<N> {}
+
+/// A process that is interfered with, in a world where all are in the same way.
+#[derive(Clone)]
+struct Meddled<N: Process> {
+    node: N,
+    meddling: Meddling<N>,
+}
+
+impl<N: Process> PartialEq for Meddled<N> {
+    fn eq(&self, other: &Self) -> bool {
+        self.node == other.node
+    }
+}
+
+impl<N: Process> Eq for Meddled<N> {}
+
+impl<N: Process> Hash for Meddled<N> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.node.hash(state);
+    }
+}
+
+impl<N: Process> Debug for Meddled<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.node.fmt(f)
+    }
+}
+
+impl<N: Process> Process for Meddled<N> {
+    type Message = N::Message;
+    type Timer = N::Timer;
+
+    fn step(&mut self, now: WallTime, input: InputOf<N>, out: &mut Effects<N::Message, N::Timer>) {
+        let Some(input) = (self.meddling.inputs)(&self.node, input) else {
+            return;
+        };
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            let mut done = Effects::default();
+            self.node.step(now, input, &mut done);
+            let meant: Vec<_> = done.drain().collect();
+            for effect in (self.meddling.effects)(&self.node, meant) {
+                match effect {
+                    // A flush that was replaced by its owner's number backwards: see `unflushed`.
+                    Effect::Flush(flush) if flush.owner == SKIPPED => {
+                        let flush = ordain::process::FlushId { owner: 0, ..flush };
+                        inputs.insert(0, Input::Flushed(flush));
+                    }
+                    effect => out.push(effect),
+                }
+            }
+        }
+    }
+}
+
+impl<N: Process> Shows<N> for Meddled<N> {
+    fn shown(&self) -> &N {
+        &self.node
+    }
+}
+
+/// Marks a flush that never happens and is said to have succeeded.
+const SKIPPED: u8 = 255;
+
+/// The flush "succeeds" at once, and nothing is durable.
+fn unflushed<M, T>(effects: Vec<Effect<M, T>>) -> Vec<Effect<M, T>> {
+    let skip = |effect| match effect {
+        Effect::Flush(flush) => Effect::Flush(ordain::process::FlushId {
+            owner: SKIPPED,
+            ..flush
+        }),
+        effect => effect,
+    };
+    effects.into_iter().map(skip).collect()
+}
+
+fn honest<N: Process>(_: &N, effects: Vec<EffectOf<N>>) -> Vec<EffectOf<N>> {
+    effects
+}
+
+fn all<N: Process>(_: &N, input: InputOf<N>) -> Option<InputOf<N>> {
+    Some(input)
+}
+
+fn world<Pr: Protocol, A: Abstraction<Meddled<Pr::Process>>>(
+    start: A,
+    at_least: i64,
+    budget: Budget,
+    inputs: Inspector<Pr::Process>,
+    effects: Meddler<Pr::Process>,
+) -> Host<Meddled<Pr::Process>, A> {
+    let deployment = Pr::deploy(&layout(), &Pr::Options::default(), &[transfer(at_least)])
+        .expect("a small deployment");
+    let meddling = Meddling { inputs, effects };
+    let meddled = |node| Meddled { node, meddling };
+    let processes = deployment
+        .processes
+        .into_iter()
+        .map(|node| node.into_iter().map(meddled).collect());
+    let host = Host::new(processes.collect(), budget, start, |_, _, _| {}).expose([
+        FRONT,
+        NodeId(1),
+        NodeId(2),
+    ]);
+    refine::shadow(host)
+}
+
+fn two_phase(
+    budget: Budget,
+    inputs: Inspector<two_phase::Node>,
+    effects: Meddler<two_phase::Node>,
+) -> Checked {
+    let start = refine::two_phase::Transactions::default();
+    let host =
+        world::<TwoPhase, _>(start, 0, budget, inputs, effects).limit_timers(
+            |_, timer| match timer {
+                two_phase::Timer::Client(ClientTimer::Resend(_)) => Some(2),
+                _ => None,
+            },
+        );
+    refine::check_edges(&host, LIMIT).expect("small")
+}
+
+fn saga(
+    at_least: i64,
+    budget: Budget,
+    inputs: Inspector<saga::Node>,
+    effects: Meddler<saga::Node>,
+) -> Checked {
+    let start = refine::saga::Sagas::default();
+    let host =
+        world::<Saga, _>(start, at_least, budget, inputs, effects).limit_timers(|_, timer| {
+            match timer {
+                saga::Timer::Client(ClientTimer::Resend(_)) => Some(2),
+                _ => None,
+            }
+        });
+    refine::check_edges(&host, LIMIT).expect("small")
+}
+
+/// One fault of each kind, alone.
+fn single_faults() -> [Budget; 7] {
+    [
+        NONE,
+        Budget { crashes: 1, ..NONE },
+        Budget { losses: 1, ..NONE },
+        Budget {
+            duplicates: 1,
+            ..NONE
+        },
+        Budget {
+            early_timeouts: 1,
+            ..NONE
+        },
+        Budget { cuts: 1, ..NONE },
+        Budget {
+            failed_flushes: 1,
+            ..NONE
+        },
+    ]
+}
+
+const CRASH: Budget = Budget { crashes: 1, ..NONE };
+
+fn assert_refines(checked: &Checked, tally: &mut Tally, context: &str) {
+    if let Some((steps, refusal)) = &checked.broken {
+        panic!("{context}: {}: {refusal}", steps.join(", "));
+    }
+    assert!(checked.tally.moves > 0 && checked.tally.stutters > 0);
+    for (action, count) in &checked.tally.actions {
+        *tally.actions.entry(action).or_default() += count;
+    }
+}
+
+/// These actions of the spec have to be taken somewhere: otherwise nothing would be known about them.
+fn assert_taken(tally: &Tally, actions: &[&str]) {
+    let missing: Vec<_> = { actions.iter() }
+        .filter(|action| !tally.actions.contains_key(**action))
+        .collect();
+    assert!(missing.is_empty(), "never taken: {missing:?}");
+}
+
+#[test]
+fn every_edge_of_two_phase_commit_is_allowed_by_its_spec() {
+    let mut tally = Tally::default();
+    for budget in single_faults() {
+        let checked = two_phase(budget, all, honest);
+        assert_refines(&checked, &mut tally, &format!("{budget:?}"));
+    }
+    assert_taken(
+        &tally,
+        &[
+            "Begin",
+            "SendPrepare",
+            "ReceiveYes",
+            "DecideCommit",
+            "DecideAbort",
+            "SendCommit",
+            "SendAbort",
+            "ReceiveAck",
+            "End",
+            "AnswerInquiry",
+            "CrashCoordinator",
+            "RestartCoordinator",
+            "VoteYes",
+            "VoteNo",
+            "GiveUp",
+            "LearnCommit",
+            "LearnAbort",
+            "Inquire",
+        ],
+    );
+}
+
+#[test]
+fn every_edge_of_a_saga_is_allowed_by_its_spec() {
+    let mut tally = Tally::default();
+    for at_least in [0, 100] {
+        for budget in single_faults() {
+            let checked = saga(at_least, budget, all, honest);
+            assert_refines(&checked, &mut tally, &format!("{budget:?}"));
+        }
+    }
+    assert_taken(
+        &tally,
+        &[
+            "Begin",
+            "Ask",
+            "AskUndo",
+            "ReceiveDone",
+            "ReceiveRefused",
+            "ReceiveUndone",
+            "Advance",
+            "Retreat",
+            "GiveUp",
+            "BackUp",
+            "CrashOrchestrator",
+            "RecoverFromLog",
+            "Execute",
+            "Refuse",
+            "Compensate",
+        ],
+    );
+}
+
+// Mutants of two-phase commit.
+
+fn participants_skip_flushes(
+    node: &two_phase::Node,
+    effects: Vec<EffectOf<two_phase::Node>>,
+) -> Vec<EffectOf<two_phase::Node>> {
+    match node {
+        two_phase::Node::Participant(_) => unflushed(effects),
+        _ => effects,
+    }
+}
+
+fn managers_skip_flushes(
+    node: &two_phase::Node,
+    effects: Vec<EffectOf<two_phase::Node>>,
+) -> Vec<EffectOf<two_phase::Node>> {
+    match node {
+        two_phase::Node::Manager(_) => unflushed(effects),
+        _ => effects,
+    }
+}
+
+/// A participant acknowledges a commit as soon as it hears of it.
+fn acks_early(
+    node: &two_phase::Node,
+    mut effects: Vec<EffectOf<two_phase::Node>>,
+) -> Vec<EffectOf<two_phase::Node>> {
+    let two_phase::Node::Participant(participant) = node else {
+        return effects;
+    };
+    let shard = participant.shard();
+    let forces = { effects.iter() }.any(|effect| matches!(effect, Effect::Flush(_)));
+    if forces && participant.view(TXN) == two_phase::ParticipantView::Prepared {
+        effects.push(Effect::Send {
+            to: Addr {
+                node: FRONT,
+                port: 0,
+            },
+            message: two_phase::Message::Ack { txn: TXN, shard },
+        });
+    }
+    effects
+}
+
+/// A manager takes a no for a yes.
+fn forgets_a_no(
+    _: &two_phase::Node,
+    input: InputOf<two_phase::Node>,
+) -> Option<InputOf<two_phase::Node>> {
+    Some(match input {
+        Input::Message {
+            from,
+            message: two_phase::Message::No { txn, shard },
+        } => Input::Message {
+            from,
+            message: two_phase::Message::Prepared { txn, shard },
+        },
+        input => input,
+    })
+}
+
+/// A participant in doubt that does not want to ask takes it for an abort.
+fn gives_up_in_doubt(
+    _: &two_phase::Node,
+    input: InputOf<two_phase::Node>,
+) -> Option<InputOf<two_phase::Node>> {
+    Some(match input {
+        Input::Timer(two_phase::Timer::Inquire(txn)) => Input::Message {
+            from: Addr {
+                node: FRONT,
+                port: 0,
+            },
+            message: two_phase::Message::Abort {
+                txn,
+                why: AbortReason::Timeout,
+            },
+        },
+        input => input,
+    })
+}
+
+#[test]
+fn mutants_of_two_phase_commit_leave_the_spec() {
+    let late = Budget {
+        early_timeouts: 1,
+        ..NONE
+    };
+    let fails = Budget {
+        failed_flushes: 1,
+        ..NONE
+    };
+    type Mutant = (
+        &'static str,
+        Budget,
+        Inspector<two_phase::Node>,
+        Meddler<two_phase::Node>,
+    );
+    let mutants: [Mutant; 5] = [
+        (
+            "a participant skips its flushes",
+            CRASH,
+            all,
+            participants_skip_flushes,
+        ),
+        (
+            "a manager skips its flushes",
+            CRASH,
+            all,
+            managers_skip_flushes,
+        ),
+        ("an ack leaves early", NONE, all, acks_early),
+        ("a no is taken for a yes", fails, forgets_a_no, honest),
+        (
+            "a participant in doubt aborts",
+            late,
+            gives_up_in_doubt,
+            honest,
+        ),
+    ];
+    for (name, budget, inputs, effects) in mutants {
+        let (steps, refusal) = two_phase(budget, inputs, effects).broken.expect(name);
+        assert!(!steps.is_empty() && refusal.nearest.is_some(), "{name}");
+    }
+}
+
+// Mutants of the saga.
+
+fn shards_skip_flushes(
+    node: &saga::Node,
+    effects: Vec<EffectOf<saga::Node>>,
+) -> Vec<EffectOf<saga::Node>> {
+    match node {
+        saga::Node::Shard(_) => unflushed(effects),
+        _ => effects,
+    }
+}
+
+fn orchestrators_skip_flushes(
+    node: &saga::Node,
+    effects: Vec<EffectOf<saga::Node>>,
+) -> Vec<EffectOf<saga::Node>> {
+    match node {
+        saga::Node::Orchestrator(_) => unflushed(effects),
+        _ => effects,
+    }
+}
+
+/// A shard answers while its record is on the way to the disk.
+fn answers_early(
+    node: &saga::Node,
+    mut effects: Vec<EffectOf<saga::Node>>,
+) -> Vec<EffectOf<saga::Node>> {
+    let saga::Node::Shard(shard) = node else {
+        return effects;
+    };
+    let step = shard.shard().0;
+    let forces = { effects.iter() }.any(|effect| matches!(effect, Effect::Flush(_)));
+    if forces && shard.view(TXN, step).is_none() {
+        effects.push(Effect::Send {
+            to: Addr {
+                node: FRONT,
+                port: 0,
+            },
+            message: saga::Message::Done {
+                txn: TXN,
+                step,
+                rows: Vec::new(),
+            },
+        });
+    }
+    effects
+}
+
+/// An orchestrator takes every refusal for success.
+fn hears_no_refusal(_: &saga::Node, input: InputOf<saga::Node>) -> Option<InputOf<saga::Node>> {
+    Some(match input {
+        Input::Message {
+            from,
+            message: saga::Message::Refused { txn, step, .. },
+        } => Input::Message {
+            from,
+            message: saga::Message::Done {
+                txn,
+                step,
+                rows: Vec::new(),
+            },
+        },
+        input => input,
+    })
+}
+
+/// An orchestrator that has asked for a compensation takes it for done when it ought to ask again.
+fn takes_silence_for_compensation(
+    node: &saga::Node,
+    input: InputOf<saga::Node>,
+) -> Option<InputOf<saga::Node>> {
+    let saga::Node::Orchestrator(orchestrator) = node else {
+        return Some(input);
+    };
+    Some(match (input, orchestrator.view(TXN)) {
+        (Input::Timer(saga::Timer::Resend(txn)), Some(saga::SagaView::Backward(step))) => {
+            Input::Message {
+                from: Addr {
+                    node: NodeId(1),
+                    port: 0,
+                },
+                message: saga::Message::Compensated { txn, step },
+            }
+        }
+        (input, _) => input,
+    })
+}
+
+#[test]
+fn mutants_of_the_saga_leave_the_spec() {
+    let loss = Budget { losses: 1, ..NONE };
+    type Mutant = (
+        &'static str,
+        i64,
+        Budget,
+        Inspector<saga::Node>,
+        Meddler<saga::Node>,
+    );
+    let mutants: [Mutant; 5] = [
+        (
+            "a shard skips its flushes",
+            0,
+            CRASH,
+            all,
+            shards_skip_flushes,
+        ),
+        (
+            "an orchestrator skips its flushes",
+            0,
+            CRASH,
+            all,
+            orchestrators_skip_flushes,
+        ),
+        ("a shard answers early", 0, NONE, all, answers_early),
+        (
+            "a refusal is taken for success",
+            100,
+            NONE,
+            hears_no_refusal,
+            honest,
+        ),
+        (
+            "silence is taken for a compensation",
+            100,
+            loss,
+            takes_silence_for_compensation,
+            honest,
+        ),
+    ];
+    for (name, at_least, budget, inputs, effects) in mutants {
+        let (steps, refusal) = saga(at_least, budget, inputs, effects).broken.expect(name);
+        assert!(!steps.is_empty() && refusal.nearest.is_some(), "{name}");
+    }
+}
+
+// Simulated runs.
+
+const STORM: &str = include_str!("../scenarios/storm.toml");
+
+/// A simulated run of a protocol, perhaps interfered with: how it fared and what it broke.
+fn simulated<Pr: Protocol, A: Abstraction<Meddled<Pr::Process>>>(
+    seed: u64,
+    start: A,
+    inputs: Inspector<Pr::Process>,
+    effects: Meddler<Pr::Process>,
+) -> (Tally, Vec<String>) {
+    let scenario = stack::read_scenario("storm.toml", STORM, &[]).expect("a good scenario");
+    let plan = ordain::plan::Plan::draw(&scenario, seed);
+    let deployment =
+        Pr::deploy(&scenario.layout, &Pr::Options::default(), &plan.operations).expect("it fits");
+    let meddling = Meddling { inputs, effects };
+    let meddled = |node| Meddled { node, meddling };
+    let processes =
+        { deployment.processes.into_iter() }.map(|node| node.into_iter().map(meddled).collect());
+    let deployment = ordain::protocol::Deployment {
+        processes: processes.collect(),
+    };
+    let (online, tally) = Online::new(start);
+    let mut run = sim::Run::new(&plan.environment, deployment, seed);
+    run.faults = &plan.faults;
+    run.monitors = vec![Box::new(online)];
+    let record = sim::simulate(run).expect("it runs");
+    let broken = record.violations.into_iter().map(|v| v.explanation);
+    let tally = tally.lock().unwrap().clone();
+    (tally, broken.collect())
+}
+
+#[test]
+fn stormy_runs_refine_their_specs() {
+    for seed in 0..8 {
+        let (tally, broken) = simulated::<TwoPhase, _>(
+            seed,
+            refine::two_phase::Transactions::default(),
+            all,
+            honest,
+        );
+        assert!(
+            tally.moves > 0 && broken.is_empty(),
+            "2pc, {seed}: {broken:#?}"
+        );
+        let (tally, broken) =
+            simulated::<Saga, _>(seed, refine::saga::Sagas::default(), all, honest);
+        assert!(
+            tally.moves > 0 && broken.is_empty(),
+            "saga, {seed}: {broken:#?}"
+        );
+    }
+}
+
+#[test]
+fn stormy_runs_of_mutants_leave_their_specs() {
+    let transactions = refine::two_phase::Transactions::default;
+    let sagas = refine::saga::Sagas::default;
+    let breaks_2pc = |inputs: Inspector<_>, effects: Meddler<_>| {
+        (0..8).any(|seed| {
+            !simulated::<TwoPhase, _>(seed, transactions(), inputs, effects)
+                .1
+                .is_empty()
+        })
+    };
+    let breaks_saga = |inputs: Inspector<_>, effects: Meddler<_>| {
+        (0..8).any(|seed| {
+            !simulated::<Saga, _>(seed, sagas(), inputs, effects)
+                .1
+                .is_empty()
+        })
+    };
+    assert!(breaks_2pc(all, participants_skip_flushes));
+    assert!(breaks_2pc(gives_up_in_doubt, honest));
+    assert!(breaks_saga(all, shards_skip_flushes));
+    assert!(breaks_saga(all, orchestrators_skip_flushes));
+}
