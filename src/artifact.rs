@@ -9,6 +9,13 @@
 //! | `history.ndjson` | what clients saw, one event a line, as `ordain check` reads it |
 //! | `trace.ndjson` | every event, one a line |
 //! | `report.txt` | what `run` prints |
+//!
+//! The plan rules: where scenario and plan differ (a shrunk plan has fewer transactions and a calmer network than
+//! its scenario says), the run follows the plan. From the scenario come the layout, the protocol's options, and
+//! what is expected.
+//!
+//! A [`Regression`] is the small, committed form: one file with scenario and plan, without fates, trace or digest.
+//! It plays on when the protocols change, as long as plans keep their version.
 
 use std::fs;
 use std::io::{self, Write};
@@ -16,6 +23,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::failure::Class;
 use crate::fates::Fates;
 use crate::plan::{PLAN_VERSION, Plan};
 use crate::random::GENERATOR;
@@ -59,6 +67,14 @@ pub enum Unreadable {
         "{path}: {error}\n  help: a folder that `run` or `compare` left holds scenario.toml, plan.json, fates.json and trace.ndjson"
     )]
     File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The file of a plan is missing or cannot be read.
+    #[error("{path}: {error}\n  help: name a file that `shrink --regression` wrote")]
+    NoPlan {
         /// The file.
         path: PathBuf,
         /// Why.
@@ -190,41 +206,212 @@ fn parse<T: for<'de> Deserialize<'de>>(path: &Path, text: &str) -> Result<T, Unr
 /// A plan of another version may not even parse: look at its version first.
 fn same_version(path: &Path, text: &str) -> Result<(), Unreadable> {
     let value: serde_json::Value = parse(path, text)?;
-    let plan = &value["plan"];
-    let refuse = |key: &str, message: String| {
-        let offset = text.find(&format!("\"{key}\"")).unwrap_or(0);
-        let line = text[..offset].matches('\n').count() + 1;
-        let column = offset - text[..offset].rfind('\n').map_or(0, |at| at + 1) + 1;
-        Err(Unreadable::Content {
-            path: path.to_owned(),
-            line,
-            column,
-            message,
-        })
-    };
-    if plan["version"].as_u64() != Some(u64::from(PLAN_VERSION)) {
-        let found = &plan["version"];
-        return refuse(
-            "version",
-            format!("the plan has version {found}, this ordain reads version {PLAN_VERSION}"),
-        );
-    }
-    if plan["generator"].as_str() != Some(GENERATOR) {
-        let found = &plan["generator"];
-        return refuse(
-            "generator",
-            format!("the plan was drawn by {found}, this ordain draws by \"{GENERATOR}\""),
-        );
-    }
+    same_plan_version(path, text, &value["plan"])?;
     if value["ordain"].as_str() != Some(env!("CARGO_PKG_VERSION")) {
         let found = &value["ordain"];
         let own = env!("CARGO_PKG_VERSION");
-        return refuse(
-            "ordain",
-            format!(
-                "ordain {found} recorded this run, and this is {own}: digests are comparable within a version only"
-            ),
+        let message = format!(
+            "ordain {found} recorded this run, and this is {own}: digests are comparable within a version only"
         );
+        return Err(refusal(path, text, "ordain", message));
     }
     Ok(())
+}
+
+fn same_plan_version(path: &Path, text: &str, plan: &serde_json::Value) -> Result<(), Unreadable> {
+    if plan["version"].as_u64() != Some(u64::from(PLAN_VERSION)) {
+        let found = &plan["version"];
+        let message =
+            format!("the plan has version {found}, this ordain reads version {PLAN_VERSION}");
+        return Err(refusal(path, text, "version", message));
+    }
+    if plan["generator"].as_str() != Some(GENERATOR) {
+        let found = &plan["generator"];
+        let message =
+            format!("the plan was drawn by {found}, this ordain draws by \"{GENERATOR}\"");
+        return Err(refusal(path, text, "generator", message));
+    }
+    Ok(())
+}
+
+/// A problem with the value of a key, at the key's place in the text.
+fn refusal(path: &Path, text: &str, key: &str, message: String) -> Unreadable {
+    let offset = text.find(&format!("\"{key}\"")).unwrap_or(0);
+    let line_start = text[..offset].rfind('\n').map_or(0, |at| at + 1);
+    Unreadable::Content {
+        path: path.to_owned(),
+        line: text[..offset].matches('\n').count() + 1,
+        column: offset - line_start + 1,
+        message,
+    }
+}
+
+/// A plan that once failed, kept to be played again: small enough to read and to commit.
+#[derive(Clone, Debug)]
+pub struct Regression {
+    /// What it shows, for people.
+    pub about: String,
+    /// The planted bug that makes it fail, by its name in the zoo, if it needs one.
+    pub bug: Option<String>,
+    /// The protocol.
+    pub protocol: String,
+    /// The class in which it failed.
+    pub class: Class,
+    /// The scenario that the plan stands on.
+    pub scenario: Scenario,
+    /// The plan.
+    pub plan: Plan,
+}
+
+/// A regression as its file has it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RegressionFile {
+    about: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bug: Option<String>,
+    protocol: String,
+    class: Class,
+    /// The text, line by line.
+    scenario: Vec<String>,
+    plan: Plan,
+}
+
+impl Regression {
+    /// Plays it.
+    ///
+    /// # Errors
+    ///
+    /// As [`stack::run`].
+    pub fn run(&self) -> Result<Run, String> {
+        stack::run(&self.scenario, &self.protocol, &self.plan, false)
+    }
+
+    /// Writes the file: whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// When the disk refuses.
+    pub fn write(&self, to: &Path) -> io::Result<()> {
+        let file = RegressionFile {
+            about: self.about.clone(),
+            bug: self.bug.clone(),
+            protocol: self.protocol.clone(),
+            class: self.class.clone(),
+            scenario: self.scenario.text.lines().map(str::to_owned).collect(),
+            plan: self.plan.clone(),
+        };
+        let mut text = Vec::new();
+        let mut serializer = serde_json::Serializer::with_formatter(&mut text, Lines::default());
+        file.serialize(&mut serializer)?;
+        text.push(b'\n');
+        if let Some(parent) = to.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        let name = to.file_name().unwrap_or_default().to_string_lossy();
+        let beside = to.with_file_name(format!(".{name}.partial-{}", std::process::id()));
+        fs::write(&beside, text)?;
+        fs::rename(&beside, to)
+    }
+
+    /// Reads a file back.
+    ///
+    /// # Errors
+    ///
+    /// When it is missing, damaged, or its plan is of another version.
+    pub fn read(from: &Path) -> Result<Regression, Unreadable> {
+        let text = fs::read_to_string(from).map_err(|error| Unreadable::NoPlan {
+            path: from.to_owned(),
+            error,
+        })?;
+        let value: serde_json::Value = parse(from, &text)?;
+        same_plan_version(from, &text, &value["plan"])?;
+        let file: RegressionFile = parse(from, &text)?;
+        let mut scenario = file.scenario.join("\n");
+        scenario.push('\n');
+        let name = format!("{} (its scenario)", from.display());
+        Ok(Regression {
+            about: file.about,
+            bug: file.bug,
+            protocol: file.protocol,
+            class: file.class,
+            scenario: stack::read_scenario(&name, &scenario, &[])?,
+            plan: file.plan,
+        })
+    }
+}
+
+/// JSON with one line for each key, and one for each element of a list whatever is in it: machines, faults and
+/// operations come out as tables.
+#[derive(Default)]
+struct Lines {
+    /// For each open list or object: whether its elements have lines of their own, and whether it has any.
+    open: Vec<(bool, bool)>,
+    /// How many lists are open.
+    lists: usize,
+}
+
+impl Lines {
+    fn begin(&mut self) {
+        self.open.push((self.lists == 0, false));
+    }
+
+    fn element<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        let depth = self.open.len();
+        let Some((own_line, any)) = self.open.last_mut() else {
+            return Ok(());
+        };
+        *any = true;
+        match (*own_line, first) {
+            (true, true) => write!(writer, "\n{:width$}", "", width = depth * 2),
+            (true, false) => write!(writer, ",\n{:width$}", "", width = depth * 2),
+            (false, true) => Ok(()),
+            (false, false) => write!(writer, ", "),
+        }
+    }
+
+    fn end<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        match self.open.pop() {
+            Some((true, true)) => {
+                write!(writer, "\n{:width$}", "", width = self.open.len() * 2)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl serde_json::ser::Formatter for Lines {
+    fn begin_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.begin();
+        self.lists += 1;
+        writer.write_all(b"[")
+    }
+
+    fn end_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.lists -= 1;
+        self.end(writer)?;
+        writer.write_all(b"]")
+    }
+
+    fn begin_array_value<W: ?Sized + Write>(&mut self, w: &mut W, first: bool) -> io::Result<()> {
+        self.element(w, first)
+    }
+
+    fn begin_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.begin();
+        writer.write_all(b"{")
+    }
+
+    fn end_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.end(writer)?;
+        writer.write_all(b"}")
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(&mut self, w: &mut W, first: bool) -> io::Result<()> {
+        self.element(w, first)
+    }
+
+    fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b": ")
+    }
 }

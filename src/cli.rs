@@ -9,12 +9,14 @@ use clap::{CommandFactory, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::artifact;
+use crate::artifact::{self, Regression};
 use crate::check::{self, Model, parse};
 use crate::compare;
+use crate::failure::{self, Class};
 use crate::plan::Plan;
-use crate::report::text;
+use crate::report::{self, text};
 use crate::scenario::{BadInput, Scenario};
+use crate::shrink::{self, Shrunk};
 use crate::stack::{self, Run};
 use crate::trace::{Divergence, TraceEvent, first_difference};
 use crate::verdict::Word;
@@ -79,7 +81,11 @@ enum Command {
     /// Run one protocol on a scenario and judge it.
     Run {
         /// The scenario: a file, or a name from `ordain list`.
-        scenario: String,
+        #[arg(required_unless_present = "plan")]
+        scenario: Option<String>,
+        /// Play the plan in this file, which `shrink --regression` wrote, instead of drawing one.
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["scenario", "protocol", "seed", "overrides"])]
+        plan: Option<PathBuf>,
         /// The protocol; by default the first that the scenario lists.
         #[arg(long, short)]
         protocol: Option<String>,
@@ -119,6 +125,27 @@ enum Command {
     Replay {
         /// The folder that `run` or `compare` left.
         dir: PathBuf,
+    },
+    /// Find the smallest plan that still fails the same way, and leave it as a folder of its own.
+    Shrink {
+        /// The folder that a failing run left.
+        dir: PathBuf,
+        /// How many runs it may take.
+        #[arg(long, default_value_t = shrink::BUDGET)]
+        budget: usize,
+        /// How many runs at once; by default as many as there are processors. Does not change the result.
+        #[arg(long, short)]
+        jobs: Option<usize>,
+        /// Where to leave the result; by default in `shrunk` below DIR.
+        #[arg(long, short)]
+        out: Option<PathBuf>,
+        /// What to keep, as PROPERTY/SHAPE: by default the most telling promise that the run broke. A property
+        /// that is not promised will do, as in atomicity/partial-commit for the naive protocol.
+        #[arg(long)]
+        class: Option<Class>,
+        /// Also write the plan as one small file, to commit and to play with `run --plan`.
+        #[arg(long, value_name = "FILE")]
+        regression: Option<PathBuf>,
     },
     /// Check a history against a consistency model.
     ///
@@ -230,13 +257,19 @@ pub fn main() -> ExitCode {
 fn execute(command: Command, json: bool) -> Result<u8, Failure> {
     match command {
         Command::Run {
+            plan: Some(plan),
+            out,
+            ..
+        } => run_plan(&plan, out.as_deref(), json),
+        Command::Run {
             scenario,
             protocol,
             seed,
             out,
             overrides,
+            ..
         } => run(
-            &scenario,
+            &scenario.expect("clap asks for a scenario or a plan"),
             protocol.as_deref(),
             seed,
             out.as_deref(),
@@ -255,6 +288,17 @@ fn execute(command: Command, json: bool) -> Result<u8, Failure> {
             compare_protocols(&scenario, protocols, &seeds, &out, &overrides, json)
         }
         Command::Replay { dir } => replay(&dir, json),
+        Command::Shrink {
+            dir,
+            budget,
+            jobs,
+            out,
+            class,
+            regression,
+        } => {
+            let out = out.unwrap_or_else(|| dir.join("shrunk"));
+            shrink_folder(&dir, budget, jobs, &out, class, regression.as_deref(), json)
+        }
         Command::Check {
             history,
             model,
@@ -383,17 +427,135 @@ fn run(
 
 /// Writes a run's folder. Runs are repeatable, so the trace is recorded only now, by running again.
 fn keep(folder: &Path, scenario: &Scenario, run: &Run) -> Result<(), Failure> {
-    let plan = Plan::draw(scenario, run.seed);
-    let recorded = stack::run(scenario, &run.protocol, &plan, true).map_err(Failure::Input)?;
+    keep_plan(folder, scenario, &Plan::draw(scenario, run.seed), run)
+}
+
+fn keep_plan(folder: &Path, scenario: &Scenario, plan: &Plan, run: &Run) -> Result<(), Failure> {
+    let recorded = stack::run(scenario, &run.protocol, plan, true).map_err(Failure::Input)?;
     assert_eq!(
         recorded.digest, run.digest,
         "the same plan gave two digests: ordain is not deterministic"
     );
-    let plan = recorded.kept.plan.clone().unwrap_or(plan);
-    artifact::write(folder, scenario, &plan, &recorded).map_err(|error| {
-        Failure::Io(io::Error::new(
-            error.kind(),
-            format!("{}: {error}", folder.display()),
+    let plan = recorded.kept.plan.as_ref().unwrap_or(plan);
+    artifact::write(folder, scenario, plan, &recorded).map_err(|error| at(folder, error))
+}
+
+/// An I/O error with the path that it is about.
+fn at(path: &Path, error: io::Error) -> Failure {
+    let message = format!("{}: {error}", path.display());
+    Failure::Io(io::Error::new(error.kind(), message))
+}
+
+/// Plays a committed plan.
+fn run_plan(file: &Path, out: Option<&Path>, json: bool) -> Result<u8, Failure> {
+    let regression = Regression::read(file).map_err(|error| Failure::Input(error.to_string()))?;
+    let run = regression.run().map_err(Failure::Input)?;
+    if let Some(out) = out {
+        keep_plan(out, &regression.scenario, &regression.plan, &run)?;
+    }
+    if json {
+        say_json(&run)?;
+        return Ok(code(&run));
+    }
+    let again = format!("ordain run --plan {}", file.display());
+    let (about, class) = (&regression.about, &regression.class);
+    say(format!("{again}\n\n{about}\n\n{}", text::run(&run)))?;
+    say(match failure::shows(&run, class) {
+        true => format!("fails as recorded: {class}"),
+        false => format!("does not fail as recorded, which was {class}"),
+    })?;
+    if let Some(out) = out {
+        say(format!("kept in {0}: ordain replay {0}", out.display()))?;
+    }
+    Ok(code(&run))
+}
+
+/// What `shrink --json` prints.
+#[derive(Serialize)]
+struct ShrunkFolder<'a> {
+    #[serde(flatten)]
+    shrunk: &'a Shrunk,
+    dir: &'a Path,
+}
+
+fn shrink_folder(
+    dir: &Path,
+    budget: usize,
+    jobs: Option<usize>,
+    out: &Path,
+    class: Option<Class>,
+    regression: Option<&Path>,
+    json: bool,
+) -> Result<u8, Failure> {
+    let kept = artifact::read(dir).map_err(|error| Failure::Input(error.to_string()))?;
+    let (protocol, plan) = (&kept.recorded.protocol, &kept.recorded.plan);
+    let class = match class {
+        Some(class) => class,
+        None => class_to_keep(dir, &kept.scenario, protocol, plan)?,
+    };
+    let bar = progress(budget as u64);
+    let mut show = |progress: shrink::Progress| {
+        bar.set_position(progress.runs as u64);
+        bar.set_message(format!(
+            "{}: {} faults, {} transactions",
+            progress.stage, progress.faults, progress.transactions
+        ));
+    };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs.unwrap_or(0));
+    let pool = { pool.build() }.map_err(|error| Failure::Usage(error.to_string()))?;
+    let shrunk =
+        pool.install(|| shrink::shrink(&kept.scenario, protocol, plan, &class, budget, &mut show));
+    bar.finish_and_clear();
+    let shrunk = shrunk.map_err(|error| Failure::Input(format!("{}: {error}", dir.display())))?;
+    let as_happened = shrunk.run.kept.plan.as_ref().unwrap_or(&shrunk.plan);
+    artifact::write(out, &shrunk.scenario, as_happened, &shrunk.run)
+        .map_err(|error| at(out, error))?;
+    if let Some(file) = regression {
+        let regression = Regression {
+            about: format!("Shrunk from seed {} of {}.", plan.seed, kept.scenario.name),
+            bug: None,
+            protocol: protocol.clone(),
+            class: class.clone(),
+            scenario: shrunk.scenario.clone(),
+            plan: shrunk.plan.clone(),
+        };
+        regression.write(file).map_err(|error| at(file, error))?;
+    }
+    if json {
+        say_json(&ShrunkFolder {
+            shrunk: &shrunk,
+            dir: out,
+        })?;
+    } else {
+        say(report::plan::shrunk(&shrunk))?;
+        say(format!("kept in {0}: ordain replay {0}", out.display()))?;
+    }
+    Ok(exit::OK)
+}
+
+/// The class of a folder's run, if it broke a promise.
+fn class_to_keep(
+    dir: &Path,
+    scenario: &Scenario,
+    protocol: &str,
+    plan: &Plan,
+) -> Result<Class, Failure> {
+    let run = stack::run(scenario, protocol, plan, false).map_err(Failure::Input)?;
+    failure::class(&run).ok_or_else(|| {
+        let weaknesses = failure::weaknesses(&run).into_iter();
+        let weaknesses: Vec<String> = weaknesses
+            .map(|weakness| format!("--class '{weakness}'"))
+            .collect();
+        let help = match weaknesses.is_empty() {
+            true => "name the folder of a failing run".to_owned(),
+            false => format!(
+                "what it showed without a promise to the contrary can be shrunk: {}",
+                weaknesses.join(", ")
+            ),
+        };
+        Failure::Input(format!(
+            "{}: this run broke no promise\n  help: {help}",
+            dir.display()
         ))
     })
 }
@@ -476,7 +638,8 @@ fn progress(length: u64) -> ProgressBar {
     if length < 2 || !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} runs, {per_sec}, {eta} left");
+    let template = "{bar:40} {pos}/{len} runs, {per_sec}, {eta} left {msg}";
+    let style = ProgressStyle::with_template(template);
     ProgressBar::new(length).with_style(style.expect("the template is fixed"))
 }
 

@@ -1,7 +1,10 @@
 //! Several protocols on the same plans, side by side.
 
+pub mod paired;
+
 use std::collections::BTreeMap;
 
+use paired::Paired;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -86,6 +89,8 @@ pub struct Comparison {
     pub seeds: Vec<u64>,
     /// One line a protocol, in the order asked for.
     pub protocols: Vec<Line>,
+    /// Differences from the first protocol, seed by seed, if there are several protocols and seeds.
+    pub paired: Option<Paired>,
 }
 
 /// Runs every protocol on the plans of every seed. `done` is called after each run, from several threads;
@@ -125,6 +130,7 @@ pub fn compare(
         summary: scenario.summary.clone(),
         seeds: seeds.to_vec(),
         protocols: protocols.iter().map(line).collect(),
+        paired: paired::compare(protocols, &runs),
     })
 }
 

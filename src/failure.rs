@@ -62,13 +62,14 @@ impl<'de> Deserialize<'de> for Class {
     }
 }
 
-/// The properties from the most telling to the least: from causes to what they cause. A panic or a diverging
-/// log explains copies that differ, those explain lost or doubled writes, and these explain what clients saw.
-/// What is slow or never ends says least, for a run that broke anything else may well end early or stall. A
-/// property that is not named here comes last.
-pub const PRIORITY: [&str; 13] = [
+/// The properties from the most telling to the least: from causes to what they cause. A panic, a diverging log
+/// or a step that the spec does not have explains copies that differ, those explain lost or doubled writes, and
+/// these explain what clients saw. What is slow or never ends says least, for a run that broke anything else may
+/// well end early or stall. A property that is not named here comes last.
+pub const PRIORITY: [&str; 14] = [
     "no-panics",
     "log-safety",
+    "refinement",
     "replicas-agree",
     "applied-once",
     "compensation-order",

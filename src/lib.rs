@@ -30,6 +30,7 @@ pub mod record;
 pub mod report;
 pub mod scenario;
 pub mod shard;
+pub mod shrink;
 pub mod sim;
 pub mod stack;
 pub mod trace;

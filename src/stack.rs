@@ -181,6 +181,8 @@ pub struct Kept {
     pub fates: Option<Fates>,
     /// The plan as it happened: moments are replaced by event counts, so that it replays without the aim.
     pub plan: Option<Plan>,
+    /// When each operation that started did, in nanoseconds of true simulated time, if asked for.
+    pub invoked_ns: Vec<(TxnId, u64)>,
 }
 
 /// Runs the plan under a protocol and judges it. With `keep`, the trace, the fates and the plan as it
@@ -274,6 +276,12 @@ fn run_as<P: Refined>(
         false => Kept::default(),
         true => Kept {
             history: verdict::history_ndjson(&evidence),
+            invoked_ns: { record.observations.iter() }
+                .filter_map(|observed| match observed.what {
+                    Observation::Invoked { txn, .. } => Some((txn, observed.at_ns)),
+                    _ => None,
+                })
+                .collect(),
             trace: record.trace,
             fates: record.fates,
             plan: Some(Plan {

@@ -1,3 +1,4 @@
 //! Renders records for people: never runs anything.
 
+pub mod plan;
 pub mod text;

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use crate::check;
+use crate::compare::paired::{Difference, PAIRS_MIN, Paired};
 use crate::compare::{Comparison, Line, PropertyLine};
 use crate::model::report::ModelReport;
 use crate::scenario::units::human_ns;
@@ -33,7 +34,7 @@ fn status(status: Status) -> &'static str {
     }
 }
 
-fn table(header: &[&str]) -> Table {
+pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     // A fixed width: reports are committed and must not depend on a terminal.
     table
@@ -193,9 +194,7 @@ pub fn comparison(comparison: &Comparison) -> String {
         };
         numbers.add_row(std::iter::once((*name).to_owned()).chain(columns.iter().map(value)));
     }
-    for column in numbers.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
+    numbers_to_the_right(&mut numbers);
     let _ = writeln!(out, "{numbers}\n");
     let mut promises = table(&["protocol", "property", "promised", "observed"]);
     for line in &comparison.protocols {
@@ -215,7 +214,79 @@ pub fn comparison(comparison: &Comparison) -> String {
         }
     }
     let _ = writeln!(out, "{promises}");
+    if let Some(paired) = &comparison.paired {
+        out.push_str(&differences(paired));
+    }
     out
+}
+
+/// Right-aligns every column but the first.
+pub(super) fn numbers_to_the_right(table: &mut Table) {
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+}
+
+/// Paired differences: one row a measurement, one column a protocol.
+fn differences(paired: &Paired) -> String {
+    let mut out = String::new();
+    let mut protocols: Vec<&str> = Vec::new();
+    let mut measurements: Vec<&str> = Vec::new();
+    for difference in &paired.differences {
+        if !protocols.contains(&difference.protocol.as_str()) {
+            protocols.push(&difference.protocol);
+        }
+        if !measurements.contains(&difference.measurement) {
+            measurements.push(difference.measurement);
+        }
+    }
+    let title = format!("minus {}, mean over seeds", paired.baseline);
+    let header: Vec<&str> = std::iter::once(title.as_str())
+        .chain(protocols.clone())
+        .collect();
+    let mut rows = table(&header);
+    for measurement in measurements {
+        let cell = |protocol: &&str| {
+            let mut all = paired.differences.iter();
+            let of = all.find(|d| d.protocol == **protocol && d.measurement == measurement);
+            of.map_or(String::new(), difference)
+        };
+        rows.add_row(std::iter::once(measurement.to_owned()).chain(protocols.iter().map(cell)));
+    }
+    numbers_to_the_right(&mut rows);
+    let pairs = paired.differences.iter().map(|difference| difference.pairs);
+    let _ = writeln!(out, "\n{rows}");
+    let _ = match pairs.max().unwrap_or(0) {
+        n if n < PAIRS_MIN => writeln!(
+            out,
+            "no intervals: {n} seeds are too few, {PAIRS_MIN} are needed (--seeds {PAIRS_MIN})"
+        ),
+        _ => writeln!(
+            out,
+            "in brackets: the interval that covers the mean difference with {:.0} % confidence, by {} ({} \
+             resamples); an interval without 0 is a difference. Pairs share operations, faults at given times, \
+             and the fates of the n-th message of a link, timer of a process and flush of a machine.",
+            paired.confidence * 100.0,
+            paired.method,
+            paired.resamples
+        ),
+    };
+    out
+}
+
+fn difference(difference: &Difference) -> String {
+    let signed = |value: f64| match value {
+        0.0 => "0".to_owned(),
+        value if value.abs() >= 100.0 => format!("{value:+.0}"),
+        value if value.abs() >= 1.0 => format!("{value:+.1}"),
+        value => format!("{value:+.3}"),
+    };
+    let pairs = match (difference.pairs, difference.interval) {
+        (0, _) => return "-".to_owned(),
+        (n, None) => format!("({n})"),
+        (_, Some((low, high))) => format!("[{}, {}]", signed(low), signed(high)),
+    };
+    format!("{} {pairs}", signed(difference.mean))
 }
 
 /// The main properties of every protocol, and whatever else was seen broken.

@@ -129,7 +129,9 @@ impl Ledger {
             Some(Some(Outcome::Aborted { .. } | Outcome::Declined { .. })) => "partial-abort",
             _ => "partial-unanswered",
         };
-        property("atomicity", promised, outcome, observed, spread, example).shaped(shape)
+        property("atomicity", promised, outcome, observed, spread, example)
+            .shaped(shape)
+            .counted(partial.len())
     }
 
     /// What a client was told has committed stands.
@@ -175,6 +177,7 @@ impl Ledger {
             example,
         )
         .shaped(shape)
+        .counted(lost.len())
     }
 
     /// What a client was told has aborted or declined left nothing behind; nobody else's transaction is in
@@ -219,6 +222,7 @@ impl Ledger {
             example,
         )
         .shaped(shape)
+        .counted(leftovers.len() + strangers.len())
     }
 
     /// The rows are what the ledger's writes, performed in its order, make of the initial state, and no
@@ -283,6 +287,7 @@ impl Ledger {
             example,
         )
         .shaped(shape)
+        .counted(bad)
     }
 
     /// The workload's own invariant.
@@ -322,6 +327,7 @@ impl Ledger {
             broken,
         )
         .shaped(shape.unwrap_or(""))
+        .counted(1)
     }
 
     /// Sums over tables (each, or all together) that are not what they were at the start.
@@ -441,6 +447,7 @@ fn copies_agree(evidence: &Evidence<'_>) -> Property {
     };
     let mut compared = 0;
     let mut differing = None;
+    let mut differ = 0;
     for state in evidence.states {
         let reference = references[&state.shard];
         if std::ptr::eq(state, reference) {
@@ -459,12 +466,14 @@ fn copies_agree(evidence: &Evidence<'_>) -> Property {
                 "{} in regions {} and {}: row {key} was written in different orders",
                 state.shard, state.region, reference.region
             );
+            differ += 1;
             differing.get_or_insert(("order-differs", text));
         } else if as_far && state.rows != reference.rows {
             let text = format!(
                 "{} in regions {} and {}: equal positions, different rows",
                 state.shard, state.region, reference.region
             );
+            differ += 1;
             differing.get_or_insert(("rows-differ", text));
         }
     }
@@ -482,4 +491,5 @@ fn copies_agree(evidence: &Evidence<'_>) -> Property {
         differing,
     )
     .shaped(shape.unwrap_or(""))
+    .counted(differ)
 }

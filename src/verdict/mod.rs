@@ -98,6 +98,8 @@ pub struct Property {
     pub status: Status,
     /// How many times it could have failed.
     pub exercised: u64,
+    /// How many times it failed, each anomaly, transaction or row counted once.
+    pub instances: u64,
     /// The shape of the counterexample, where it failed: the kind of the anomaly, say. It names nothing that
     /// differs from seed to seed, and with the property's name makes the run's [`crate::failure::Class`].
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,6 +114,14 @@ impl Property {
     fn shaped(mut self, shape: impl Into<String>) -> Property {
         if self.outcome == Finding::Broken {
             self.shape = Some(shape.into());
+        }
+        self
+    }
+
+    /// The same with how often it broke; without effect where it did not break.
+    fn counted(mut self, instances: usize) -> Property {
+        if self.outcome == Finding::Broken {
+            self.instances = instances as u64;
         }
         self
     }
@@ -231,6 +241,7 @@ fn property(
         outcome,
         status,
         exercised,
+        instances: u64::from(outcome == Finding::Broken),
         shape: (outcome == Finding::Broken).then(|| "broken".to_owned()),
         counterexample,
     }
@@ -297,6 +308,7 @@ fn isolation(evidence: &Evidence<'_>, lives: &Lives, ledger: &Ledger) -> Propert
             .first()
             .map_or("", |worst| worst.kind.name()),
     )
+    .counted(report.counts.values().sum::<u64>() as usize)
 }
 
 /// Reads that saw some of a transaction's effects and not others, or effects that were compensated later:
@@ -323,6 +335,7 @@ fn intermediate_states(evidence: &Evidence<'_>, lives: &Lives, ledger: &Ledger) 
         seen.example,
     )
     .shaped(seen.shape)
+    .counted(seen.readers as usize)
 }
 
 /// Bounded leads-to: by the end of the settle phase every initiated transaction has ended. One that has not
@@ -368,6 +381,7 @@ fn progress(evidence: &Evidence<'_>, lives: &Lives) -> Property {
         example,
     )
     .shaped("never-ended")
+    .counted(open.len())
 }
 
 /// Machines that some fault keeps broken after healing.
@@ -421,6 +435,7 @@ fn no_system_aborts(evidence: &Evidence<'_>, lives: &Lives) -> Property {
         None,
     )
     .shaped(lives.first_abort().map_or("", AbortReason::name))
+    .counted(aborted as usize)
 }
 
 /// A saga is undone from its last step to its first (Garcia-Molina and Salem, SIGMOD 1987, section 2): the state at
@@ -510,6 +525,7 @@ fn log_safety(evidence: &Evidence<'_>) -> Property {
         first.map(|violation| format!("{}: {}", violation.property, violation.explanation)),
     )
     .shaped(first.map_or("", |violation| violation.property))
+    .counted(evidence.monitored.len())
 }
 
 fn no_panics(evidence: &Evidence<'_>) -> Property {
@@ -534,6 +550,7 @@ fn no_panics(evidence: &Evidence<'_>) -> Property {
     .shaped(
         { evidence.panics.first() }.map_or(String::new(), |first| shape_of_panic(&first.message)),
     )
+    .counted(evidence.panics.len())
 }
 
 /// Whether a verdict is what the scenario expects of the protocol, and if not, what differs.
