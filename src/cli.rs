@@ -21,6 +21,8 @@ use crate::stack::{self, Run};
 use crate::trace::{Divergence, TraceEvent, first_difference};
 use crate::verdict::Word;
 
+mod fuzz;
+
 /// Exit codes.
 pub mod exit {
     /// As promised, or as the scenario expects.
@@ -37,6 +39,8 @@ pub mod exit {
     pub const INPUT: u8 = 65;
     /// A bug in ordain.
     pub const BUG: u8 = 70;
+    /// Somebody interrupted it.
+    pub const INTERRUPTED: u8 = 130;
 }
 
 /// The scenarios that come with the program, by name.
@@ -92,6 +96,10 @@ enum Command {
         /// The seed that the plan is drawn with.
         #[arg(long, short, default_value_t = 1)]
         seed: u64,
+        /// Draw a swarm plan, as `fuzz` does, instead of the scenario's own. What the scenario expects is
+        /// left aside: the run is judged by the protocol's promises.
+        #[arg(long)]
+        swarm: bool,
         /// Leave the run's folder here, whatever the verdict. A run that fails always leaves one, by
         /// default below `store/`.
         #[arg(long, short)]
@@ -147,6 +155,10 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         regression: Option<PathBuf>,
     },
+    /// Run swarm plans on all cores: faults and workloads drawn by seed, to find one that breaks a promise.
+    Fuzz(fuzz::FuzzArgs),
+    /// Put the parts of a campaign together that `fuzz --partition --json` printed.
+    Merge(fuzz::MergeArgs),
     /// Check a history against a consistency model.
     ///
     /// Reads native NDJSON and Jepsen's JSON and EDN, plain or gzipped: lists, registers. `-` is standard
@@ -265,13 +277,14 @@ fn execute(command: Command, json: bool) -> Result<u8, Failure> {
             scenario,
             protocol,
             seed,
+            swarm,
             out,
             overrides,
             ..
         } => run(
             &scenario.expect("clap asks for a scenario or a plan"),
             protocol.as_deref(),
-            seed,
+            (seed, swarm),
             out.as_deref(),
             &overrides,
             json,
@@ -299,6 +312,8 @@ fn execute(command: Command, json: bool) -> Result<u8, Failure> {
             let out = out.unwrap_or_else(|| dir.join("shrunk"));
             shrink_folder(&dir, budget, jobs, &out, class, regression.as_deref(), json)
         }
+        Command::Fuzz(args) => fuzz::fuzz(&args, json),
+        Command::Merge(args) => fuzz::merge(&args, json),
         Command::Check {
             history,
             model,
@@ -361,7 +376,7 @@ fn known_protocol(name: &str) -> Result<String, Failure> {
     }
 }
 
-/// The command that repeats a run.
+/// The command that repeats a run of the scenario's own plan.
 fn again(scenario: &str, run: &Run, overrides: &[(String, String)]) -> String {
     let set: String = overrides
         .iter()
@@ -384,17 +399,23 @@ fn code(run: &Run) -> u8 {
 fn run(
     name: &str,
     protocol: Option<&str>,
-    seed: u64,
+    (seed, swarm): (u64, bool),
     out: Option<&Path>,
     overrides: &[(String, String)],
     json: bool,
 ) -> Result<u8, Failure> {
-    let scenario = load(name, overrides)?;
+    let mut scenario = load(name, overrides)?;
     let protocol = match protocol {
         Some(protocol) => known_protocol(protocol)?,
         None => scenario.protocols[0].clone(),
     };
-    let plan = Plan::draw(&scenario, seed);
+    let plan = match swarm {
+        true => {
+            scenario.expect.clear();
+            crate::campaign::swarm::draw(&scenario, seed)
+        }
+        false => Plan::draw(&scenario, seed),
+    };
     let run = stack::run(&scenario, &protocol, &plan, out.is_some()).map_err(Failure::Input)?;
     let code = code(&run);
     let folder = match (out, code) {
@@ -408,13 +429,14 @@ fn run(
         )),
     };
     if let Some(folder) = &folder {
-        keep(folder, &scenario, &run)?;
+        keep(folder, &scenario, &plan, &run)?;
     }
     if json {
         say_json(&run)?;
         return Ok(code);
     }
-    let again = format!("seed {seed}: {}", again(name, &run, overrides));
+    let swarm = if swarm { " --swarm" } else { "" };
+    let again = format!("seed {seed}: {}{swarm}", again(name, &run, overrides));
     say(format!("{again}\n\n{}", text::run(&run)))?;
     if let Some(folder) = &folder {
         say(format!("kept in {0}: ordain replay {0}", folder.display()))?;
@@ -426,18 +448,14 @@ fn run(
 }
 
 /// Writes a run's folder. Runs are repeatable, so the trace is recorded only now, by running again.
-fn keep(folder: &Path, scenario: &Scenario, run: &Run) -> Result<(), Failure> {
-    keep_plan(folder, scenario, &Plan::draw(scenario, run.seed), run)
-}
-
-fn keep_plan(folder: &Path, scenario: &Scenario, plan: &Plan, run: &Run) -> Result<(), Failure> {
+fn keep(folder: &Path, scenario: &Scenario, plan: &Plan, run: &Run) -> Result<(), Failure> {
     let recorded = stack::run(scenario, &run.protocol, plan, true).map_err(Failure::Input)?;
     assert_eq!(
         recorded.digest, run.digest,
         "the same plan gave two digests: ordain is not deterministic"
     );
-    let plan = recorded.kept.plan.as_ref().unwrap_or(plan);
-    artifact::write(folder, scenario, plan, &recorded).map_err(|error| at(folder, error))
+    let kept = recorded.kept.plan.as_ref().unwrap_or(plan);
+    artifact::write(folder, scenario, kept, &recorded).map_err(|error| at(folder, error))
 }
 
 /// An I/O error with the path that it is about.
@@ -451,7 +469,7 @@ fn run_plan(file: &Path, out: Option<&Path>, json: bool) -> Result<u8, Failure> 
     let regression = Regression::read(file).map_err(|error| Failure::Input(error.to_string()))?;
     let run = regression.run().map_err(Failure::Input)?;
     if let Some(out) = out {
-        keep_plan(out, &regression.scenario, &regression.plan, &run)?;
+        keep(out, &regression.scenario, &regression.plan, &run)?;
     }
     if json {
         say_json(&run)?;
@@ -601,6 +619,7 @@ fn compare_protocols(
             keep(
                 &artifact::folder(out, &scenario.name, protocol, run.seed),
                 &scenario,
+                &Plan::draw(&scenario, run.seed),
                 run,
             )?;
         }

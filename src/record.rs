@@ -121,6 +121,9 @@ pub enum Observation {
     Mark(&'static str),
 }
 
+/// A rare branch of protocol code: the name that [`Observation::Mark`] carries, and what happened there.
+pub type Mark = (&'static str, &'static str);
+
 impl Observation {
     /// Its name in traces and in the `observation` of [`crate::plan::When::Moment`]: a mark has its own name.
     pub fn name(&self) -> &'static str {

@@ -14,7 +14,7 @@ use crate::plan::Plan;
 use crate::process::Process;
 use crate::protocol::{Autopsy, Promises, Protocol};
 use crate::protocol::{calvin::Calvin, naive::Naive, saga::Saga, two_phase::TwoPhase};
-use crate::record::{Observation, Observed};
+use crate::record::{Mark, Observation, Observed};
 use crate::scenario::{BadInput, Problem, Scenario};
 use crate::sim;
 use crate::trace::TraceEvent;
@@ -118,6 +118,13 @@ pub fn read_scenario(
     }
 }
 
+/// The rare branches that a protocol's code marks, with what each of them is; nothing if there is no such
+/// protocol.
+pub fn marks(protocol: &str) -> Vec<Mark> {
+    let groups = with_protocol!(protocol, P => P::MARKS).unwrap_or_default();
+    groups.concat()
+}
+
 fn options<P: Protocol>(scenario: &Scenario) -> Result<P::Options, String> {
     match scenario.options.get(P::NAME) {
         None => Ok(P::Options::default()),
@@ -154,6 +161,8 @@ pub struct Run {
     pub simulated_ms: f64,
     /// Events in the trace.
     pub events: u64,
+    /// Rare branches of protocol code that the run reached, and how often.
+    pub marks: BTreeMap<&'static str, u64>,
     /// What differs from what the scenario expects; empty if the run is as expected.
     pub unexpected: Vec<String>,
     /// What only a failure folder needs.
@@ -309,9 +318,21 @@ fn run_as<P: Refined>(
         flushes: record.flushes,
         simulated_ms: record.simulated_ns as f64 / 1e6,
         events: record.events,
+        marks: marks_of(&record.observations),
         unexpected,
         kept,
     })
+}
+
+/// The marks among the observations.
+fn marks_of(observations: &[Observed]) -> BTreeMap<&'static str, u64> {
+    let mut marks = BTreeMap::new();
+    for observed in observations {
+        if let Observation::Mark(name) = observed.what {
+            *marks.entry(name).or_default() += 1;
+        }
+    }
+    marks
 }
 
 /// Says when a run has settled: every planned operation has returned to its client, and every transaction

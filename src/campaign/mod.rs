@@ -1,3 +1,11 @@
 //! Campaigns: many runs of the same scenario, each under another plan, to find the one that breaks a promise.
+//!
+//! [`swarm`] draws the plans, [`fuzz`] runs them on all cores, [`report`] is what comes out, which parts of a CI
+//! matrix can [`merge`](report::merge), [`regress`] reads committed plans that are run first, and [`junit`] writes
+//! what CI servers read.
 
+pub mod fuzz;
+pub mod junit;
+pub mod regress;
+pub mod report;
 pub mod swarm;

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::process::{Addr, Delay, Effects, FileId, Input, WallTime, Wire};
+use crate::record::Mark;
 use crate::zoo::{self, Bug};
 
 pub mod paxos;
@@ -38,6 +39,27 @@ pub use storage::Entry;
 
 use paxos::{Paxos, PaxosMessage};
 use raft::{Raft, RaftMessage};
+
+/// The rare branches that a log marks, under either protocol.
+pub const MARKS: &[Mark] = &[
+    (
+        "log.torn-tail-cut",
+        "a crash tore the log's last record, and the restart cut it off",
+    ),
+    (
+        "log.damaged",
+        "a replica read a damaged log and stopped, to read it again",
+    ),
+    ("log.leader-deposed", "a leader heard of a higher term"),
+    (
+        "log.leader-unheard",
+        "a leader that no majority answers stepped down",
+    ),
+    (
+        "log.snapshot-installed",
+        "a follower took a leader's snapshot in place of entries",
+    ),
+];
 
 /// A position in a log, from 1. Zero is before the first entry.
 pub type Index = u64;

@@ -26,7 +26,7 @@ use std::fmt::Debug;
 use std::hash::Hash;
 
 use crate::process::{Addr, Delay, Disk, Effects, FlushId, Input, WallTime, Wire};
-use crate::record::LogEvent;
+use crate::record::{LogEvent, Observation};
 
 use super::progress::{Mode, PendingRead, Progress};
 use super::storage::{HardState, Storage};
@@ -278,7 +278,10 @@ impl<M: Protocol> Replica<M> {
         match Storage::boot(&self.config, disk, out) {
             Ok(storage) => self.storage = storage,
             // An entry that it acknowledged, or its vote, may be lost: it must not take part as it is.
-            Err(_) => return out.halt("the log file is damaged"),
+            Err(_) => {
+                out.observe(Observation::Mark("log.damaged"));
+                return out.halt("the log file is damaged");
+            }
         }
         let snapshot = self.storage.snapshot();
         self.commit = snapshot.last.index;
@@ -343,6 +346,9 @@ impl<M: Protocol> Replica<M> {
 
 impl<M: Protocol> Replica<M> {
     pub(super) fn adopt_term(&mut self, term: Term, vote: Option<Addr>, out: &mut Out<M>) {
+        if self.is_leader() {
+            out.observe(Observation::Mark("log.leader-deposed"));
+        }
         self.storage.set_hard(HardState { term, vote }, out);
         self.become_follower(out);
     }
@@ -416,6 +422,7 @@ impl<M: Protocol> Replica<M> {
         };
         let heard = leader.followers.values().filter(|f| f.heard).count();
         if heard + 1 < self.config.majority() {
+            out.observe(Observation::Mark("log.leader-unheard"));
             return self.become_follower(out);
         }
         leader
@@ -624,6 +631,7 @@ impl<M: Protocol> Replica<M> {
 
     /// Replaces everything up to the end of `snapshot`, and what follows it too unless `keeps_rest`.
     pub(super) fn install(&mut self, snapshot: Snapshot, keeps_rest: bool, out: &mut Out<M>) {
+        out.observe(Observation::Mark("log.snapshot-installed"));
         self.commit = snapshot.last.index;
         self.deliveries.push(Delivery::Snapshot(snapshot.clone()));
         self.storage.install(snapshot, keeps_rest, out);

@@ -105,6 +105,9 @@ impl<C: Command> Storage<C> {
         this.wal = wal;
         // A torn tail was cut: that has to reach the disk before anything is appended and claimed durable.
         this.dirty = recovered.tail != Tail::Clean;
+        if this.dirty {
+            out.observe(Observation::Mark("log.torn-tail-cut"));
+        }
         for record in recovered.records {
             match record {
                 Record::Snapshot(snapshot) => this.snapshot = snapshot,

@@ -8,11 +8,24 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::process::{Effects, FileId, FlushId};
+use crate::record::{Mark, Observation};
 use crate::shard::wal::{self, Corrupt, Tail};
 use crate::zoo::{self, Bug};
 
 /// A log shorter than this is not worth a checkpoint, unless its owner says otherwise.
 pub const CHECKPOINT_MIN_BYTES: usize = 1 << 16;
+
+/// The rare branches that a journal marks.
+pub const MARKS: &[Mark] = &[
+    (
+        "journal.torn-tail-cut",
+        "a crash tore the log's last record, and the restart cut it off",
+    ),
+    (
+        "journal.damaged",
+        "a restart read a damaged log and stopped, to read it again",
+    ),
+];
 
 /// The batch whose flush is under way.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -73,13 +86,15 @@ impl<R: Serialize + DeserializeOwned, C> Journal<R, C> {
     ///
     /// When a record that may have been acknowledged is damaged.
     pub fn open<M, T>(&mut self, bytes: &[u8], out: &mut Effects<M, T>) -> Result<Vec<R>, Corrupt> {
-        let recovered = wal::recover::<R>(bytes)?;
+        let recovered = wal::recover::<R>(bytes)
+            .inspect_err(|_| out.observe(Observation::Mark("journal.damaged")))?;
         self.frames = recovered.records.len() as u64;
         self.bytes = bytes.len();
         if let Tail::Torn { cut_at } = recovered.tail
             && !zoo::planted(Bug::TornTailKept)
         {
             self.bytes = cut_at;
+            out.observe(Observation::Mark("journal.torn-tail-cut"));
             out.replace(self.file, bytes[..cut_at].to_vec());
             self.flush(Vec::new(), self.frames, self.bytes, Kind::Cut, out);
         }

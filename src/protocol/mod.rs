@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::PlannedOperation;
 use crate::process::Process;
+use crate::record::Mark;
 use crate::scenario::layout::{Layout, ShardId};
 use crate::txn::{Key, Row, TxnId, WriteId};
 
@@ -157,6 +158,10 @@ pub trait Protocol {
     const NAME: &'static str;
     /// Its full name and source.
     const TITLE: &'static str;
+
+    /// The rare branches that its code marks, and those of the components that it embeds. A campaign says which
+    /// of them no run reached.
+    const MARKS: &'static [&'static [Mark]];
 
     /// What it promises with these options.
     fn promises(options: &Self::Options) -> Promises;

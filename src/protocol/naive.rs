@@ -15,12 +15,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::common::{client_processes, step_client};
-use super::journal::{CHECKPOINT_MIN_BYTES, Journal};
+use super::journal::{self, CHECKPOINT_MIN_BYTES, Journal};
 use super::{Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol, ShardState};
 use crate::client::{CarriesClient, Client, ClientMessage, ClientTimer, Patience};
 use crate::plan::PlannedOperation;
 use crate::process::{Addr, Delay, Disk, Effects, FileId, Input, Process, WallTime, Wire};
-use crate::record::{AbortReason, Observation, Outcome};
+use crate::record::{AbortReason, Mark, Observation, Outcome};
 use crate::scenario::layout::{Layout, ShardId};
 use crate::shard::store::Store;
 use crate::txn::{Footprint, Guard, Key, Read, Row, Txn, TxnId, Write, WriteId};
@@ -598,6 +598,13 @@ impl Protocol for Naive {
     type Process = Node;
     type Options = Options;
 
+    const MARKS: &'static [&'static [Mark]] = &[
+        &[(
+            "naive.partial-failure",
+            "a part of a commit failed and the others stood",
+        )],
+        journal::MARKS,
+    ];
     const NAME: &'static str = "naive";
     const TITLE: &'static str = "Commit everywhere and hope";
 

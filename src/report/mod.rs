@@ -1,4 +1,5 @@
 //! Renders records for people: never runs anything.
 
+pub mod fuzz;
 pub mod plan;
 pub mod text;

@@ -34,6 +34,7 @@ fn status(status: Status) -> &'static str {
     }
 }
 
+/// A table of the width of all reports.
 pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     // A fixed width: reports are committed and must not depend on a terminal.

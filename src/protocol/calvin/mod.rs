@@ -35,6 +35,7 @@ use crate::process::{Addr, Delay, Effects, FileId, Input, NodeId, Process, WallT
 use crate::protocol::{
     Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol, ShardState,
 };
+use crate::record::Mark;
 use crate::scenario::layout::{Layout, ShardId};
 
 #[cfg(test)]
@@ -235,6 +236,62 @@ impl Protocol for Calvin {
     type Process = Node;
     type Options = Options;
 
+    const MARKS: &'static [&'static [Mark]] = &[
+        &[
+            (
+                "calvin.submitted-again",
+                "a transaction did not appear in the log and was submitted again",
+            ),
+            (
+                "calvin.duplicate-in-log",
+                "a transaction was in the log twice, and ended once",
+            ),
+            (
+                "calvin.outcome-forgotten",
+                "a duplicate came when its outcome was no longer remembered",
+            ),
+            (
+                "calvin.leader-lost-with-open-epoch",
+                "a leader was deposed with transactions not yet proposed",
+            ),
+            (
+                "calvin.leader-change-while-merging",
+                "a leader took over while others waited for its group (`sequencers`)",
+            ),
+            (
+                "calvin.watermark",
+                "an idle group told how far it was, because somebody waited (`sequencers`)",
+            ),
+            (
+                "calvin.log-starts-at-a-cut",
+                "a replica's log started with a snapshot of the merged order",
+            ),
+            (
+                "calvin.reconnaissance-overtaken",
+                "a dependent transaction's pointers changed before its turn",
+            ),
+            ("calvin.dependent-restart", "it was sequenced again"),
+            ("calvin.gap-in-feed", "a shard missed a part of the log"),
+            ("calvin.front-silent", "a shard followed another front"),
+            (
+                "calvin.remote-reads-asked-again",
+                "a shard asked for remote reads that had not come",
+            ),
+            (
+                "calvin.state-transfer",
+                "a shard became a copy of another region's",
+            ),
+            (
+                "calvin.checkpoint-flush-failed",
+                "a checkpoint's flush failed",
+            ),
+            (
+                "calvin.checkpoint-damaged",
+                "a shard read a damaged checkpoint and started empty",
+            ),
+        ],
+        consensus::MARKS,
+    ];
     const NAME: &'static str = "calvin";
     const TITLE: &'static str = "Calvin (Thomson et al., SIGMOD 2012)";
 

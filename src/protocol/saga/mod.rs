@@ -36,10 +36,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::common::{client_processes, step_client};
+use super::journal;
 use super::{Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol, ShardState};
 use crate::client::{CarriesClient, Client, ClientMessage, ClientTimer, Patience};
 use crate::plan::PlannedOperation;
 use crate::process::{Addr, Delay, Effects, Input, Process, WallTime, Wire};
+use crate::record::Mark;
 use crate::scenario::layout::{Layout, ShardId};
 use crate::txn::{Guard, Key, Read, TxnId, Write};
 
@@ -339,6 +341,41 @@ impl Protocol for Saga {
     type Process = Node;
     type Options = Options;
 
+    const MARKS: &'static [&'static [Mark]] = &[
+        &[
+            ("saga.backward", "a saga turned back"),
+            (
+                "saga.backward-recovery",
+                "an orchestrator restarted and undid a saga",
+            ),
+            (
+                "saga.forward-recovery",
+                "an orchestrator restarted and went on with a saga after its pivot",
+            ),
+            (
+                "saga.compensation-resumed",
+                "an orchestrator restarted and went on undoing",
+            ),
+            (
+                "saga.empty-compensation",
+                "a compensation came before its step: a tombstone was set",
+            ),
+            (
+                "saga.blocked-step",
+                "a late step met the tombstone of its compensation",
+            ),
+            ("saga.step-not-durable", "a step's flush failed"),
+            (
+                "saga.reply-repeated",
+                "a repeated request was answered from memory",
+            ),
+            (
+                "saga.marked-row",
+                "somebody met a row of an unfinished saga (`semantic-locks`)",
+            ),
+        ],
+        journal::MARKS,
+    ];
     const NAME: &'static str = "saga";
     const TITLE: &'static str = "Orchestrated saga with reverse compensation \
                                  (Garcia-Molina and Salem 1987)";

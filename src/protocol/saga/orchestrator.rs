@@ -323,6 +323,7 @@ impl Orchestrator {
                 },
                 None => outcome.clone(),
             };
+            out.observe(Observation::Mark("saga.reply-repeated"));
             // Stated again, because a crash may have come between the record and the words.
             out.observe(Observation::Ended { txn: id, commit });
             return self.reply(id, client, outcome, out);

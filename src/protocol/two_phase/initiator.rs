@@ -107,6 +107,7 @@ impl Participant {
             return self.reply(id, client, outcome, out);
         }
         if self.committed.contains(&id) {
+            out.observe(Observation::Mark("2pc.reply-repeated"));
             let reads = self.replies.get(&id).cloned().unwrap_or_default();
             return self.reply(id, client, Outcome::Committed { reads }, out);
         }

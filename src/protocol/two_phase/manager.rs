@@ -242,6 +242,7 @@ impl Manager {
         let is_current = start.incarnation == self.incarnation;
         if !is_current || self.committed.contains(&txn) || self.aborted.contains(&txn) {
             if !is_current {
+                out.observe(Observation::Mark("2pc.stale-incarnation"));
                 let incarnation = self.incarnation;
                 out.send(from, Message::Hello { incarnation });
             }

@@ -47,12 +47,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::common::{client_processes, home_key};
+use super::journal;
 use super::{Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol, ShardState};
 use crate::client::{CarriesClient, Client, ClientMessage, ClientTimer, Patience};
 use crate::hlc::Stamp;
 use crate::plan::PlannedOperation;
 use crate::process::{Addr, Delay, Effects, Input, Process, WallTime, Wire};
-use crate::record::AbortReason;
+use crate::record::{AbortReason, Mark};
 use crate::scenario::layout::{Layout, ShardId};
 use crate::shard::locks::Mode;
 use crate::txn::{Key, Read, TxnId, Write};
@@ -491,6 +492,53 @@ impl Protocol for TwoPhase {
     type Process = Node;
     type Options = Options;
 
+    const MARKS: &'static [&'static [Mark]] = &[
+        &[
+            (
+                "2pc.in-doubt",
+                "a participant was in doubt long enough to ask",
+            ),
+            (
+                "2pc.recovered-in-doubt",
+                "a participant restarted with a vote and no decision",
+            ),
+            (
+                "2pc.decision-recovered",
+                "a manager restarted with a decision that somebody had not acknowledged",
+            ),
+            (
+                "2pc.presumed-abort",
+                "a manager answered abort for want of a record",
+            ),
+            (
+                "2pc.stale-incarnation",
+                "a vote reached a manager that had restarted since the locks were taken",
+            ),
+            ("2pc.vote-timeout", "a manager waited for votes in vain"),
+            ("2pc.vote-not-durable", "a vote's flush failed"),
+            (
+                "2pc.grant-lost",
+                "a participant was to prepare under locks that it no longer held",
+            ),
+            (
+                "2pc.grant-changed",
+                "an initiator found that a participant had lost locks and got them again",
+            ),
+            (
+                "2pc.wounded",
+                "an older transaction took a lock (wound-wait)",
+            ),
+            (
+                "2pc.reply-repeated",
+                "a repeated request was answered from memory",
+            ),
+            (
+                "2pc.peer-knew",
+                "a participant in doubt learned the decision from another (`cooperative-termination`)",
+            ),
+        ],
+        journal::MARKS,
+    ];
     const NAME: &'static str = "2pc";
     const TITLE: &'static str = "Two-phase commit, presumed abort, strict two-phase locking \
                                  (Gray 1978; Mohan, Lindsay and Obermarck 1986)";

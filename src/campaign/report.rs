@@ -1,0 +1,363 @@
+//! What a campaign found: plain data that is printed, written, read back and merged.
+//!
+//! Nothing in it but [`Report::runs_per_second`] depends on the number of threads, the machine or the time.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::stable_hash;
+use crate::failure::{Class, Size};
+use crate::verdict::{Counts, Word};
+
+/// A campaign, or a part of one.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// The version of ordain that ran it.
+    pub ordain: String,
+    /// The scenario's name.
+    pub scenario: String,
+    /// The scenario as it was run, overrides included, as a digest: parts of different ones do not merge.
+    pub scenario_digest: String,
+    /// The first seed of the whole campaign.
+    pub first_seed: u64,
+    /// Which parts of the seeds this is: `i/n` is every n-th, from the i-th on; `0/1` is all of them.
+    pub parts: Vec<String>,
+    /// Whether somebody stopped it.
+    pub interrupted: bool,
+    /// Runs, repetitions and regressions not counted.
+    pub runs: u64,
+    /// Runs a second of wall-clock time; of merged parts, the sum.
+    pub runs_per_second: f64,
+    /// How many runs were repeated later in the same process.
+    pub repeated: u64,
+    /// Runs whose repetition gave another digest: a bug of ordain.
+    pub nondeterministic: Vec<Nondeterministic>,
+    /// A digest of all runs' digests: equal campaigns have equal ones, whatever the order of their runs.
+    pub digest: String,
+    /// One line a protocol, in the order asked for.
+    pub protocols: Vec<Line>,
+    /// One for each protocol and class, the smallest run of each.
+    pub failures: Vec<Failure>,
+    /// Runs in which something promised could not be decided.
+    pub undecided: Vec<Undecided>,
+    /// Committed plans that were run first.
+    pub regressions: Vec<Regression>,
+}
+
+/// A protocol's line.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Line {
+    /// The protocol.
+    pub protocol: String,
+    /// Runs.
+    pub runs: u64,
+    /// As promised.
+    pub ok: u64,
+    /// A promise was broken.
+    pub violations: u64,
+    /// Of these, where the scenario expects of the protocol that it breaks its promises.
+    pub expected: u64,
+    /// Something could not be decided.
+    pub unknown: u64,
+    /// Transactions of all runs.
+    pub counts: Tally,
+    /// The protocol's declared rare branches, reached or not.
+    pub marks: BTreeMap<String, Reached>,
+}
+
+/// Transactions of all runs, by how they ended for their clients.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Tally {
+    /// Sent.
+    pub invoked: u64,
+    /// Committed.
+    pub committed: u64,
+    /// Declined by their own guard.
+    pub declined: u64,
+    /// Aborted by the system.
+    pub aborted: u64,
+    /// Never learned.
+    pub indeterminate: u64,
+}
+
+/// How often a rare branch was reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Reached {
+    /// In how many runs.
+    pub runs: u64,
+    /// How many times.
+    pub times: u64,
+}
+
+/// The runs of a protocol that failed in one class.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Failure {
+    /// The protocol.
+    pub protocol: String,
+    /// Property and shape.
+    pub class: Class,
+    /// Seed of the smallest of them.
+    pub seed: u64,
+    /// Its size.
+    pub size: Size,
+    /// What it showed: the counterexample, in words.
+    pub shown: String,
+    /// Its folder, if it was written.
+    pub dir: Option<String>,
+    /// All of their seeds, ascending.
+    pub seeds: Vec<u64>,
+}
+
+/// A run that could not be decided.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Undecided {
+    /// The protocol.
+    pub protocol: String,
+    /// The seed.
+    pub seed: u64,
+}
+
+/// A run that went another way when it was repeated.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Nondeterministic {
+    /// The protocol.
+    pub protocol: String,
+    /// The seed.
+    pub seed: u64,
+    /// Digest of the first run.
+    pub first: String,
+    /// Digest of the repetition.
+    pub again: String,
+}
+
+/// A committed plan that was run again.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Regression {
+    /// Where it is.
+    pub path: String,
+    /// The protocol.
+    pub protocol: String,
+    /// The class in which it fails (again); nothing if it is as promised.
+    pub class: Option<Class>,
+}
+
+/// What a campaign keeps of one run.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Outcome {
+    /// Position of the protocol among those of the campaign.
+    pub protocol: usize,
+    /// The seed.
+    pub seed: u64,
+    /// Digest of the trace.
+    pub digest: String,
+    /// The verdict.
+    pub word: Word,
+    /// The class, if a promise was broken, with the counterexample.
+    pub failed: Option<(Class, String)>,
+    /// Its size.
+    pub size: Size,
+    /// Its transactions.
+    pub counts: Counts,
+    /// Rare branches reached.
+    pub marks: BTreeMap<&'static str, u64>,
+}
+
+impl Report {
+    /// Adds a run. Says where in `failures` it now represents its class, if it does and is not `expected`.
+    pub fn add(&mut self, outcome: &Outcome, expected: bool) -> Option<usize> {
+        self.runs += 1;
+        let line = &mut self.protocols[outcome.protocol];
+        let identity = (&line.protocol, outcome.seed, &outcome.digest);
+        self.digest = combine(&self.digest, stable_hash(&identity));
+        line.runs += 1;
+        line.counts.add(&outcome.counts);
+        for (name, times) in &outcome.marks {
+            let reached = line.marks.entry((*name).to_owned()).or_default();
+            reached.runs += 1;
+            reached.times += times;
+        }
+        match outcome.word {
+            Word::Ok => line.ok += 1,
+            Word::Unknown => {
+                line.unknown += 1;
+                let (protocol, seed) = (line.protocol.clone(), outcome.seed);
+                self.undecided.push(Undecided { protocol, seed });
+            }
+            Word::Violation => {
+                line.violations += 1;
+                line.expected += u64::from(expected);
+            }
+        }
+        let (class, shown) = outcome.failed.as_ref().filter(|_| !expected)?;
+        let failure = Failure {
+            protocol: line.protocol.clone(),
+            class: class.clone(),
+            seed: outcome.seed,
+            size: outcome.size,
+            shown: shown.clone(),
+            dir: None,
+            seeds: vec![outcome.seed],
+        };
+        self.add_failure(failure)
+    }
+
+    /// Adds failing runs to those of their class. Says where, if they bring a smaller representative.
+    fn add_failure(&mut self, new: Failure) -> Option<usize> {
+        let known = { self.failures.iter() }
+            .position(|known| known.protocol == new.protocol && known.class == new.class);
+        let Some(at) = known else {
+            self.failures.push(new);
+            return Some(self.failures.len() - 1);
+        };
+        let known = &mut self.failures[at];
+        known.seeds.extend(&new.seeds);
+        known.seeds.sort_unstable();
+        let smaller = (new.size, new.seed) < (known.size, known.seed);
+        if smaller {
+            let seeds = std::mem::take(&mut known.seeds);
+            *known = Failure { seeds, ..new };
+        }
+        smaller.then_some(at)
+    }
+
+    /// Puts lists into an order of their own. To be called when all is added.
+    pub fn sort(&mut self) {
+        let position = |protocol: &str| {
+            let mut lines = self.protocols.iter();
+            lines.position(|line| line.protocol == protocol)
+        };
+        self.failures.sort_by(|a, b| {
+            (position(&a.protocol), &a.class).cmp(&(position(&b.protocol), &b.class))
+        });
+        self.undecided.sort_unstable();
+        self.nondeterministic.sort_unstable();
+    }
+
+    /// Whether a promise was broken, by a run or by a regression.
+    pub fn has_failed(&self) -> bool {
+        let regressed = self.regressions.iter().any(|one| one.class.is_some());
+        !self.failures.is_empty() || regressed
+    }
+
+    /// The declared rare branches of a protocol that no run reached.
+    pub fn never(line: &Line) -> impl Iterator<Item = &str> {
+        let never = line.marks.iter().filter(|(_, reached)| reached.runs == 0);
+        never.map(|(name, _)| name.as_str())
+    }
+}
+
+impl Tally {
+    fn add(&mut self, counts: &Counts) {
+        self.invoked += counts.invoked;
+        self.committed += counts.committed;
+        self.declined += counts.declined;
+        self.aborted += counts.aborted;
+        self.indeterminate += counts.indeterminate;
+    }
+
+    fn plus(&mut self, other: &Tally) {
+        self.invoked += other.invoked;
+        self.committed += other.committed;
+        self.declined += other.declined;
+        self.aborted += other.aborted;
+        self.indeterminate += other.indeterminate;
+    }
+}
+
+/// A sum of hashes, which knows no order.
+fn combine(digest: &str, hash: u64) -> String {
+    let sum = u64::from_str_radix(digest, 16).unwrap_or(0);
+    format!("{:016x}", sum.wrapping_add(hash))
+}
+
+/// Why parts do not make a whole.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Unmergeable {
+    /// There is none.
+    #[error("there is nothing to merge")]
+    Nothing,
+    /// They differ in something that must be the same.
+    #[error("the parts differ in {0}: they are not of one campaign")]
+    Different(&'static str),
+    /// Two of them ran the same seeds.
+    #[error("part {0} is there twice")]
+    Twice(String),
+}
+
+/// Puts the parts of a campaign together, in whatever order they come: the result is that of one campaign over
+/// all of their seeds.
+///
+/// # Errors
+///
+/// When they are not parts of one campaign.
+pub fn merge(parts: &[Report]) -> Result<Report, Unmergeable> {
+    let (first, others) = parts.split_first().ok_or(Unmergeable::Nothing)?;
+    let mut whole = first.clone();
+    for part in others {
+        let same = [
+            ("the version of ordain", whole.ordain == part.ordain),
+            (
+                "the scenario",
+                whole.scenario_digest == part.scenario_digest,
+            ),
+            ("the first seed", whole.first_seed == part.first_seed),
+            ("the protocols", names(&whole).eq(names(part))),
+        ];
+        if let Some((what, _)) = same.iter().find(|(_, same)| !same) {
+            return Err(Unmergeable::Different(what));
+        }
+        if let Some(twice) = part.parts.iter().find(|name| whole.parts.contains(name)) {
+            return Err(Unmergeable::Twice(twice.clone()));
+        }
+        add_part(&mut whole, part);
+    }
+    whole.parts = normalized(std::mem::take(&mut whole.parts));
+    whole.sort();
+    Ok(whole)
+}
+
+fn names(report: &Report) -> impl Iterator<Item = &String> {
+    report.protocols.iter().map(|line| &line.protocol)
+}
+
+fn add_part(whole: &mut Report, part: &Report) {
+    whole.parts.extend(part.parts.iter().cloned());
+    whole.interrupted |= part.interrupted;
+    whole.runs += part.runs;
+    whole.runs_per_second += part.runs_per_second;
+    whole.repeated += part.repeated;
+    let other = u64::from_str_radix(&part.digest, 16).unwrap_or(0);
+    whole.digest = combine(&whole.digest, other);
+    for (line, other) in whole.protocols.iter_mut().zip(&part.protocols) {
+        line.runs += other.runs;
+        line.ok += other.ok;
+        line.violations += other.violations;
+        line.expected += other.expected;
+        line.unknown += other.unknown;
+        line.counts.plus(&other.counts);
+        for (name, reached) in &other.marks {
+            let sum = line.marks.entry(name.clone()).or_default();
+            sum.runs += reached.runs;
+            sum.times += reached.times;
+        }
+    }
+    for failure in &part.failures {
+        whole.add_failure(failure.clone());
+    }
+    whole.undecided.extend(part.undecided.iter().cloned());
+    let nondeterministic = part.nondeterministic.iter().cloned();
+    whole.nondeterministic.extend(nondeterministic);
+    whole.regressions.extend(part.regressions.iter().cloned());
+}
+
+/// `0/1`, if these are all n of n parts; else their names in order.
+fn normalized(mut parts: Vec<String>) -> Vec<String> {
+    parts.sort();
+    let count = parts.len();
+    let all = (0..count).all(|at| parts.contains(&format!("{at}/{count}")));
+    match all {
+        true => vec!["0/1".to_owned()],
+        false => parts,
+    }
+}

@@ -1,0 +1,312 @@
+//! `ordain fuzz` and `ordain merge`.
+
+use std::collections::BTreeSet;
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{Failure, complain, exit, key_value, known_protocol, load, say, say_json};
+use crate::artifact;
+use crate::campaign::fuzz::{self, Stop, Watch};
+use crate::campaign::junit::junit;
+use crate::campaign::regress;
+use crate::campaign::report::{self, Outcome, Report};
+use crate::plan::Plan;
+use crate::report::fuzz as text;
+use crate::scenario::Scenario;
+use crate::scenario::units::Span;
+use crate::stack;
+
+/// Runs where neither `--runs` nor `--duration` is given.
+const RUNS: u64 = 1_000;
+
+#[derive(Args, Debug)]
+pub(super) struct FuzzArgs {
+    /// The scenario: a file, or a name from `ordain list`.
+    scenario: String,
+    /// The protocols; by default those that the scenario lists.
+    #[arg(long, short, value_delimiter = ',')]
+    protocol: Vec<String>,
+    /// How many plans; each is run under every protocol. Default: 1000.
+    #[arg(long, short = 'n', conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..))]
+    runs: Option<u64>,
+    /// How long, as in 90s or 10m.
+    #[arg(long, value_parser = duration)]
+    duration: Option<Duration>,
+    /// How many threads; by default one for each core.
+    #[arg(long, short, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    jobs: Option<u16>,
+    /// Run every n-th seed only, from the i-th on: one part of a matrix, from 0/n to (n-1)/n.
+    #[arg(long, value_name = "I/N", value_parser = partition, default_value = "0/1")]
+    partition: (u64, u64),
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    first_seed: u64,
+    /// Leave the folders of failing runs, one for each class, below this one.
+    #[arg(long, short, default_value = "store")]
+    out: PathBuf,
+    /// Committed plans to run first; by default `regressions` beside the scenario, if that is there.
+    #[arg(long, value_name = "DIR")]
+    regressions: Option<PathBuf>,
+    /// Write what was found as JUnit XML.
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Override a key of the scenario, as in `swarm.episodes=5`.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    overrides: Vec<(String, String)>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct MergeArgs {
+    /// What the parts printed with --json.
+    #[arg(required = true)]
+    parts: Vec<PathBuf>,
+    /// Write what was found as JUnit XML.
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let quoted = toml::Value::String(text.to_owned());
+    let span: Span = quoted
+        .try_into()
+        .map_err(|error: toml::de::Error| error.message().to_owned())?;
+    match span.ns {
+        1.. => Ok(Duration::from_nanos(span.as_ns())),
+        _ => Err("the duration must be above 0".to_owned()),
+    }
+}
+
+fn partition(text: &str) -> Result<(u64, u64), String> {
+    let numbers = text.split_once('/').and_then(|(part, parts)| {
+        let (part, parts) = (part.parse().ok()?, parts.parse().ok()?);
+        (part < parts).then_some((part, parts))
+    });
+    numbers
+        .ok_or_else(|| "write I/N with I below N, as in 0/4 for the first of four parts".to_owned())
+}
+
+pub(super) fn fuzz(args: &FuzzArgs, json: bool) -> Result<u8, Failure> {
+    let scenario = load(&args.scenario, &args.overrides)?;
+    let protocols = match args.protocol.is_empty() {
+        true => scenario.protocols.clone(),
+        false => { args.protocol.iter() }
+            .map(|name| known_protocol(name))
+            .collect::<Result<Vec<_>, _>>()?,
+    };
+    if protocols.iter().collect::<BTreeSet<_>>().len() < protocols.len() {
+        return Err(Failure::Usage("a protocol is named twice".to_owned()));
+    }
+    let committed = match (regressions(args), args.partition.0) {
+        // Every part would run the same ones.
+        (Some(folder), 0) => regress::read(&folder, &scenario).map_err(Failure::Input)?,
+        _ => Vec::new(),
+    };
+    let seeds = match (args.runs, args.duration) {
+        (None, Some(_)) => None,
+        (runs, _) => Some(runs.unwrap_or(RUNS)),
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let span = fuzz::Span {
+        first_seed: args.first_seed,
+        seeds,
+        part: args.partition,
+        jobs: args.jobs.map_or(cores, usize::from),
+        protocols,
+    };
+    let console = Console::new(args, &scenario, &span)?;
+    let report = fuzz::fuzz(&scenario, &span, &committed, &console);
+    console.bar.finish_and_clear();
+    let mut report = report.map_err(Failure::Input)?;
+    report.runs_per_second = report.runs as f64 / console.started.elapsed().as_secs_f64().max(1e-9);
+    let set: String = { args.overrides.iter() }
+        .map(|(key, value)| format!(" --set '{key}={value}'"))
+        .collect();
+    finish(&report, (&args.scenario, &set), args.junit.as_deref(), json)
+}
+
+pub(super) fn merge(args: &MergeArgs, json: bool) -> Result<u8, Failure> {
+    let read = |path: &PathBuf| {
+        let name = path.display();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Failure::Input(format!("{name}: {error}")))?;
+        serde_json::from_str::<Report>(&text).map_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            Failure::Input(format!(
+                "{name}:{line}:{column}: {error}\n  help: give what `ordain fuzz --json` printed"
+            ))
+        })
+    };
+    let parts = args.parts.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let whole = report::merge(&parts).map_err(|error| Failure::Input(error.to_string()))?;
+    let scenario = whole.scenario.clone();
+    finish(&whole, (&scenario, ""), args.junit.as_deref(), json)
+}
+
+/// Where the committed plans are.
+fn regressions(args: &FuzzArgs) -> Option<PathBuf> {
+    let beside = || {
+        let scenario = Path::new(&args.scenario);
+        let folder = scenario.parent()?.join("regressions");
+        (scenario.exists() && folder.is_dir()).then_some(folder)
+    };
+    args.regressions.clone().or_else(beside)
+}
+
+/// Prints a report, writes what was asked for, and says how the program ends. `how` is the scenario as it was
+/// named, and the overrides as they are to be written again.
+fn finish(
+    report: &Report,
+    how: (&str, &str),
+    junit_file: Option<&Path>,
+    json: bool,
+) -> Result<u8, Failure> {
+    let again = |failure: &report::Failure| text::again(how, &failure.protocol, failure.seed);
+    if let Some(path) = junit_file {
+        std::fs::write(path, junit(report, again))
+            .map_err(|error| Failure::Input(format!("{}: {error}", path.display())))?;
+    }
+    match json {
+        true => say_json(report)?,
+        false => say(text::report(report, how).trim_end())?,
+    }
+    if std::env::var_os("GITHUB_ACTIONS").is_some() {
+        for line in text::annotations(report, how) {
+            // The runner reads both streams; one document on standard output stays one.
+            match json {
+                true => complain(line),
+                false => say(line)?,
+            }
+        }
+    }
+    Ok(match report {
+        _ if !report.nondeterministic.is_empty() => exit::BUG,
+        _ if report.interrupted => exit::INTERRUPTED,
+        _ if report.has_failed() => exit::VIOLATION,
+        _ if !report.undecided.is_empty() => exit::UNKNOWN,
+        _ => exit::OK,
+    })
+}
+
+/// The terminal's side of a campaign.
+struct Console<'a> {
+    scenario: &'a Scenario,
+    protocols: &'a [String],
+    out: &'a Path,
+    bar: ProgressBar,
+    started: Instant,
+    duration: Option<Duration>,
+    interrupted: Arc<AtomicBool>,
+    /// Folders that this campaign wrote and has not replaced.
+    written: Mutex<BTreeSet<PathBuf>>,
+}
+
+impl<'a> Console<'a> {
+    fn new(
+        args: &'a FuzzArgs,
+        scenario: &'a Scenario,
+        span: &'a fuzz::Span,
+    ) -> Result<Self, Failure> {
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&interrupted);
+        ctrlc::set_handler(move || {
+            // The second time, whoever interrupts does not want to wait for the runs under way.
+            if flag.swap(true, Ordering::SeqCst) {
+                std::process::exit(exit::INTERRUPTED.into());
+            }
+        })
+        .map_err(|error| Failure::Io(io::Error::other(error)))?;
+        Ok(Self {
+            scenario,
+            protocols: &span.protocols,
+            out: &args.out,
+            bar: bar(span),
+            started: Instant::now(),
+            duration: args.duration,
+            interrupted,
+            written: Mutex::new(BTreeSet::new()),
+        })
+    }
+}
+
+impl Watch for Console<'_> {
+    fn stop(&self) -> Option<Stop> {
+        if self.interrupted.load(Ordering::SeqCst) {
+            return Some(Stop::Interrupted);
+        }
+        let over = self
+            .duration
+            .is_some_and(|most| self.started.elapsed() >= most);
+        over.then_some(Stop::Enough)
+    }
+
+    fn ran(&self) {
+        self.bar.inc(1);
+    }
+
+    fn so_far(&self, failing: u64, classes: usize) {
+        self.bar.set_message(match failing {
+            0 => "none failing".to_owned(),
+            _ => format!("{failing} failing in {classes} classes"),
+        });
+    }
+
+    fn found(
+        &self,
+        plan: &Plan,
+        outcome: &Outcome,
+        before: Option<&str>,
+    ) -> Result<String, String> {
+        let protocol = &self.protocols[outcome.protocol];
+        let run = stack::run(self.scenario, protocol, plan, true)?;
+        assert_eq!(
+            run.digest.to_string(),
+            outcome.digest,
+            "the same plan gave two digests: ordain is not deterministic"
+        );
+        let kept = run.kept.plan.as_ref().unwrap_or(plan);
+        let folder = artifact::folder(self.out, &self.scenario.name, protocol, plan.seed);
+        let name = folder.display().to_string();
+        artifact::write(&folder, self.scenario, kept, &run)
+            .map_err(|error| format!("{name}: {error}"))?;
+        let mut written = self.written.lock().expect("nobody panics while holding it");
+        // Only what this campaign itself wrote is taken away again.
+        if let Some(before) = before.map(PathBuf::from)
+            && written.remove(&before)
+            && before != folder
+        {
+            std::fs::remove_dir_all(&before).map_err(|error| format!("{name}: {error}"))?;
+        }
+        written.insert(folder);
+        Ok(name)
+    }
+}
+
+/// Rate and failures so far, on standard error, if that is a terminal.
+fn bar(span: &fuzz::Span) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let (part, parts) = span.part;
+    let runs = span.seeds.map(|seeds| {
+        let here = seeds.saturating_sub(part).div_ceil(parts);
+        here * span.protocols.len() as u64
+    });
+    let (bar, template) = match runs {
+        Some(runs) => (
+            ProgressBar::new(runs),
+            "{bar:30} {pos}/{len} runs, {per_sec}, {msg}, {eta} left",
+        ),
+        None => (
+            ProgressBar::new_spinner(),
+            "{spinner} {pos} runs in {elapsed}, {per_sec}, {msg}",
+        ),
+    };
+    bar.with_style(ProgressStyle::with_template(template).expect("the template is fixed"))
+}
