@@ -1,0 +1,91 @@
+//! Every rare branch that a protocol declares is reached by some run of a small campaign.
+
+use std::collections::BTreeSet;
+
+use ordain::campaign::swarm;
+use ordain::scenario::Scenario;
+use ordain::stack;
+use rayon::prelude::*;
+
+/// Runs of each variant, at most.
+const SEEDS: u64 = 240;
+
+fn scenario(name: &str, overrides: &[(&str, &str)]) -> Scenario {
+    let path = format!("scenarios/{name}.toml");
+    let text = std::fs::read_to_string(&path).expect("shipped");
+    let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+    let overrides: Vec<_> = overrides.iter().map(own).collect();
+    stack::read_scenario(&path, &text, &overrides).unwrap_or_else(|bad| panic!("{bad}"))
+}
+
+/// Runs the variants seed by seed until every mark that the protocol declares was reached.
+fn assert_all_reached(protocol: &str, variants: &[Scenario]) {
+    let mut missing: BTreeSet<&str> = { stack::marks(protocol).iter() }
+        .map(|(name, _)| *name)
+        .collect();
+    assert!(!missing.is_empty());
+    for first in (0..SEEDS).step_by(16) {
+        let jobs: Vec<(&Scenario, u64)> = variants
+            .iter()
+            .flat_map(|scenario| (first..first + 16).map(move |seed| (scenario, seed)))
+            .collect();
+        let reached: Vec<Vec<&str>> = jobs
+            .par_iter()
+            .map(|(scenario, seed)| {
+                let plan = swarm::draw(scenario, *seed);
+                let run = stack::run(scenario, protocol, &plan, false).expect("it can be deployed");
+                run.marks.into_keys().collect()
+            })
+            .collect();
+        missing.retain(|mark| !reached.iter().any(|marks| marks.contains(mark)));
+        if missing.is_empty() {
+            return;
+        }
+    }
+    panic!("{protocol}: no run of {SEEDS} seeds reached {missing:?}");
+}
+
+#[test]
+fn every_mark_of_two_phase_commit_is_reached() {
+    let cooperative = ("protocol.2pc.cooperative-termination", "true");
+    assert_all_reached(
+        "2pc",
+        &[scenario("storm", &[]), scenario("storm", &[cooperative])],
+    );
+}
+
+#[test]
+fn every_mark_of_sagas_is_reached() {
+    let locks = ("protocol.saga.semantic-locks", "wait");
+    let small = ("workload.transactions", "100");
+    let variants = [
+        scenario("storm", &[]),
+        scenario("storm", &[locks]),
+        scenario("seat-booking", &[small, ("phases.safety", "5s")]),
+    ];
+    assert_all_reached("saga", &variants);
+}
+
+#[test]
+fn every_mark_of_calvin_is_reached() {
+    let forgetful = [
+        ("protocol.calvin.checkpoint-every", "4"),
+        ("protocol.calvin.log-retained", "4"),
+        ("protocol.calvin.replies-kept", "1"),
+    ];
+    let groups = [
+        forgetful[0],
+        ("protocol.calvin.sequencers", "group-per-region"),
+    ];
+    let variants = [
+        scenario("storm", &[]),
+        scenario("storm", &forgetful),
+        scenario("storm", &groups),
+    ];
+    assert_all_reached("calvin", &variants);
+}
+
+#[test]
+fn every_mark_of_commit_everywhere_is_reached() {
+    assert_all_reached("naive", &[scenario("storm", &[])]);
+}
