@@ -20,8 +20,8 @@ fn scenario(name: &str, overrides: &[(&str, &str)]) -> Scenario {
 
 /// Runs the variants seed by seed until every mark that the protocol declares was reached.
 fn assert_all_reached(protocol: &str, variants: &[Scenario]) {
-    let mut missing: BTreeSet<&str> = { stack::marks(protocol).iter() }
-        .map(|(name, _)| *name)
+    let mut missing: BTreeSet<&str> = { stack::marks(protocol).into_iter() }
+        .map(|(name, _)| name)
         .collect();
     assert!(!missing.is_empty());
     for first in (0..SEEDS).step_by(16) {
