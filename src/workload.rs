@@ -304,7 +304,13 @@ impl Generator<'_> {
         if taken.contains(&on) || taken[..taken.len() - 1].contains(&otherwise) {
             return; // The table is too small for two more rows.
         }
-        let at_least = self.layout.tables[table].initial.as_int();
+        let at_least = match self.workload.kind {
+            // A list grows by one, and a register's values are the numbers of its writes: the choice changes
+            // in the course of the run.
+            WorkloadKind::ListAppend => 1 + self.shape.below(6) as i64,
+            WorkloadKind::Register => 1 + self.shape.below(self.element + 1) as i64,
+            _ => self.layout.tables[table].initial.as_int(),
+        };
         let target = Target::Choice {
             on,
             at_least,

@@ -48,10 +48,12 @@ fn assert_all_reached(protocol: &str, variants: &[Scenario]) {
 #[test]
 fn every_mark_of_two_phase_commit_is_reached() {
     let cooperative = ("protocol.2pc.cooperative-termination", "true");
-    assert_all_reached(
-        "2pc",
-        &[scenario("storm", &[]), scenario("storm", &[cooperative])],
-    );
+    let hasty = ("protocol.2pc.vote-timeout-ms", "500");
+    let variants = [
+        scenario("storm", &[cooperative]),
+        scenario("storm", &[hasty]),
+    ];
+    assert_all_reached("2pc", &variants);
 }
 
 #[test]

@@ -78,7 +78,7 @@ pub fn fuzz(
 ) -> Result<Report, String> {
     let mut report = blank(scenario, span);
     for one in committed {
-        report.regressions.push(regress(scenario, one)?);
+        report.regressions.push(regress(one)?);
     }
     let expects_violation: Vec<bool> = { span.protocols.iter() }
         .map(|protocol| {
@@ -172,14 +172,9 @@ fn outcome(protocol: usize, plan: &Plan, run: &Run) -> Outcome {
     }
 }
 
-/// Runs a committed plan, with its fates if they were committed with it.
-fn regress(scenario: &Scenario, one: &Committed) -> Result<Regression, String> {
-    let scenario = one.scenario.as_ref().unwrap_or(scenario);
-    let run = match &one.fates {
-        Some(fates) => stack::replay(scenario, &one.protocol, &one.plan, fates),
-        None => stack::run(scenario, &one.protocol, &one.plan, false),
-    };
-    let run = run.map_err(|error| format!("{}: {error}", one.path.display()))?;
+fn regress(one: &Committed) -> Result<Regression, String> {
+    let run = stack::run(&one.scenario, &one.protocol, &one.plan, false)
+        .map_err(|error| format!("{}: {error}", one.path.display()))?;
     Ok(Regression {
         path: one.path.display().to_string(),
         protocol: one.protocol.clone(),

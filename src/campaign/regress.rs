@@ -1,22 +1,19 @@
-//! Committed plans: what once failed is run first.
+//! Committed regressions: what once failed is run first.
 //!
-//! A folder of regressions holds plans (`NAME.json`, each a `plan.json` of a failure folder) or whole failure
-//! folders (`NAME/plan.json`). Beside a `plan.json` its own `scenario.toml` and `fates.json` are used where they
-//! are; the version of ordain that recorded it does not matter, because only the verdict is looked at.
+//! A folder of regressions holds files that `ordain shrink --regression` wrote ([`Regression`]), and failure folders
+//! as they are. Of a failure folder only plan and scenario count, and which version of ordain recorded it does not
+//! matter: only the verdict is looked at.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::de::DeserializeOwned;
-
-use crate::artifact::Recorded;
-use crate::fates::Fates;
+use crate::artifact::{Recorded, Regression, Unreadable};
 use crate::plan::{PLAN_VERSION, Plan};
 use crate::random::GENERATOR;
 use crate::scenario::Scenario;
 use crate::stack;
 
-/// A committed plan.
+/// A committed plan, with the scenario that it stands on.
 #[derive(Clone, Debug)]
 pub struct Committed {
     /// Where it was read.
@@ -25,103 +22,72 @@ pub struct Committed {
     pub protocol: String,
     /// The plan.
     pub plan: Plan,
-    /// The scenario beside it, if there is one; else it is for the campaign's.
-    pub scenario: Option<Scenario>,
-    /// The fates beside it, if there are any; else they follow from the seed.
-    pub fates: Option<Fates>,
+    /// Its scenario.
+    pub scenario: Scenario,
 }
 
-/// Reads the plans for a scenario below a folder, in the order of their paths. Plans for other scenarios are left
-/// out.
+/// Reads the regressions of a scenario below a folder, in the order of their paths. Those of other scenarios are
+/// left out, and those that need a planted bug to fail.
 ///
 /// # Errors
 ///
-/// When a file cannot be read, is no plan, or is one that this version would run differently.
-pub fn read(folder: &Path, scenario: &Scenario) -> Result<Vec<Committed>, String> {
-    let entries = fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+/// When a file cannot be read, is no regression, or has a plan that this version would run differently.
+pub fn read(folder: &Path, scenario: &str) -> Result<Vec<Committed>, String> {
+    let unreadable = |error| format!("{}: {error}", folder.display());
     let mut paths = Vec::new();
-    for entry in entries {
-        let path = entry
-            .map_err(|error| format!("{}: {error}", folder.display()))?
-            .path();
-        let inside = path.join("plan.json");
-        if inside.is_file() {
-            paths.push(inside);
-        } else if path
-            .extension()
-            .is_some_and(|extension| extension == "json")
-        {
-            paths.push(path);
-        }
+    for entry in fs::read_dir(folder).map_err(unreadable)? {
+        paths.push(entry.map_err(unreadable)?.path());
     }
     paths.sort();
     let mut committed = Vec::new();
     for path in paths {
-        let one = read_one(path)?;
-        if one.plan.scenario == scenario.name {
-            let own = one.scenario.as_ref().unwrap_or(scenario);
-            fits(&one, own)?;
-            committed.push(one);
-        }
+        let is_file = path
+            .extension()
+            .is_some_and(|extension| extension == "json");
+        let one = match (path.join("plan.json").is_file(), is_file) {
+            (true, _) => Some(folder_at(path)?),
+            (false, true) => file_at(path).map_err(|error| error.to_string())?,
+            (false, false) => None,
+        };
+        committed.extend(one.filter(|one| one.scenario.name == scenario));
     }
     Ok(committed)
 }
 
-fn read_one(path: PathBuf) -> Result<Committed, String> {
-    let value: serde_json::Value = json(&path)?;
-    let plan = &value["plan"];
-    if plan["version"].as_u64() != Some(u64::from(PLAN_VERSION))
-        || plan["generator"].as_str() != Some(GENERATOR)
-    {
+fn file_at(path: PathBuf) -> Result<Option<Committed>, Unreadable> {
+    let regression = Regression::read(&path)?;
+    Ok(regression.bug.is_none().then_some(Committed {
+        path,
+        protocol: regression.protocol,
+        plan: regression.plan,
+        scenario: regression.scenario,
+    }))
+}
+
+fn folder_at(path: PathBuf) -> Result<Committed, String> {
+    let read = |name: &str| {
+        let file = path.join(name);
+        let text = fs::read_to_string(&file);
+        text.map_err(|error| format!("{}: {error}", file.display()))
+    };
+    let name = path.join("plan.json").display().to_string();
+    let recorded: Recorded = serde_json::from_str(&read("plan.json")?)
+        .map_err(|error| format!("{name}:{}:{}: {error}", error.line(), error.column()))?;
+    let plan = recorded.plan;
+    if (plan.version, plan.generator.as_str()) != (PLAN_VERSION, GENERATOR) {
         return Err(format!(
-            "{}: the plan has version {} and generator {}, this ordain reads version {PLAN_VERSION} and \
-             \"{GENERATOR}\"\n  help: shrink the failure again with this version and commit the new plan",
-            path.display(),
-            plan["version"],
-            plan["generator"]
+            "{name}: the plan has version {} and generator \"{}\", this ordain reads version {PLAN_VERSION} and \
+             \"{GENERATOR}\"\n  help: find and shrink the failure again with this version",
+            plan.version, plan.generator
         ));
     }
-    let recorded: Recorded = json(&path)?;
-    let beside = |name: &str| Some(path.with_file_name(name)).filter(|beside| beside.is_file());
-    let in_own_folder = path.file_name().is_some_and(|name| name == "plan.json");
-    let scenario = match beside("scenario.toml").filter(|_| in_own_folder) {
-        None => None,
-        Some(file) => {
-            let name = file.display().to_string();
-            let text = fs::read_to_string(&file).map_err(|error| format!("{name}: {error}"))?;
-            Some(stack::read_scenario(&name, &text, &[]).map_err(|bad| bad.to_string())?)
-        }
-    };
-    let fates = match beside("fates.json").filter(|_| in_own_folder) {
-        None => None,
-        Some(file) => Some(json(&file)?),
-    };
+    let file = path.join("scenario.toml").display().to_string();
+    let scenario =
+        stack::read_scenario(&file, &read("scenario.toml")?, &[]).map_err(|bad| bad.to_string())?;
     Ok(Committed {
         protocol: recorded.protocol,
-        plan: recorded.plan,
-        path,
+        plan,
         scenario,
-        fates,
-    })
-}
-
-fn fits(one: &Committed, scenario: &Scenario) -> Result<(), String> {
-    let (planned, there) = (one.plan.environment.machines.len(), scenario.places.len());
-    if planned == there {
-        return Ok(());
-    }
-    Err(format!(
-        "{}: the plan is for {planned} machines, scenario `{}` has {there}\n  help: commit the scenario.toml of \
-         the failure folder beside the plan",
-        one.path.display(),
-        scenario.name
-    ))
-}
-
-fn json<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
-    let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    serde_json::from_str(&text).map_err(|error| {
-        let (line, column) = (error.line(), error.column());
-        format!("{}:{line}:{column}: {error}", path.display())
+        path,
     })
 }

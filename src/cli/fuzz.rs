@@ -51,7 +51,8 @@ pub(super) struct FuzzArgs {
     /// Leave the folders of failing runs, one for each class, below this one.
     #[arg(long, short, default_value = "store")]
     out: PathBuf,
-    /// Committed plans to run first; by default `regressions` beside the scenario, if that is there.
+    /// A folder of what `shrink --regression` wrote, or of failure folders, to run first; by default
+    /// `regressions` beside the scenario, if that is there.
     #[arg(long, value_name = "DIR")]
     regressions: Option<PathBuf>,
     /// Write what was found as JUnit XML.
@@ -105,7 +106,7 @@ pub(super) fn fuzz(args: &FuzzArgs, json: bool) -> Result<u8, Failure> {
     }
     let committed = match (regressions(args), args.partition.0) {
         // Every part would run the same ones.
-        (Some(folder), 0) => regress::read(&folder, &scenario).map_err(Failure::Input)?,
+        (Some(folder), 0) => regress::read(&folder, &scenario.name).map_err(Failure::Input)?,
         _ => Vec::new(),
     };
     let seeds = match (args.runs, args.duration) {
