@@ -17,20 +17,23 @@
 //! A [`Regression`] is the small, committed form: one file with scenario and plan, without fates, trace or digest.
 //! It plays on when the protocols change, as long as plans keep their version.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::client::Start;
 use crate::failure::Class;
 use crate::fates::Fates;
-use crate::plan::{PLAN_VERSION, Plan};
+use crate::plan::{Fault, FaultKind, Machine, PLAN_VERSION, Plan, When};
 use crate::random::GENERATOR;
 use crate::report;
 use crate::scenario::Scenario;
 use crate::stack::{self, Run};
 use crate::trace::TraceEvent;
+use crate::txn::{Key, TxnId};
 
 /// What `plan.json` holds.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -57,6 +60,18 @@ pub struct Artifact {
     pub fates: Fates,
     /// The recorded trace, one event a line.
     pub trace: Vec<TraceEvent>,
+    /// The texts of the files that follow from the run: see [`derived`].
+    pub derived: [String; 3],
+}
+
+/// The files that follow from a run, and that a replay must reproduce to the byte.
+pub const DERIVED: [&str; 3] = ["verdict.json", "history.ndjson", "report.txt"];
+
+/// The texts of the [`DERIVED`] files.
+pub fn derived(run: &Run) -> [String; 3] {
+    let mut verdict = serde_json::to_string_pretty(run).expect("results are plain data");
+    verdict.push('\n');
+    [verdict, run.kept.history.clone(), report::text::run(run)]
 }
 
 /// Why a folder cannot be replayed.
@@ -94,6 +109,16 @@ pub enum Unreadable {
         /// What is wrong.
         message: String,
     },
+    /// The plan and its scenario do not belong together.
+    #[error(
+        "{path}: {message}\n  help: plan and scenario must be those of one run: run it again with --out to get a new folder"
+    )]
+    Unfit {
+        /// The plan's file.
+        path: PathBuf,
+        /// What does not fit.
+        message: String,
+    },
     /// The scenario has a problem.
     #[error("{0}")]
     Scenario(#[from] crate::scenario::BadInput),
@@ -128,15 +153,15 @@ pub fn write(to: &Path, scenario: &Scenario, plan: &Plan, run: &Run) -> io::Resu
     fs::write(beside.join("scenario.toml"), &scenario.text)?;
     json(&beside.join("plan.json"), &recorded)?;
     json(&beside.join("fates.json"), &run.kept.fates)?;
-    json(&beside.join("verdict.json"), run)?;
-    fs::write(beside.join("history.ndjson"), &run.kept.history)?;
+    for (name, text) in DERIVED.iter().zip(derived(run)) {
+        fs::write(beside.join(name), text)?;
+    }
     let trace = run.kept.trace.as_deref().unwrap_or_default();
     let trace = trace
         .iter()
         .map(serde_json::to_string)
         .collect::<Result<Vec<_>, _>>()?;
     lines(&beside.join("trace.ndjson"), &trace)?;
-    fs::write(beside.join("report.txt"), report::text::run(run))?;
     if to.exists() {
         fs::remove_dir_all(to)?;
     }
@@ -173,13 +198,109 @@ pub fn read(from: &Path) -> Result<Artifact, Unreadable> {
     let fates = parse(&from.join("fates.json"), &text("fates.json")?)?;
     let path = from.join("scenario.toml").display().to_string();
     let scenario = stack::read_scenario(&path, &text("scenario.toml")?, &[])?;
+    fits(&scenario, &recorded.plan).map_err(|message| Unreadable::Unfit {
+        path: from.join("plan.json"),
+        message,
+    })?;
     let trace = trace(&from.join("trace.ndjson"), &text("trace.ndjson")?)?;
+    let [verdict, history, report] = DERIVED;
     Ok(Artifact {
         scenario,
         recorded,
         fates,
         trace,
+        derived: [text(verdict)?, text(history)?, text(report)?],
     })
+}
+
+/// Longest duration and latest instant in a plan: what scenarios allow, ten times over.
+const NS_MAX: u64 = 864_000_000_000_000;
+
+/// Whether a plan that somebody may have edited fits its scenario: what a run takes for granted.
+fn fits(scenario: &Scenario, plan: &Plan) -> Result<(), String> {
+    let places = scenario.places.iter().map(|place| &place.name);
+    let machines = plan.environment.machines.iter();
+    if !places.eq(machines.map(|machine| &machine.name)) {
+        return Err("the plan's machines are not those of the scenario".to_owned());
+    }
+    let times = times(plan);
+    if let Some(ns) = times.into_iter().find(|ns| *ns > NS_MAX) {
+        return Err(format!(
+            "the plan holds a time of {ns} ns; at most {NS_MAX} ns make sense"
+        ));
+    }
+    let drifts = |machine: &Machine| machine.clock_drift_ppm.unsigned_abs() >= 1_000_000;
+    let faulty = |fault: &Fault| matches!(fault.kind, FaultKind::ClockDrift { by_ppm, .. } if by_ppm.unsigned_abs() >= 1_000_000);
+    if plan.environment.machines.iter().any(drifts) || plan.faults.iter().any(faulty) {
+        return Err("a clock drifts by a million parts per million or more".to_owned());
+    }
+    let mut ids = BTreeSet::from([TxnId::INITIAL]);
+    for operation in &plan.operations {
+        let id = operation.txn.id;
+        if usize::from(operation.region) >= scenario.layout.regions.len() {
+            return Err(format!("{id} starts in region {}", operation.region));
+        }
+        if !ids.insert(id) {
+            return Err(format!("{id} is planned twice, or is nobody's"));
+        }
+        let known = |key: &Key| {
+            let table = scenario.layout.tables.get(usize::from(key.table.0));
+            table.is_some_and(|table| key.row < table.rows)
+        };
+        if let Some(key) = operation.txn.keys().iter().find(|key| !known(key)) {
+            return Err(format!(
+                "{id} touches row {key}, which the scenario does not have"
+            ));
+        }
+        let (pivot, effects) = (operation.txn.pivot, operation.txn.effects.len());
+        if pivot.is_some_and(|pivot| usize::from(pivot) >= effects) {
+            return Err(format!("the pivot of {id} is none of its effects"));
+        }
+    }
+    Ok(())
+}
+
+/// Every duration and instant of a plan, in nanoseconds.
+fn times(plan: &Plan) -> Vec<u64> {
+    let environment = &plan.environment;
+    let mut times = vec![
+        environment.supervisor_ns,
+        environment.safety_ns,
+        environment.settle_ns,
+        environment.power_cycle_ns,
+    ];
+    for machine in &environment.machines {
+        let offset_ns = machine.clock_offset_ns.unsigned_abs();
+        times.extend([machine.handle_ns, machine.operation_ns, offset_ns]);
+        times.extend([machine.flush.base_ns, machine.flush.jitter_ns]);
+    }
+    for link in &environment.link_classes {
+        times.extend([link.latency.base_ns, link.latency.jitter_ns]);
+    }
+    for fault in &plan.faults {
+        times.extend(fault.for_ns);
+        times.extend(match fault.when {
+            When::At(ns) => Some(ns),
+            When::AfterEvent(_) => None,
+            When::Moment {
+                from_ns, latest_ns, ..
+            } => Some(latest_ns.unwrap_or(0).max(from_ns)),
+        });
+        match &fault.kind {
+            FaultKind::Flap { down_ns, up_ns, .. } => times.extend([*down_ns, *up_ns]),
+            FaultKind::Degrade { latency, .. } => {
+                times.extend([latency.base_ns, latency.jitter_ns])
+            }
+            FaultKind::ClockStep { by_ns, .. } => times.push(by_ns.unsigned_abs()),
+            _ => {}
+        }
+    }
+    times.extend(
+        { plan.operations.iter() }.map(|operation| match operation.start {
+            Start::At(ns) | Start::Think(ns) => ns,
+        }),
+    );
+    times
 }
 
 fn trace(path: &Path, text: &str) -> Result<Vec<TraceEvent>, Unreadable> {
@@ -330,12 +451,17 @@ impl Regression {
         let mut scenario = file.scenario.join("\n");
         scenario.push('\n');
         let name = format!("{} (its scenario)", from.display());
+        let scenario = stack::read_scenario(&name, &scenario, &[])?;
+        fits(&scenario, &file.plan).map_err(|message| Unreadable::Unfit {
+            path: from.to_owned(),
+            message,
+        })?;
         Ok(Regression {
             about: file.about,
             bug: file.bug,
             protocol: file.protocol,
             class: file.class,
-            scenario: stack::read_scenario(&name, &scenario, &[])?,
+            scenario,
             plan: file.plan,
         })
     }

@@ -673,6 +673,9 @@ struct Replayed {
     identical: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     first_difference: Option<Divergence>,
+    /// Files of the folder that do not follow from the replayed run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    files_that_differ: Vec<&'static str>,
 }
 
 fn replay(dir: &Path, json: bool) -> Result<u8, Failure> {
@@ -688,7 +691,14 @@ fn replay(dir: &Path, json: bool) -> Result<u8, Failure> {
     let trace = run.kept.trace.as_deref().unwrap_or_default();
     let digest = run.digest.to_string();
     let first = first_difference(&artifact.trace, trace);
-    let identical = digest == recorded.digest && first.is_none();
+    let derived = artifact::derived(&run);
+    let files = artifact::DERIVED
+        .into_iter()
+        .zip(&artifact.derived)
+        .zip(&derived);
+    let differ = files.filter_map(|((name, old), new)| (old != new).then_some(name));
+    let files_that_differ: Vec<&str> = differ.collect();
+    let identical = digest == recorded.digest && first.is_none() && files_that_differ.is_empty();
     let replayed = Replayed {
         scenario: artifact.scenario.name.clone(),
         protocol: recorded.protocol.clone(),
@@ -697,6 +707,7 @@ fn replay(dir: &Path, json: bool) -> Result<u8, Failure> {
         digest,
         identical,
         first_difference: first,
+        files_that_differ,
     };
     if json {
         say_json(&replayed)?;
@@ -729,6 +740,9 @@ fn replay(dir: &Path, json: bool) -> Result<u8, Failure> {
                 show(recorded),
                 show(replayed)
             ))?;
+        }
+        for name in &replayed.files_that_differ {
+            say(format!("{name} is not what this run gives"))?;
         }
     }
     Ok(if identical { exit::OK } else { exit::DIVERGED })

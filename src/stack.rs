@@ -262,9 +262,15 @@ fn run_as<P: Refined>(
         monitor.downcast_ref::<LogSafety>()
     });
     let tally = tally.map(|tally| tally.lock().unwrap_or_else(PoisonError::into_inner).clone());
+    // A fault whose moment never came struck nobody, and excuses nothing.
+    let struck = record.faults.len();
+    let happened = (struck != plan.faults.len()).then(|| Plan {
+        faults: record.faults.clone(),
+        ..plan.clone()
+    });
     let evidence = Evidence {
         scenario,
-        plan,
+        plan: happened.as_ref().unwrap_or(plan),
         promises: P::promises(&options),
         observations: &record.observations,
         states: &states,

@@ -414,6 +414,22 @@ impl Txn {
         }
     }
 
+    /// Every row that it may touch, whatever the values; some more than once.
+    pub fn keys(&self) -> Vec<Key> {
+        let of_target = |target: &Target| match *target {
+            Target::Key(key) => vec![key],
+            Target::Choice {
+                on,
+                then,
+                otherwise,
+                ..
+            } => vec![on, then, otherwise],
+        };
+        let mut keys: Vec<Key> = self.targets().flat_map(of_target).collect();
+        keys.extend(self.guards.iter().flat_map(Guard::keys));
+        keys
+    }
+
     fn targets(&self) -> impl Iterator<Item = &Target> {
         self.reads
             .iter()

@@ -229,7 +229,7 @@ pub(super) fn numbers_to_the_right(table: &mut Table) {
 }
 
 /// Paired differences: one row a measurement, one column a protocol.
-fn differences(paired: &Paired) -> String {
+pub fn differences(paired: &Paired) -> String {
     let mut out = String::new();
     let mut protocols: Vec<&str> = Vec::new();
     let mut measurements: Vec<&str> = Vec::new();
@@ -264,9 +264,9 @@ fn differences(paired: &Paired) -> String {
         ),
         _ => writeln!(
             out,
-            "in brackets: the interval that covers the mean difference with {:.0} % confidence, by {} ({} \
-             resamples); an interval without 0 is a difference. Pairs share operations, faults at given times, \
-             and the fates of the n-th message of a link, timer of a process and flush of a machine.",
+            "in brackets: the interval that covers the mean difference with {:.0} % confidence, by a {}\n\
+             ({} resamples); an interval without 0 is a difference. Pairs share operations, faults at given times, \
+             and the\nfates of the n-th message of a link, timer of a process and flush of a machine.",
             paired.confidence * 100.0,
             paired.method,
             paired.resamples

@@ -11,7 +11,6 @@ use crate::plan::{Environment, FaultKind, Machine, Plan, When};
 use crate::process::NodeId;
 use crate::scenario::Scenario;
 use crate::stack;
-use crate::txn::{Target, Txn};
 
 /// The scenario with what a plan replaces left out: its faults, other protocols, their options. `None` if
 /// its text cannot be reduced that way.
@@ -168,7 +167,7 @@ fn without_shard(table: usize, shard: usize) -> Edit {
 fn only_rows_in_use(case: &Case) -> Option<Case> {
     let tables = &case.scenario.layout.tables;
     let mut used = vec![1; tables.len()];
-    for key in { case.plan.operations.iter() }.flat_map(|operation| keys(&operation.txn)) {
+    for key in { case.plan.operations.iter() }.flat_map(|operation| operation.txn.keys()) {
         let rows: &mut u32 = used.get_mut(usize::from(key.table.0))?;
         *rows = (*rows).max(key.row + 1);
     }
@@ -189,23 +188,6 @@ fn only_rows_in_use(case: &Case) -> Option<Case> {
     relaid(case, edit, |name| Some(name.to_owned()))
 }
 
-/// Every row that a transaction may touch.
-fn keys(txn: &Txn) -> Vec<crate::txn::Key> {
-    let targets = txn.effects.iter().map(|effect| &effect.target);
-    let of_target = |target: &Target| match *target {
-        Target::Key(key) => vec![key],
-        Target::Choice {
-            on,
-            then,
-            otherwise,
-            ..
-        } => vec![on, then, otherwise],
-    };
-    let mut keys: Vec<_> = targets.chain(&txn.reads).flat_map(of_target).collect();
-    keys.extend(txn.guards.iter().flat_map(|guard| guard.keys()));
-    keys
-}
-
 /// Edits the scenario's text and carries the plan over: `renamed` gives a machine's new name, or `None` if it
 /// is gone.
 fn relaid(
@@ -215,6 +197,9 @@ fn relaid(
 ) -> Option<Case> {
     let before = &case.scenario;
     let mut table = before.text.parse::<toml::Table>().ok()?;
+    // The plan has its own faults, and those of the text may name machines that go.
+    table.remove("fault");
+    table.remove("swarm");
     edit(&mut table)?;
     let after = read(&table, before)?;
     let new_at = |name: &str| after.places.iter().position(|place| place.name == name);
