@@ -4,75 +4,16 @@
 //! Atomicity is read off the shards' ledgers, from outside; ends and promises come from what processes observe. A mutant
 //! whose disk lies (flushes complete without making anything durable) has to be caught.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use ordain::client::{ClientTimer, Start};
+use ordain::client::ClientTimer;
 use ordain::model::host::{Action, Budget, Host, TimerLimit, World};
+use ordain::model::hosted::{DATA, FRONT, NONE, Seen, ask, ask_doubt, layout, transfer};
 use ordain::model::leads_to::Report;
-use ordain::plan::PlannedOperation;
-use ordain::process::{Addr, Effect, Effects, Input, NodeId, Process, WallTime};
+use ordain::model::refine::Tally;
+use ordain::model::report::check_all;
+use ordain::process::{Effect, Effects, Input, Process, WallTime};
 use ordain::protocol::saga::{self, Saga};
 use ordain::protocol::two_phase::{self, TwoPhase};
 use ordain::protocol::{Autopsy, Protocol, ShardState};
-use ordain::record::{Observation, Outcome};
-use ordain::scenario::layout::{EngineKind, Layout, Region, Shard, ShardId, Table};
-use ordain::txn::{Key, Op, TableId, Target, Txn, TxnId, Value};
-
-const FRONT: NodeId = NodeId(0);
-const CLIENT: NodeId = NodeId(3);
-const TXN: TxnId = TxnId(1);
-
-fn layout() -> Layout {
-    let table = |at: u16| Table {
-        name: format!("t{at}"),
-        engine: EngineKind::Postgres,
-        shards: vec![ShardId(at)],
-        rows: 1,
-        initial: Value::Int(10),
-    };
-    let shard = |at: u8| Shard {
-        table: TableId(at),
-        engine: EngineKind::Postgres,
-        home: 0,
-    };
-    Layout {
-        regions: vec![Region {
-            name: "here".into(),
-            cloud: "a".into(),
-            fronts: vec![FRONT],
-            data: vec![NodeId(1), NodeId(2)],
-            client: CLIENT,
-        }],
-        tables: vec![table(0), table(1)],
-        shards: vec![shard(0), shard(1)],
-        nodes: 4,
-    }
-}
-
-/// Moves 5 from the first shard to the second.
-fn transfer() -> PlannedOperation {
-    let effect = |table, amount| ordain::txn::Effect {
-        target: Target::Key(Key {
-            table: TableId(table),
-            row: 0,
-        }),
-        op: Op::Add(amount),
-    };
-    let effects = vec![effect(0, -5), effect(1, 5)];
-    let txn = Txn {
-        id: TXN,
-        reads: vec![],
-        guards: vec![],
-        effects,
-        pivot: None,
-    };
-    PlannedOperation {
-        region: 0,
-        session: 0,
-        start: Start::At(0),
-        txn,
-    }
-}
 
 /// A process on a disk that says "flushed" at once, and keeps nothing.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -105,39 +46,9 @@ impl<P: Process> Process for OnDisk<P> {
     }
 }
 
-/// What the monitor remembers of the transaction.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-struct Seen {
-    initiated: bool,
-    ended: bool,
-    decided: BTreeSet<bool>,
-    resolved: BTreeMap<ShardId, bool>,
-    told_committed: bool,
-    /// Shards that have voted yes and do not know the decision.
-    in_doubt: BTreeSet<ShardId>,
-}
-
-fn monitor(seen: &mut Seen, _: Addr, observation: &Observation) {
-    match observation {
-        Observation::Initiated { .. } => seen.initiated = true,
-        Observation::Ended { .. } => seen.ended = true,
-        Observation::Voted {
-            shard, yes: true, ..
-        } => {
-            seen.in_doubt.insert(*shard);
-        }
-        Observation::Decided { commit, .. } => {
-            seen.decided.insert(*commit);
-        }
-        Observation::Resolved { shard, commit, .. } => {
-            seen.resolved.insert(*shard, *commit);
-            seen.in_doubt.remove(shard);
-        }
-        Observation::Returned {
-            outcome: Outcome::Committed { .. },
-            ..
-        } => seen.told_committed = true,
-        _ => {}
+impl<P: Autopsy> Autopsy for OnDisk<P> {
+    fn autopsy(&self) -> Option<ShardState> {
+        self.process.autopsy()
     }
 }
 
@@ -150,71 +61,23 @@ fn host<Pr: Protocol>(
     budget: Budget,
     timers: TimerLimit<<Pr::Process as Process>::Timer>,
 ) -> Hosted<Pr::Process> {
-    let deployment = Pr::deploy(&layout(), options, &[transfer()]).expect("a small deployment");
+    let deployment = Pr::deploy(&layout(), options, &[transfer(0)]).expect("a small deployment");
     let on_disk = |process| OnDisk { process, lies };
     let processes = deployment
         .processes
         .into_iter()
         .map(|node| node.into_iter().map(on_disk).collect());
-    Host::new(processes.collect(), budget, Seen::default(), monitor)
-        .expose([FRONT, NodeId(1), NodeId(2)])
+    Host::new(processes.collect(), budget, Seen::default(), Seen::note)
+        .expose([FRONT, DATA[0], DATA[1]])
         .limit_timers(timers)
-}
-
-/// The shards in which the transaction's effect stands, if all machines are up.
-fn standing<P: Autopsy>(world: &World<OnDisk<P>, Seen>) -> Option<BTreeSet<ShardId>> {
-    let states: Vec<ShardState> = world
-        .processes()
-        .filter_map(|(_, process)| process.process.autopsy())
-        .collect();
-    let stands = |state: &ShardState| {
-        let mut of_txn = state.ledger.iter().filter(|entry| entry.write.txn == TXN);
-        of_txn.next_back().is_some_and(|entry| !entry.write.undo)
-    };
-    (states.len() == 2).then(|| {
-        states
-            .iter()
-            .filter(|state| stands(state))
-            .map(|state| state.shard)
-            .collect()
-    })
 }
 
 /// More states than any of these worlds has.
 const LIMIT: u32 = 400_000;
 
 fn check<P: Autopsy>(host: &Hosted<P>, restarts: bool) -> Checked<P> {
-    host.fair(restarts, LIMIT)
-        .expect("small")
-        .always("one decision", |world| world.seen.decided.len() <= 1)
-        .always("decided alike", |world| {
-            let Seen {
-                resolved, decided, ..
-            } = &world.seen;
-            resolved
-                .values()
-                .all(|commit| decided.is_empty() || decided.contains(commit))
-        })
-        .always("all or nothing", |world| {
-            !world.seen.ended || standing(world).is_none_or(|shards| shards.len() != 1)
-        })
-        .always("what was acknowledged stands", |world| {
-            let owed = world.seen.told_committed && world.seen.ended;
-            !owed || standing(world).is_none_or(|shards| shards.len() == 2)
-        })
-        .leads_to(
-            "ends",
-            |world| world.seen.initiated,
-            |world| world.seen.ended,
-        )
-        .leads_to(
-            "leaves doubt",
-            |world| !world.seen.in_doubt.is_empty(),
-            |world| world.seen.in_doubt.is_empty(),
-        )
-        .sometimes("commits", |world| world.seen.told_committed)
-        .check()
-        .expect("small")
+    let asked = ask(host.fair(restarts, LIMIT).expect("small"));
+    ask_doubt(asked).check().expect("small")
 }
 
 /// Everything but the two liveness properties.
@@ -239,15 +102,11 @@ fn steps<'r, P: Process>(report: &'r Checked<P>, name: &str) -> Vec<&'r str> {
 
 fn commit(lies: bool, budget: Budget) -> Hosted<two_phase::Node> {
     host::<TwoPhase>(
-        // Timers fire in the order of their delays: the fewer distinct ones, the smaller the model.
-        &two_phase::Options {
-            resend_ms: 500,
-            ..two_phase::Options::default()
-        },
+        &two_phase::Options::default(),
         lies,
         budget,
         |_, timer| match timer {
-            // The client counts its requests.
+            // The client counts its requests. A participant's own count, of lock requests, stops by itself.
             two_phase::Timer::Client(ClientTimer::Resend(_)) => Some(2),
             _ => None,
         },
@@ -265,15 +124,6 @@ fn orchestrate(lies: bool, budget: Budget) -> Hosted<saga::Node> {
         },
     )
 }
-
-const NONE: Budget = Budget {
-    crashes: 0,
-    losses: 0,
-    duplicates: 0,
-    early_timeouts: 0,
-    cuts: 0,
-    failed_flushes: 0,
-};
 
 /// One fault of each kind, alone.
 fn single_faults() -> [Budget; 6] {
@@ -341,6 +191,21 @@ fn two_phase_commit_on_a_lying_disk_is_caught() {
     let crash = Budget { crashes: 1, ..NONE };
     let caught = std::panic::catch_unwind(|| check(&commit(true, crash), true));
     assert!(caught.is_err() || !is_safe::<two_phase::Node>(&caught.unwrap()));
+}
+
+#[test]
+fn the_protocol_code_behaves_as_expected_in_every_small_world() {
+    for report in check_all(Some("code")).unwrap() {
+        let shown: Vec<_> = { report.properties.iter() }
+            .filter(|property| property.holds != property.expected)
+            .map(|property| (&property.name, &property.counterexample_text))
+            .collect();
+        assert!(report.as_recorded, "{}: {shown:#?}", report.name);
+        let held = |edges: &Tally| edges.moves > 0 && edges.stutters > 0;
+        assert!(report.edges.as_ref().is_none_or(held), "{}", report.name);
+        let mut properties = report.properties.iter();
+        assert!(properties.all(|property| property.exercised > 0 || !property.expected));
+    }
 }
 
 #[test]

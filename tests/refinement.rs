@@ -6,93 +6,19 @@
 use std::fmt::{self, Debug};
 use std::hash::{Hash, Hasher};
 
-use ordain::client::{ClientTimer, Start};
+use ordain::client::ClientTimer;
 use ordain::model::host::{Budget, Host};
+use ordain::model::hosted::{DATA, FRONT, NONE, TXN, layout, transfer};
 use ordain::model::refine::{self, Abstraction, Checked, Online, Shows, Tally};
-use ordain::plan::PlannedOperation;
-use ordain::process::{Addr, Effect, Effects, Input, NodeId, Process, WallTime};
+use ordain::process::{Addr, Effect, Effects, Input, Process, WallTime};
 use ordain::protocol::Protocol;
 use ordain::protocol::saga::{self, Saga};
 use ordain::protocol::two_phase::{self, TwoPhase};
 use ordain::record::AbortReason;
-use ordain::scenario::layout::{EngineKind, Layout, Region, Shard, ShardId, Table};
-use ordain::txn::{Guard, Key, Op, TableId, Target, Txn, TxnId, Value};
 use ordain::{sim, stack};
-
-const FRONT: NodeId = NodeId(0);
-const CLIENT: NodeId = NodeId(3);
-const TXN: TxnId = TxnId(1);
-
-const NONE: Budget = Budget {
-    crashes: 0,
-    losses: 0,
-    duplicates: 0,
-    early_timeouts: 0,
-    cuts: 0,
-    failed_flushes: 0,
-};
 
 /// More states than any of these worlds has.
 const LIMIT: u32 = 400_000;
-
-fn layout() -> Layout {
-    let table = |at: u16| Table {
-        name: format!("t{at}"),
-        engine: EngineKind::Postgres,
-        shards: vec![ShardId(at)],
-        rows: 1,
-        initial: Value::Int(10),
-    };
-    let shard = |at: u8| Shard {
-        table: TableId(at),
-        engine: EngineKind::Postgres,
-        home: 0,
-    };
-    Layout {
-        regions: vec![Region {
-            name: "here".into(),
-            cloud: "a".into(),
-            fronts: vec![FRONT],
-            data: vec![NodeId(1), NodeId(2)],
-            client: CLIENT,
-        }],
-        tables: vec![table(0), table(1)],
-        shards: vec![shard(0), shard(1)],
-        nodes: 4,
-    }
-}
-
-fn key(table: u8) -> Key {
-    Key {
-        table: TableId(table),
-        row: 0,
-    }
-}
-
-/// Moves 5 from the first shard to the second, if the second holds at least this much.
-fn transfer(at_least: i64) -> PlannedOperation {
-    let effect = |table, amount| ordain::txn::Effect {
-        target: Target::Key(key(table)),
-        op: Op::Add(amount),
-    };
-    let guard = Guard::SumAtLeast {
-        keys: vec![key(1)],
-        at_least,
-    };
-    let txn = Txn {
-        id: TXN,
-        reads: vec![],
-        guards: vec![guard],
-        effects: vec![effect(0, -5), effect(1, 5)],
-        pivot: None,
-    };
-    PlannedOperation {
-        region: 0,
-        session: 0,
-        start: Start::At(0),
-        txn,
-    }
-}
 
 /// What interferes: it sees the node, the input and the effects, and says what is done instead.
 type Meddler<N> = fn(&N, Vec<EffectOf<N>>) -> Vec<EffectOf<N>>;
@@ -562,7 +488,7 @@ fn takes_silence_for_compensation(
         (Input::Timer(saga::Timer::Resend(txn)), Some(saga::SagaView::Backward(step))) => {
             Input::Message {
                 from: Addr {
-                    node: NodeId(1),
+                    node: DATA[0],
                     port: 0,
                 },
                 message: saga::Message::Compensated { txn, step },

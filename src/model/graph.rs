@@ -229,12 +229,18 @@ pub struct Fingerprint {
     high: u64,
 }
 
+impl Default for Fingerprint {
+    fn default() -> Self {
+        Self {
+            low: 0x243f_6a88_85a3_08d3,
+            high: 0x1319_8a2e_0370_7344,
+        }
+    }
+}
+
 /// The fingerprint of a value.
 pub fn fingerprint(value: &impl Hash) -> u128 {
-    let mut hasher = Fingerprint {
-        low: 0x243f_6a88_85a3_08d3,
-        high: 0x1319_8a2e_0370_7344,
-    };
+    let mut hasher = Fingerprint::default();
     value.hash(&mut hasher);
     // One more word, so that the last one written is diffused like the others.
     hasher.word(0xa409_3822_299f_31d0);

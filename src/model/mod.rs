@@ -2,6 +2,8 @@
 
 pub mod graph;
 pub mod host;
+pub mod host_raft;
+pub mod hosted;
 pub mod leads_to;
 pub mod refine;
 pub mod report;

@@ -1,6 +1,7 @@
 //! What `ordain model` shows: every model with its sizes, and every property with its verdict.
 //!
-//! A model here is a spec with constants and fairness: one `.cfg` below `specs/`. Some are *meant* to violate a property
+//! A model here is a spec with constants and fairness, one `.cfg` below `specs/`, or a small world of the protocol code
+//! ([`hosted`]). Some are *meant* to violate a property
 //! (a blocking coordinator, a deliberately broken variant), so that a verdict is compared with the manifest, in which
 //! TLC's verdicts stand: [`ModelReport::as_recorded`] is what decides the exit code, not whether everything holds.
 
@@ -8,8 +9,10 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::hosted::{self, Hosted};
 use super::leads_to::Kind;
-use super::spec::{self, CheckError, Instance};
+use super::refine::Tally;
+use super::spec::{self, CheckError, Instance, Outcome};
 
 /// A model of more distinct states than this is refused: about a gigabyte.
 pub const STATES_MAX: u32 = 8_000_000;
@@ -35,6 +38,9 @@ pub struct ModelReport {
     pub as_recorded: bool,
     /// One for each property of the `.cfg`, in its order.
     pub properties: Vec<PropertyReport>,
+    /// For a world of the protocol code, the edges of its graph against the protocol's spec.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edges: Option<Tally>,
 }
 
 /// The verdict on one property.
@@ -114,25 +120,48 @@ struct RecordedProperty {
 }
 
 /// A model and what is recorded of it.
-pub struct Listed {
+pub enum Listed {
+    /// A spec with its constants.
+    Spec(Box<Recollected>),
+    /// A world of the protocol code.
+    Code(&'static Hosted),
+}
+
+/// A spec's model with its entry in the manifest.
+pub struct Recollected {
     instance: Instance,
     recorded: Recorded,
 }
 
+/// The folder under which the worlds of the protocol code are listed.
+const CODE: &str = "code";
+
 impl Listed {
     /// `FOLDER/NAME`.
     pub fn name(&self) -> String {
-        format!("{}/{}", self.instance.folder, self.instance.name)
+        let (folder, name) = self.parts();
+        format!("{folder}/{name}")
+    }
+
+    fn parts(&self) -> (&'static str, &'static str) {
+        match self {
+            Listed::Spec(spec) => (spec.instance.folder, spec.instance.name),
+            Listed::Code(world) => (CODE, world.name),
+        }
     }
 
     /// One sentence on what the model shows.
     pub fn about(&self) -> &str {
-        &self.recorded.about
+        match self {
+            Listed::Spec(spec) => &spec.recorded.about,
+            Listed::Code(world) => world.about,
+        }
     }
 
     /// Whether a filter means this model: its folder, its name, or both with a slash.
     fn is_meant_by(&self, filter: &str) -> bool {
-        [self.instance.folder, self.instance.name, &self.name()].contains(&filter)
+        let (folder, name) = self.parts();
+        [folder, name, &self.name()].contains(&filter)
     }
 
     /// Explores the model and decides its properties.
@@ -141,13 +170,21 @@ impl Listed {
     ///
     /// [`ReportError::Check`].
     pub fn check(&self) -> Result<ModelReport, ReportError> {
-        let outcome = self
-            .instance
-            .check(STATES_MAX)
-            .map_err(|source| ReportError::Check {
-                name: self.name(),
-                source,
-            })?;
+        let failed = |source| ReportError::Check {
+            name: self.name(),
+            source,
+        };
+        let (outcome, edges) = match self {
+            Listed::Spec(spec) => (spec.instance.check(STATES_MAX).map_err(failed)?, None),
+            Listed::Code(world) => {
+                let examined = world.check(STATES_MAX).map_err(failed)?;
+                (examined.outcome, examined.edges)
+            }
+        };
+        Ok(self.report(outcome, edges))
+    }
+
+    fn report(&self, outcome: Outcome, edges: Option<Tally>) -> ModelReport {
         let properties: Vec<_> = outcome
             .properties
             .into_iter()
@@ -162,37 +199,48 @@ impl Listed {
                 counterexample_text: property.counterexample,
             })
             .collect();
-        let (counts, recorded) = (outcome.counts, &self.recorded);
-        let sizes = (counts.distinct, counts.generated, counts.depth);
-        Ok(ModelReport {
+        let counts = outcome.counts;
+        let (broken, sizes_agree) = match self {
+            Listed::Spec(spec) => {
+                let recorded = &spec.recorded;
+                let sizes = (counts.distinct, counts.generated, counts.depth);
+                let agree = sizes == (recorded.distinct, recorded.generated, recorded.depth);
+                (recorded.broken, agree)
+            }
+            // Nobody else has counted these.
+            Listed::Code(_) => (false, true),
+        };
+        ModelReport {
             name: self.name(),
-            about: recorded.about.clone(),
-            broken: recorded.broken,
+            about: self.about().to_owned(),
+            broken,
             distinct: counts.distinct,
             generated: counts.generated,
             depth: counts.depth,
             time_ms: outcome.elapsed.as_secs_f64() * 1e3,
-            as_recorded: sizes == (recorded.distinct, recorded.generated, recorded.depth)
+            as_recorded: sizes_agree
                 && properties
                     .iter()
                     .all(|property| property.holds == property.expected),
             properties,
-        })
+            edges,
+        }
     }
 
     fn expected(&self, property: &str) -> bool {
-        let recorded = self
-            .recorded
-            .properties
-            .iter()
-            .find(|recorded| recorded.name == property);
+        let spec = match self {
+            Listed::Spec(spec) => spec,
+            Listed::Code(world) => return world.expects(property),
+        };
+        let mut recorded = spec.recorded.properties.iter();
         recorded
+            .find(|recorded| recorded.name == property)
             .unwrap_or_else(|| panic!("{}: the manifest lacks {property}", self.name()))
             .holds
     }
 }
 
-/// Every model, in the order of the manifests.
+/// Every model, in the order of the manifests, then the worlds of the protocol code.
 ///
 /// # Panics
 ///
@@ -213,12 +261,12 @@ pub fn list() -> Vec<Listed> {
             at.unwrap_or_else(|| panic!("{}/{} is in no manifest", instance.folder, instance.name));
         recorded.remove(at).1
     };
-    spec::instances()
-        .into_iter()
-        .map(|instance| Listed {
-            recorded: take(&instance),
-            instance,
-        })
+    let specs = spec::instances().into_iter().map(|instance| {
+        let recorded = take(&instance);
+        Listed::Spec(Box::new(Recollected { instance, recorded }))
+    });
+    specs
+        .chain(hosted::WORLDS.iter().map(Listed::Code))
         .collect()
 }
 
@@ -267,13 +315,16 @@ pub fn explore(name: &str, address: SocketAddr) -> Result<(), ReportError> {
             known,
         });
     };
-    listed
-        .instance
-        .serve(address)
-        .map_err(|source| ReportError::Check {
-            name: listed.name(),
-            source,
-        })
+    match listed {
+        Listed::Spec(spec) => { spec.instance.serve(address) }.map_err(|source| {
+            let name = listed.name();
+            ReportError::Check { name, source }
+        }),
+        Listed::Code(world) => {
+            world.serve(address);
+            Ok(())
+        }
+    }
 }
 
 #[cfg(test)]
@@ -286,7 +337,12 @@ mod tests {
         assert_eq!(count("two_phase/MCTwoPhaseBlocking"), 1);
         assert_eq!(count("MCTwoPhaseBlocking"), 1);
         assert!(count("two_phase") > 1);
-        assert_eq!(select(None).unwrap().len(), spec::instances().len());
+        let worlds = hosted::WORLDS.len();
+        assert_eq!(count("code"), worlds);
+        assert_eq!(
+            select(None).unwrap().len(),
+            spec::instances().len() + worlds
+        );
     }
 
     #[test]

@@ -494,7 +494,21 @@ pub fn models(reports: &[ModelReport]) -> String {
             );
         }
         if !report.as_recorded {
-            let _ = writeln!(out, "\n{} is NOT as TLC found it", report.name);
+            let _ = writeln!(out, "\n{} is NOT as recorded", report.name);
+        }
+    }
+    for report in reports {
+        if let Some(edges) = &report.edges {
+            let actions = edges.actions.iter();
+            let actions: Vec<String> = actions.map(|(name, n)| format!("{name} {n}")).collect();
+            let _ = writeln!(
+                out,
+                "\n{}: {}, at most {} in one ({})",
+                report.name,
+                edges.describe(),
+                edges.longest,
+                actions.join(", ")
+            );
         }
     }
     out

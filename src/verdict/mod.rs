@@ -487,7 +487,10 @@ fn refinement(evidence: &Evidence<'_>) -> Property {
     let (promised, outcome, observed, exercised) = match evidence.refinement {
         Err(why) => (None, Finding::Vacuous, format!("not checked: {why}"), 0),
         Ok(tally) => {
-            let promised = "every step is a stutter or steps of the TLA+ spec";
+            let promised = format!(
+                "every step is a stutter or steps of the TLA+ spec (1 in {} transactions)",
+                refine::SAMPLED
+            );
             let (outcome, observed) = match counterexample.is_some() {
                 false => (Finding::Held, tally.describe()),
                 true => {
@@ -500,7 +503,7 @@ fn refinement(evidence: &Evidence<'_>) -> Property {
     };
     property(
         refine::PROPERTY,
-        promised,
+        promised.as_deref(),
         outcome,
         observed,
         exercised,

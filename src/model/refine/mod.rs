@@ -17,7 +17,8 @@
 //! a finite sequence of spec steps, for instance a decision and the messages that carry it. Three things are abstracted:
 //!
 //! - *Budgets* bound the exploration of a spec and mean nothing to the code: they are refilled before every step.
-//! - *Crashes* show when the process boots again. Nobody can tell a process that is down from a slow one.
+//! - *Crashes* show when the process boots again. Nobody can tell a process that is down from a slow one. A process that
+//!   halts in a step has crashed in it: what it held then is gone.
 //! - *Messages* stay in flight for ever once sent (`Duplicates` in the specs): whatever the network delivers, late, twice or
 //!   not at all, was sent, and so may be received. TLC checks the specs' safety with that constant too.
 //!
@@ -34,11 +35,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use stateright::Model;
 
-use super::graph::{self, Counts, Observer, Step, Unfinished};
+use super::graph::{self, Counts, Fingerprint, Observer, Step, Unfinished};
 use super::host::{Action, Host, World};
 use super::spec::{Spec, Value};
+use crate::digest::stable_hash;
 use crate::monitor::{Monitor, Violation};
-use crate::process::{Addr, Effects, Input, Process};
+use crate::process::{Addr, Effect, Effects, Input, Process};
 use crate::protocol::Protocol;
 use crate::protocol::calvin::Calvin;
 use crate::protocol::naive::Naive;
@@ -56,6 +58,9 @@ pub trait Shows<N>: Process {
 
 /// A spec in which a path between two states can be searched for.
 pub trait Guided: Spec {
+    /// What tells its constants from those of other instances.
+    fn shape(&self) -> u64;
+
     /// Gives back what bounds a behaviour and is not part of the protocol.
     fn refill(&self, state: &mut Self::State);
 
@@ -97,7 +102,7 @@ pub fn path<M: Guided>(
     model: &M,
     before: &M::State,
     after: &M::State,
-) -> Result<Vec<&'static str>, NoPath> {
+) -> Result<Arc<[&'static str]>, NoPath> {
     let (mut before, mut after) = (before.clone(), after.clone());
     model.refill(&mut before);
     model.refill(&mut after);
@@ -107,7 +112,7 @@ pub fn path<M: Guided>(
     while let Some(at) = nearest(&frontier) {
         let (left, state, trail) = frontier.swap_remove(at);
         if left == 0 {
-            return Ok(trail);
+            return Ok(trail.into());
         }
         model.actions(&state, &mut actions);
         for action in actions.drain(..) {
@@ -240,7 +245,7 @@ impl Tally {
             let trail = judge(change).map_err(|refusal| (at, refusal))?;
             moved |= !trail.is_empty();
             self.longest = self.longest.max(trail.len());
-            for action in trail {
+            for action in trail.iter() {
                 *self.actions.entry(action).or_default() += 1;
             }
         }
@@ -305,12 +310,23 @@ where
     A: Abstraction<P>,
 {
     host.watch(|abstraction, by, input, process, effects| {
-        abstraction.step(by, A::cause(input), process, effects);
+        if !halts(effects) {
+            abstraction.step(by, A::cause(input), process, effects);
+        }
     })
 }
 
+/// Whether the process is gone with this step.
+fn halts<M, T>(effects: &Effects<M, T>) -> bool {
+    let mut effects = effects.iter();
+    effects.any(|effect| matches!(effect, Effect::Halt(_)))
+}
+
 type StateOf<P, A> = <<A as Abstraction<P>>::Spec as Model>::State;
-type Judged = Result<Vec<&'static str>, NoPath>;
+type Judged = Result<Trail, NoPath>;
+
+/// The names of a path's actions.
+type Trail = Arc<[&'static str]>;
 
 struct Edges<P: Process, A: Abstraction<P>> {
     tally: Tally,
@@ -369,7 +385,8 @@ impl<P: Process, A: Abstraction<P>> Observer<Host<P, A>> for Edges<P, A> {
                 change.after.clone(),
             );
             let judge = || path(&change.model, &change.before, &change.after);
-            judged.entry(key).or_insert_with(judge).clone()
+            let known = judged.entry(key).or_insert_with(judge);
+            known.clone()
         });
         if let Err((_, refusal)) = taken {
             self.broken = Some((self.trail(step.from, step.action), refusal));
@@ -379,6 +396,9 @@ impl<P: Process, A: Abstraction<P>> Observer<Host<P, A>> for Edges<P, A> {
     }
 }
 
+/// The most judgements that a run remembers.
+const REMEMBERED: usize = 1 << 16;
+
 /// The refinement of a simulated run, step by step.
 pub struct Online<P: Process, A: Abstraction<P>> {
     abstraction: A,
@@ -386,8 +406,12 @@ pub struct Online<P: Process, A: Abstraction<P>> {
     tally: Arc<Mutex<Tally>>,
     /// Instances that have left their spec: one report each.
     broken: BTreeSet<A::Name>,
+    /// Transactions of one shape go the same ways: most steps were judged before.
+    judged: HashMap<(u64, StateOf<P, A>, StateOf<P, A>), Judged, Hashing>,
     process: PhantomData<fn(P)>,
 }
+
+type Hashing = std::hash::BuildHasherDefault<Fingerprint>;
 
 impl<P: Process, A: Abstraction<P>> Online<P, A> {
     /// A monitor, and where it counts.
@@ -398,6 +422,7 @@ impl<P: Process, A: Abstraction<P>> Online<P, A> {
             cause: Cause::Other,
             tally: Arc::clone(&tally),
             broken: BTreeSet::new(),
+            judged: HashMap::default(),
             process: PhantomData,
         };
         (online, tally)
@@ -424,11 +449,30 @@ impl<P: Process, A: Abstraction<P>> Monitor<P> for Online<P, A> {
         process: &P,
         effects: &Effects<P::Message, P::Timer>,
     ) -> Result<(), Violation> {
+        if halts(effects) {
+            return Ok(());
+        }
         let mut changes = self.abstraction.step(by, self.cause, process, effects);
         changes.retain(|change| !self.broken.contains(&change.name));
         let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let judged = &mut self.judged;
         let taken = tally.take(&changes, |change| {
-            path(&change.model, &change.before, &change.after)
+            let Change {
+                model,
+                before,
+                after,
+                ..
+            } = change;
+            let key = (model.shape(), before.clone(), after.clone());
+            if let Some(known) = judged.get(&key) {
+                return known.clone();
+            }
+            if judged.len() >= REMEMBERED {
+                judged.clear();
+            }
+            let new = path(model, before, after);
+            judged.insert(key, new.clone());
+            new
         });
         taken.map_err(|(at, refusal)| {
             let name = changes.swap_remove(at).name;
@@ -441,6 +485,27 @@ impl<P: Process, A: Abstraction<P>> Monitor<P> for Online<P, A> {
                 explanation,
             }
         })
+    }
+}
+
+/// One in so many transactions of a simulated run is held against its spec: all of them would cost more than the run.
+pub const SAMPLED: u64 = 4;
+
+/// Which transactions are looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Sample {
+    one_in: u64,
+}
+
+impl Default for Sample {
+    fn default() -> Self {
+        Self { one_in: 1 }
+    }
+}
+
+impl Sample {
+    fn has(self, txn: &TxnId) -> bool {
+        self.one_in == 1 || stable_hash(txn).is_multiple_of(self.one_in)
     }
 }
 

@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Abstraction, Cause, Change, Guided, Refined, Shows, Watch, watch};
+use super::{Abstraction, Cause, Change, Guided, Refined, SAMPLED, Sample, Shows, Watch, watch};
 use crate::model::spec::Members;
 use crate::model::spec::saga::{
     Budget, Message as Sent, Phase, Reply, S, STEPS_MAX, Saga as Spec, Service, State,
@@ -36,6 +36,10 @@ const AMPLE: Budget = Budget {
 };
 
 impl Guided for Spec {
+    fn shape(&self) -> u64 {
+        u64::from(self.steps) << 8 | u64::from(self.pivot)
+    }
+
     fn refill(&self, state: &mut State) {
         state.budget = self.budget;
     }
@@ -142,10 +146,19 @@ fn spec(steps: usize, pivot: u16) -> Spec {
 /// The spec states of all sagas.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Sagas {
+    sample: Sample,
     instances: BTreeMap<TxnId, Instance>,
 }
 
 impl Sagas {
+    /// Only one in so many of them, the same ones in every run.
+    pub fn sampled(one_in: u64) -> Self {
+        Self {
+            sample: Sample { one_in },
+            ..Self::default()
+        }
+    }
+
     /// The sagas that a step may have touched.
     fn touched(
         &self,
@@ -164,6 +177,7 @@ impl Sagas {
             }
             Cause::Other => {}
         }
+        touched.retain(|txn| self.sample.has(txn));
         touched
     }
 
@@ -316,7 +330,7 @@ impl Shows<Node> for Node {
 impl Refined for Saga {
     fn watch(options: &Options) -> Result<Watch<Node>, &'static str> {
         match options.semantic_locks {
-            SemanticLocks::None => Ok(watch(Sagas::default())),
+            SemanticLocks::None => Ok(watch(Sagas::sampled(SAMPLED))),
             SemanticLocks::Wait | SemanticLocks::Refuse => {
                 Err("the spec's semantic locks do not refuse steps")
             }

@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use super::{Abstraction, Cause, Change, Guided, Refined, Shows, Watch, watch};
+use super::{Abstraction, Cause, Change, Guided, Refined, SAMPLED, Sample, Shows, Watch, watch};
 use crate::model::spec::Members;
 use crate::model::spec::two_phase::{
     Budget, Coordinator, Message as Sent, PARTICIPANTS_MAX, Participant as Part, Record, State,
@@ -44,6 +44,10 @@ const AMPLE: Budget = Budget {
 };
 
 impl Guided for Spec {
+    fn shape(&self) -> u64 {
+        u64::from(self.participants)
+    }
+
     fn refill(&self, state: &mut State) {
         state.budget = self.budget;
     }
@@ -184,12 +188,21 @@ fn spec(participants: usize) -> Spec {
 /// The spec states of all transactions.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Transactions {
+    sample: Sample,
     instances: BTreeMap<TxnId, Instance>,
     /// The shard of each participant that has taken a step.
     shards: BTreeMap<Addr, ShardId>,
 }
 
 impl Transactions {
+    /// Only one in so many of them, the same ones in every run.
+    pub fn sampled(one_in: u64) -> Self {
+        Self {
+            sample: Sample { one_in },
+            ..Self::default()
+        }
+    }
+
     /// The transactions that a step may have touched.
     fn touched(
         &self,
@@ -208,6 +221,7 @@ impl Transactions {
             }
             Cause::Other => {}
         }
+        touched.retain(|txn| self.sample.has(txn));
         touched
     }
 
@@ -396,6 +410,6 @@ impl Refined for TwoPhase {
         if options.cooperative_termination {
             return Err("in the spec participants do not ask one another");
         }
-        Ok(watch(Transactions::default()))
+        Ok(watch(Transactions::sampled(SAMPLED)))
     }
 }

@@ -230,7 +230,7 @@ impl PropertyOutcome {
         self.exercised = exercised;
     }
 
-    fn of<S: Debug, A>(verdict: &Verdict<S, A>) -> Self {
+    pub(crate) fn of<S: Debug, A>(verdict: &Verdict<S, A>) -> Self {
         let shown = verdict.counterexample.as_ref();
         let mut text = String::new();
         if let Some(counterexample) = shown {

@@ -1,0 +1,548 @@
+//! The protocol code in small worlds, as `ordain model` lists and checks it: one transaction over two shards, on one
+//! machine each, with a machine for the coordinator or sequencer and one for the client; and two replicas of a log.
+//!
+//! Every schedule is explored and judged from outside: what processes observe and what the shards' ledgers hold, safety
+//! and fair leads-to. Where the protocol has an abstraction, every schedule is explored once more, and every edge held
+//! against the protocol's spec ([`super::refine`]).
+//!
+//! Timers that drive a counter fire a limited number of times, or the graph would be infinite. Where that many are not
+//! enough to make up for a fault, only safety is asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use stateright::Model;
+
+use super::host::{Budget, Host, Monitor, World};
+use super::host_raft;
+use super::leads_to::{FairChecker, Kind, Report};
+use super::refine::{self, Abstraction, Checked, Tally};
+use super::spec::{CheckError, Outcome, PropertyOutcome};
+use crate::client::{ClientTimer, Start};
+use crate::consensus::{LogTimer, ReplicaTimer};
+use crate::plan::PlannedOperation;
+use crate::process::{Addr, NodeId, Process};
+use crate::protocol::calvin::{self, Calvin};
+use crate::protocol::saga::{self, Saga};
+use crate::protocol::two_phase::{self, TwoPhase};
+use crate::protocol::{Autopsy, Protocol, ShardState};
+use crate::record::{Observation, Outcome as Reply};
+use crate::scenario::layout::{EngineKind, Layout, Region, Shard, ShardId, Table};
+use crate::txn::{Effect, Guard, Key, Op, TableId, Target, Txn, TxnId, Value};
+
+/// The coordinator's machine.
+pub const FRONT: NodeId = NodeId(0);
+/// The machines of the two shards.
+pub const DATA: [NodeId; 2] = [NodeId(1), NodeId(2)];
+/// The client's machine, which faults do not reach.
+pub const CLIENT: NodeId = NodeId(3);
+/// The transaction.
+pub const TXN: TxnId = TxnId(1);
+
+/// Two tables of one row, each a shard of its own.
+pub fn layout() -> Layout {
+    let table = |at: u16| Table {
+        name: format!("t{at}"),
+        engine: EngineKind::Postgres,
+        shards: vec![ShardId(at)],
+        rows: 1,
+        initial: Value::Int(10),
+    };
+    let shard = |at: u8| Shard {
+        table: TableId(at),
+        engine: EngineKind::Postgres,
+        home: 0,
+    };
+    Layout {
+        regions: vec![Region {
+            name: "here".into(),
+            cloud: "a".into(),
+            fronts: vec![FRONT],
+            data: DATA.to_vec(),
+            client: CLIENT,
+        }],
+        tables: vec![table(0), table(1)],
+        shards: vec![shard(0), shard(1)],
+        nodes: 4,
+    }
+}
+
+/// Moves 5 from the first shard to the second, if the second holds at least this much of its 10.
+pub fn transfer(at_least: i64) -> PlannedOperation {
+    let key = |table| Key {
+        table: TableId(table),
+        row: 0,
+    };
+    let effect = |table, amount| Effect {
+        target: Target::Key(key(table)),
+        op: Op::Add(amount),
+    };
+    let guard = Guard::SumAtLeast {
+        keys: vec![key(1)],
+        at_least,
+    };
+    let txn = Txn {
+        id: TXN,
+        reads: vec![],
+        guards: vec![guard],
+        effects: vec![effect(0, -5), effect(1, 5)],
+        pivot: None,
+    };
+    PlannedOperation {
+        region: 0,
+        session: 0,
+        start: Start::At(0),
+        txn,
+    }
+}
+
+/// What a monitor remembers of the transaction.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Seen {
+    /// The protocol took charge.
+    pub initiated: bool,
+    /// It owes nothing more.
+    pub ended: bool,
+    /// Decisions.
+    pub decided: BTreeSet<bool>,
+    /// Decisions as shards learned them.
+    pub resolved: BTreeMap<ShardId, bool>,
+    /// The client knows that it committed.
+    pub told_committed: bool,
+    /// Shards that have voted yes and do not know the decision.
+    pub in_doubt: BTreeSet<ShardId>,
+}
+
+impl Seen {
+    /// Takes in an observation.
+    pub fn note(&mut self, _: Addr, observation: &Observation) {
+        match observation {
+            Observation::Initiated { .. } => self.initiated = true,
+            Observation::Ended { .. } => self.ended = true,
+            Observation::Voted {
+                shard, yes: true, ..
+            } => {
+                self.in_doubt.insert(*shard);
+            }
+            Observation::Decided { commit, .. } => {
+                self.decided.insert(*commit);
+            }
+            Observation::Resolved { shard, commit, .. } => {
+                self.resolved.insert(*shard, *commit);
+                self.in_doubt.remove(shard);
+            }
+            Observation::Returned {
+                outcome: Reply::Committed { .. },
+                ..
+            } => self.told_committed = true,
+            _ => {}
+        }
+    }
+}
+
+/// The shards in which the transaction's effect stands, if all machines are up.
+fn standing<P: Autopsy>(world: &World<P, Seen>) -> Option<BTreeSet<ShardId>> {
+    let states: Vec<ShardState> = world
+        .processes()
+        .filter_map(|(_, process)| process.autopsy())
+        .collect();
+    let stands = |state: &ShardState| {
+        let mut of_txn = state.ledger.iter().filter(|entry| entry.write.txn == TXN);
+        of_txn.next_back().is_some_and(|entry| !entry.write.undo)
+    };
+    let standing = { states.iter() }.filter(|state| stands(state));
+    (states.len() == DATA.len()).then(|| standing.map(|state| state.shard).collect())
+}
+
+/// What is asked of every world with one transaction.
+pub fn ask<P: Autopsy>(checker: FairChecker<'_, Host<P, Seen>>) -> FairChecker<'_, Host<P, Seen>> {
+    checker
+        .always("one decision", |world| world.seen.decided.len() <= 1)
+        .always("decided alike", |world| {
+            let Seen {
+                resolved, decided, ..
+            } = &world.seen;
+            let alike = |commit: &bool| decided.is_empty() || decided.contains(commit);
+            resolved.values().all(alike)
+        })
+        .always("all or nothing", |world| {
+            !world.seen.ended || standing(world).is_none_or(|shards| shards.len() != 1)
+        })
+        .always("what was acknowledged stands", |world| {
+            let owed = world.seen.told_committed && world.seen.ended;
+            !owed || standing(world).is_none_or(|shards| shards.len() == 2)
+        })
+        .leads_to(
+            "ends",
+            |world| world.seen.initiated,
+            |world| world.seen.ended,
+        )
+        .sometimes("commits", |world| world.seen.told_committed)
+}
+
+/// What is asked of Calvin, where shards end a transaction each at its own time.
+fn ask_calvin<P: Autopsy>(
+    checker: FairChecker<'_, Host<P, Seen>>,
+    lively: bool,
+) -> FairChecker<'_, Host<P, Seen>> {
+    let everywhere = |world: &World<P, Seen>| standing(world).is_some_and(|s| s.len() == 2);
+    let checker = checker
+        .always("executed once", |world| {
+            let mut states = world.processes().filter_map(|(_, p)| p.autopsy());
+            states.all(|state| state.ledger.len() <= 1)
+        })
+        .sometimes("commits", |world| world.seen.told_committed);
+    if !lively {
+        return checker;
+    }
+    checker
+        .leads_to(
+            "ends",
+            |world| world.seen.initiated,
+            |world| world.seen.ended,
+        )
+        .leads_to(
+            "what was acknowledged is done everywhere",
+            |world| world.seen.told_committed,
+            everywhere,
+        )
+}
+
+/// What is asked besides where participants vote.
+pub fn ask_doubt<P: Autopsy>(
+    checker: FairChecker<'_, Host<P, Seen>>,
+) -> FairChecker<'_, Host<P, Seen>> {
+    checker.leads_to(
+        "leaves doubt",
+        |world| !world.seen.in_doubt.is_empty(),
+        |world| world.seen.in_doubt.is_empty(),
+    )
+}
+
+/// A small world of the protocol code.
+pub struct Hosted {
+    /// Its name, without the folder.
+    pub name: &'static str,
+    /// One sentence on what it shows.
+    pub about: &'static str,
+    protocol: Hosting,
+    /// What the second shard has to hold.
+    at_least: i64,
+    budget: Budget,
+    /// The machines that faults reach.
+    exposed: &'static [NodeId],
+    /// Machines that crash come back.
+    restarts: bool,
+    /// Liveness is asked too.
+    lively: bool,
+    /// The properties that must not hold.
+    fails: &'static [&'static str],
+}
+
+#[derive(Clone, Copy)]
+enum Hosting {
+    TwoPhase,
+    Saga,
+    Calvin,
+    /// How often each replica's election timer fires.
+    Raft(u8),
+}
+
+const ALL: &[NodeId] = &[FRONT, DATA[0], DATA[1]];
+
+/// No faults.
+pub const NONE: Budget = Budget {
+    crashes: 0,
+    losses: 0,
+    duplicates: 0,
+    early_timeouts: 0,
+    cuts: 0,
+    failed_flushes: 0,
+};
+
+const fn world(
+    name: &'static str,
+    protocol: Hosting,
+    budget: Budget,
+    about: &'static str,
+) -> Hosted {
+    Hosted {
+        name,
+        about,
+        protocol,
+        at_least: 0,
+        budget,
+        exposed: ALL,
+        restarts: true,
+        lively: true,
+        fails: &[],
+    }
+}
+
+const CRASH: Budget = Budget { crashes: 1, ..NONE };
+const LOSS: Budget = Budget { losses: 1, ..NONE };
+const DUPLICATE: Budget = Budget {
+    duplicates: 1,
+    ..NONE
+};
+const LATE: Budget = Budget {
+    early_timeouts: 1,
+    ..NONE
+};
+const CUT: Budget = Budget { cuts: 1, ..NONE };
+const COLLIDE: Budget = Budget {
+    early_timeouts: 2,
+    ..NONE
+};
+const LATE_LOSS: Budget = Budget {
+    early_timeouts: 1,
+    losses: 1,
+    ..NONE
+};
+const BAD_DISK: Budget = Budget {
+    failed_flushes: 1,
+    ..NONE
+};
+
+/// Every world, in the order of `ordain model`.
+#[rustfmt::skip]
+pub const WORLDS: &[Hosted] = &[
+    world("2pc", Hosting::TwoPhase, NONE, "Two-phase commit's code without faults."),
+    world("2pc-crash", Hosting::TwoPhase, CRASH, "One machine crashes at any moment, and comes back."),
+    Hosted {
+        exposed: &[FRONT], restarts: false, fails: &["leaves doubt", "ends"],
+        ..world("2pc-blocks", Hosting::TwoPhase, CRASH, "The manager crashes and may stay down: participants stay in doubt.")
+    },
+    world("2pc-loss", Hosting::TwoPhase, LOSS, "One message is lost."),
+    world("2pc-duplicate", Hosting::TwoPhase, DUPLICATE, "One message arrives twice."),
+    world("2pc-timeout", Hosting::TwoPhase, LATE, "One timer fires too early."),
+    world("2pc-cut", Hosting::TwoPhase, CUT, "Two machines are cut off from one another, and find one another again."),
+    world("2pc-disk", Hosting::TwoPhase, BAD_DISK, "One flush fails."),
+    world("saga", Hosting::Saga, NONE, "The saga's code without faults."),
+    world("saga-crash", Hosting::Saga, CRASH, "One machine crashes at any moment, and comes back."),
+    Hosted {
+        exposed: &[FRONT], restarts: false, fails: &["ends"],
+        ..world("saga-orphan", Hosting::Saga, CRASH, "The orchestrator crashes and may stay down: the saga is an orphan.")
+    },
+    world("saga-loss", Hosting::Saga, LOSS, "One message is lost."),
+    world("saga-duplicate", Hosting::Saga, DUPLICATE, "One message arrives twice."),
+    world("saga-timeout", Hosting::Saga, LATE, "One timer fires too early."),
+    world("saga-cut", Hosting::Saga, CUT, "Two machines are cut off from one another, and find one another again."),
+    world("saga-disk", Hosting::Saga, BAD_DISK, "One flush fails."),
+    Hosted {
+        at_least: 100, fails: &["commits"],
+        ..world("saga-refused", Hosting::Saga, CRASH, "The pivot is refused, and one machine crashes: the way back.")
+    },
+    world("calvin", Hosting::Calvin, NONE, "Calvin's code, with one sequencer, without faults."),
+    world("calvin-duplicate", Hosting::Calvin, DUPLICATE, "One message arrives twice."),
+    world("calvin-timeout", Hosting::Calvin, LATE, "One timer fires too early."),
+    Hosted {
+        exposed: &[FRONT, DATA[0]],
+        ..world("calvin-cut", Hosting::Calvin, CUT, "A shard is cut off from the sequencer, and finds it again.")
+    },
+    Hosted {
+        lively: false,
+        ..world("calvin-loss", Hosting::Calvin, LOSS, "One message is lost: safety only.")
+    },
+    Hosted {
+        exposed: &[DATA[0]], lively: false,
+        ..world("calvin-crash", Hosting::Calvin, CRASH, "A shard crashes and replays the log: safety only.")
+    },
+    world("raft", Hosting::Raft(1), NONE, "Raft's code without faults: one campaign is enough to commit."),
+    world("raft-duplicate", Hosting::Raft(1), DUPLICATE, "One message arrives twice."),
+    Hosted {
+        lively: false,
+        ..world("raft-crash", Hosting::Raft(2), CRASH, "A replica crashes, and both campaign twice: safety only.")
+    },
+    Hosted {
+        lively: false,
+        ..world("raft-collide", Hosting::Raft(2), COLLIDE, "Election timers fire too early: safety only.")
+    },
+    Hosted {
+        lively: false,
+        ..world("raft-loss", Hosting::Raft(3), LATE_LOSS, "A message is lost and a timer fires too early: safety only.")
+    },
+];
+
+/// What became of a world.
+pub struct Examined {
+    /// Sizes and verdicts, those of the refinement last.
+    pub outcome: Outcome,
+    /// The edges against the spec, where the protocol has an abstraction.
+    pub edges: Option<Tally>,
+}
+
+impl Hosted {
+    /// Whether a property is expected to hold.
+    pub fn expects(&self, property: &str) -> bool {
+        !self.fails.contains(&property)
+    }
+
+    /// Explores the world and decides its properties.
+    ///
+    /// # Errors
+    ///
+    /// See [`CheckError`].
+    pub fn check(&self, limit: u32) -> Result<Examined, CheckError> {
+        let started = Instant::now();
+        let mut examined = match self.protocol {
+            Hosting::TwoPhase => {
+                let world = self.two_phase(Seen::default(), Seen::note);
+                let judged = ask_doubt(ask(world.fair(self.restarts, limit)?)).check()?;
+                let start = refine::two_phase::Transactions::default();
+                self.examined(judged, Some(held(self.two_phase(start, ignore), limit)?))
+            }
+            Hosting::Saga => {
+                let world = self.saga(Seen::default(), Seen::note);
+                let judged = ask(world.fair(self.restarts, limit)?).check()?;
+                let start = refine::saga::Sagas::default();
+                self.examined(judged, Some(held(self.saga(start, ignore), limit)?))
+            }
+            Hosting::Calvin => {
+                let world = self.calvin(Seen::default(), Seen::note);
+                let asked = ask_calvin(world.fair(self.restarts, limit)?, self.lively);
+                self.examined(asked.check()?, None)
+            }
+            Hosting::Raft(campaigns) => {
+                let world = host_raft::cluster(self.budget, campaigns);
+                let asked = host_raft::ask(world.fair(self.restarts, limit)?, self.lively);
+                self.examined(asked.check()?, None)
+            }
+        };
+        examined.outcome.elapsed = started.elapsed();
+        Ok(examined)
+    }
+
+    /// Serves stateright's Explorer until the process ends.
+    pub fn serve(&self, address: SocketAddr) {
+        match self.protocol {
+            Hosting::TwoPhase => serve(self.two_phase(Seen::default(), Seen::note), address),
+            Hosting::Saga => serve(self.saga(Seen::default(), Seen::note), address),
+            Hosting::Calvin => serve(self.calvin(Seen::default(), Seen::note), address),
+            Hosting::Raft(campaigns) => {
+                serve(host_raft::cluster(self.budget, campaigns), address);
+            }
+        }
+    }
+
+    fn examined<S: std::fmt::Debug, A>(
+        &self,
+        judged: Report<S, A>,
+        checked: Option<Checked>,
+    ) -> Examined {
+        let summary = |outcome: PropertyOutcome| PropertyOutcome {
+            fairness: match outcome.fairness.is_empty() {
+                true => Vec::new(),
+                false => self.fairness(),
+            },
+            ..outcome
+        };
+        let verdicts = judged.verdicts.iter().map(PropertyOutcome::of);
+        let mut properties: Vec<_> = verdicts.map(summary).collect();
+        properties.extend(checked.as_ref().map(refinement));
+        Examined {
+            outcome: Outcome {
+                counts: judged.counts,
+                properties,
+                elapsed: std::time::Duration::ZERO,
+            },
+            edges: checked.map(|checked| checked.tally),
+        }
+    }
+
+    /// The constraints of [`Host::fair`] by kind: there is one for each message, link and timer.
+    fn fairness(&self) -> Vec<String> {
+        let mut fairness = vec![
+            "WF each delivery, flush, heal".to_owned(),
+            "SF each timer".to_owned(),
+        ];
+        if self.restarts {
+            fairness.push("WF each restart".to_owned());
+        }
+        fairness
+    }
+
+    fn two_phase<G>(&self, start: G, note: Monitor<G>) -> Host<two_phase::Node, G>
+    where
+        G: Clone + Eq + std::hash::Hash + std::fmt::Debug,
+    {
+        // The client counts its requests: only a limit makes the graph finite.
+        self.host::<TwoPhase, G>(start, note)
+            .limit_timers(|_, timer| match timer {
+                two_phase::Timer::Client(ClientTimer::Resend(_)) => Some(2),
+                _ => None,
+            })
+    }
+
+    fn saga<G>(&self, start: G, note: Monitor<G>) -> Host<saga::Node, G>
+    where
+        G: Clone + Eq + std::hash::Hash + std::fmt::Debug,
+    {
+        self.host::<Saga, G>(start, note)
+            .limit_timers(|_, timer| match timer {
+                saga::Timer::Client(ClientTimer::Resend(_)) => Some(2),
+                _ => None,
+            })
+    }
+
+    fn calvin<G>(&self, start: G, note: Monitor<G>) -> Host<calvin::Node, G>
+    where
+        G: Clone + Eq + std::hash::Hash + std::fmt::Debug,
+    {
+        // All of these drive counters. One sequencer is its own majority, and has nobody to send heartbeats to.
+        self.host::<Calvin, G>(start, note)
+            .limit_timers(|_, timer| match timer {
+                calvin::Timer::Log {
+                    timer: LogTimer::Raft(ReplicaTimer::Heartbeat),
+                    ..
+                } => Some(0),
+                calvin::Timer::Client(ClientTimer::Start(_)) => None,
+                _ => Some(1),
+            })
+    }
+
+    fn host<Pr: Protocol, G>(&self, start: G, note: Monitor<G>) -> Host<Pr::Process, G>
+    where
+        G: Clone + Eq + std::hash::Hash + std::fmt::Debug,
+    {
+        let options = Pr::Options::default();
+        let deployment = Pr::deploy(&layout(), &options, &[transfer(self.at_least)]);
+        let processes = deployment.expect("a small deployment").processes;
+        Host::new(processes, self.budget, start, note).expose(self.exposed.iter().copied())
+    }
+}
+
+/// Every edge of a world against the spec.
+fn held<P: Process, A: Abstraction<P>>(
+    world: Host<P, A>,
+    limit: u32,
+) -> Result<Checked, CheckError> {
+    Ok(refine::check_edges(&refine::shadow(world), limit)?)
+}
+
+fn refinement(checked: &Checked) -> PropertyOutcome {
+    let broken = checked.broken.as_ref();
+    let text = |(steps, refusal): &(Vec<String>, _)| format!("{}\n{refusal}", steps.join("\n"));
+    PropertyOutcome {
+        name: refine::PROPERTY.to_owned(),
+        kind: Kind::Step,
+        fairness: Vec::new(),
+        holds: broken.is_none(),
+        exercised: checked.tally.moves,
+        counterexample: broken.map(text).unwrap_or_default(),
+        steps: { broken }
+            .map(|(steps, _)| steps.clone())
+            .unwrap_or_default(),
+    }
+}
+
+fn serve<P: Process, G>(world: Host<P, G>, address: SocketAddr)
+where
+    G: Clone + Eq + std::hash::Hash + std::fmt::Debug + Send + Sync + 'static,
+{
+    world.checker().serve(address);
+}
+
+/// A monitor that takes in whole steps instead ([`refine::shadow`]).
+fn ignore<G>(_: &mut G, _: Addr, _: &Observation) {}
