@@ -139,11 +139,8 @@ fn world<Pr: Protocol, A: Abstraction<Meddled<Pr::Process>>>(
         .processes
         .into_iter()
         .map(|node| node.into_iter().map(meddled).collect());
-    let host = Host::new(processes.collect(), budget, start, |_, _, _| {}).expose([
-        FRONT,
-        NodeId(1),
-        NodeId(2),
-    ]);
+    let host = Host::new(processes.collect(), budget, start, |_, _, _| {})
+        .expose([FRONT, DATA[0], DATA[1]]);
     refine::shadow(host)
 }
 
