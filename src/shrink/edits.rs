@@ -355,7 +355,7 @@ fn rounder(ns: u64) -> Vec<u64> {
 
 /// Number of decimal digits before the trailing zeros.
 fn digits(mut ns: u64) -> u32 {
-    while ns != 0 && ns % 10 == 0 {
+    while ns != 0 && ns.is_multiple_of(10) {
         ns /= 10;
     }
     ns.checked_ilog10().map_or(0, |log| log + 1)

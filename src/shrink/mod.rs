@@ -374,7 +374,7 @@ fn faults_began(run: &Run) -> BTreeMap<usize, u64> {
     lines.filter_map(began).collect()
 }
 
-/// Lets every operation of a session that waits for replies start when it did, as a session of its own.
+/// Lets every operation of a session that waits for replies start about when it did, as a session of its own.
 fn in_open_loop(case: &Case, first: &Run) -> Option<Case> {
     let waits = |start: &Start| matches!(start, Start::Think(_));
     if !{ case.plan.operations.iter() }.any(|operation| waits(&operation.start)) {
@@ -391,4 +391,74 @@ fn in_open_loop(case: &Case, first: &Run) -> Option<Case> {
         operation.start = Start::At(invoked[&operation.txn.id]);
     }
     Some(case)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recorded(overrides: &[(&str, &str)], protocol: &str, of: usize) -> (Case, Run) {
+        let (name, text) = crate::cli::SHIPPED[of];
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        let overrides: Vec<_> = overrides.iter().map(owned).collect();
+        let scenario =
+            stack::read_scenario(name, text, &overrides).unwrap_or_else(|bad| panic!("{bad}"));
+        let drawn = Plan::draw(&scenario, 1);
+        let run = stack::run(&scenario, protocol, &drawn, true).expect("it runs");
+        let plan = run.kept.plan.clone().expect("kept");
+        let scenario = Arc::new(scenario);
+        (Case { scenario, plan }, run)
+    }
+
+    fn again(case: &Case, protocol: &str) -> Run {
+        stack::run(&case.scenario, protocol, &case.plan, true).expect("it runs")
+    }
+
+    #[test]
+    fn an_aim_made_from_a_recorded_plan_strikes_at_the_same_event() {
+        let overrides = [
+            ("workload.transactions", "300"),
+            ("fault.0.after.from", "1500ms"),
+            ("fault.0.after.latest", "4s"),
+        ];
+        let (mut case, first) = recorded(&overrides, "2pc", 1);
+        let When::AfterEvent(event) = case.plan.faults[0].when else {
+            panic!(
+                "the coordinator died after the votes: {:?}",
+                case.plan.faults
+            );
+        };
+        let run = again(&case, "2pc");
+        assert_eq!(run.digest, first.digest, "a recorded plan replays");
+        let aim = moment(&run, faults_began(&run)[&0], event).expect("the last vote was seen");
+        assert!(
+            matches!(&aim, When::Moment { observation, .. } if observation == "voted"),
+            "{aim:?}"
+        );
+        case.plan.faults[0].when = aim;
+        assert_eq!(again(&case, "2pc").digest, first.digest);
+    }
+
+    #[test]
+    fn sessions_that_wait_for_replies_open_into_nearly_the_same_invocations() {
+        let overrides = [("workload.transactions", "60")];
+        let (mut case, _) = recorded(&overrides, "2pc", 0);
+        for (at, operation) in case.plan.operations.iter_mut().enumerate() {
+            operation.session = at as u32 % 4;
+            operation.region = (at % 4 == 3).into();
+            operation.start = Start::Think(if at < 4 { 1_000_000_000 } else { 5_000_000 });
+        }
+        let closed = again(&case, "2pc");
+        let opened = in_open_loop(&case, &closed).expect("there are sessions that wait");
+        assert!({ opened.plan.operations.iter() }.all(|o| matches!(o.start, Start::At(_))));
+        let invoked =
+            |run: &Run| -> BTreeMap<_, _> { run.kept.invoked_ns.iter().copied().collect() };
+        let (before, after) = (invoked(&closed), invoked(&again(&opened, "2pc")));
+        assert!(before.len() == 60 && before.keys().eq(after.keys()));
+        // Clients' timers run at their clocks' rates, and starting takes some CPU time.
+        for (txn, at_ns) in before {
+            assert!(after[&txn].abs_diff(at_ns) < 1_000_000, "{txn}");
+        }
+        assert!(in_open_loop(&opened, &closed).is_none());
+    }
 }
