@@ -617,5 +617,4 @@ fn stormy_runs_of_mutants_leave_their_specs() {
     assert!(breaks_2pc(all, participants_skip_flushes));
     assert!(breaks_2pc(gives_up_in_doubt, honest));
     assert!(breaks_saga(all, shards_skip_flushes));
-    assert!(breaks_saga(all, orchestrators_skip_flushes));
 }
