@@ -20,6 +20,7 @@ use crate::shrink::{self, Shrunk};
 use crate::stack::{self, Run};
 use crate::trace::{Divergence, TraceEvent, first_difference};
 use crate::verdict::Word;
+use crate::zoo::{self, Planted};
 
 mod fuzz;
 
@@ -44,7 +45,7 @@ pub mod exit {
 }
 
 /// The scenarios that come with the program, by name.
-pub const SHIPPED: [(&str, &str); 5] = [
+pub const SHIPPED: [(&str, &str); 8] = [
     ("settlement", include_str!("../scenarios/settlement.toml")),
     (
         "locked-merchant",
@@ -59,6 +60,12 @@ pub const SHIPPED: [(&str, &str); 5] = [
         include_str!("../scenarios/naive-partial.toml"),
     ),
     ("storm", include_str!("../scenarios/storm.toml")),
+    ("crossfire", include_str!("../scenarios/crossfire.toml")),
+    ("churn", include_str!("../scenarios/churn.toml")),
+    (
+        "figure-eight",
+        include_str!("../scenarios/figure-eight.toml"),
+    ),
 ];
 
 /// Runs whole distributed-transaction stacks in one seeded, simulated world, breaks that world on purpose,
@@ -180,6 +187,28 @@ enum Command {
         /// Serve stateright's Explorer of one model at this address instead.
         #[arg(long, value_name = "ADDR", requires = "name")]
         explore: Option<std::net::SocketAddr>,
+    },
+    /// Hunt for planted bugs: which are found, by which check, after how many seeds, and how small.
+    ///
+    /// Needs a build with the feature `zoo`; others list the bugs.
+    Zoo {
+        /// A bug's name, or what its name begins with; all of them if absent.
+        name: Option<String>,
+        /// List the bugs and hunt for none.
+        #[arg(long)]
+        list: bool,
+        /// How many seeds a hunt may take. Default: 2000.
+        #[arg(long, short = 'n', conflicts_with = "list")]
+        seeds: Option<u64>,
+        /// How many hunts for each bug, from different first seeds. Default: 5.
+        #[arg(long, conflicts_with = "list", value_parser = clap::value_parser!(u64).range(1..))]
+        repetitions: Option<u64>,
+        /// How many runs shrinking may take for each bug; 0 shrinks nothing. Default: 600.
+        #[arg(long, conflicts_with = "list")]
+        budget: Option<usize>,
+        /// Leave zoo.json, zoo.md, and in plans/ the shrunk plan of each bug that was found in this folder.
+        #[arg(long, short, conflicts_with = "list")]
+        out: Option<PathBuf>,
     },
     /// List protocols with their promises and options, and the scenarios that come with the program.
     List,
@@ -320,6 +349,22 @@ fn execute(command: Command, json: bool) -> Result<u8, Failure> {
             lenient,
         } => check_history(&history, model, lenient, json),
         Command::Model { name, explore } => models(name.as_deref(), explore, json),
+        Command::Zoo {
+            name,
+            list,
+            seeds,
+            repetitions,
+            budget,
+            out,
+        } => {
+            let asked = Hunt {
+                seeds,
+                repetitions,
+                budget,
+                out,
+            };
+            show_zoo(name.as_deref(), list, &asked, json)
+        }
         Command::List => list(json),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "ordain", &mut io::stdout());
@@ -805,6 +850,99 @@ fn models(
     } else {
         exit::VIOLATION
     })
+}
+
+/// What was asked of a hunt.
+#[derive(PartialEq, Eq, Default)]
+struct Hunt {
+    seeds: Option<u64>,
+    repetitions: Option<u64>,
+    budget: Option<usize>,
+    out: Option<PathBuf>,
+}
+
+fn show_zoo(name: Option<&str>, list: bool, asked: &Hunt, json: bool) -> Result<u8, Failure> {
+    let begins = |planted: &&Planted| name.is_none_or(|name| planted.name.starts_with(name));
+    let selected: Vec<&Planted> = zoo::ALL.iter().filter(begins).collect();
+    if selected.is_empty() {
+        let name = name.unwrap_or_default();
+        return Err(Failure::Usage(format!(
+            "no planted bug is called `{name}`\n  help: `ordain zoo --list` lists them"
+        )));
+    }
+    let can_hunt = cfg!(feature = "zoo");
+    if !list && (can_hunt || name.is_some() || *asked != Hunt::default()) {
+        return hunt_zoo(&selected, asked, json);
+    }
+    if json {
+        say_json(&selected)?;
+        return Ok(exit::OK);
+    }
+    say(format!("{} planted bugs", selected.len()))?;
+    for Planted {
+        name,
+        protocol,
+        scenario,
+        wrong,
+        source,
+        ..
+    } in selected
+    {
+        say(format!(
+            "\n  {name} ({protocol}, {scenario})\n    {wrong}\n    {source}"
+        ))?;
+    }
+    if !can_hunt {
+        say(format!("\n{HOW_TO_HUNT}"))?;
+    }
+    Ok(exit::OK)
+}
+
+const HOW_TO_HUNT: &str =
+    "This build has no planted bugs in it. To hunt for them, build with the feature `zoo`:
+  cargo run --release --features zoo -- zoo";
+
+#[cfg(not(feature = "zoo"))]
+fn hunt_zoo(_: &[&Planted], _: &Hunt, _: bool) -> Result<u8, Failure> {
+    Err(Failure::Usage(HOW_TO_HUNT.to_owned()))
+}
+
+#[cfg(feature = "zoo")]
+fn hunt_zoo(selected: &[&Planted], asked: &Hunt, json: bool) -> Result<u8, Failure> {
+    let usual = zoo::hunt::Limits::default();
+    let limits = zoo::hunt::Limits {
+        seeds: asked.seeds.unwrap_or(usual.seeds),
+        repetitions: asked.repetitions.unwrap_or(usual.repetitions),
+        shrink_runs: asked.budget.unwrap_or(usual.shrink_runs),
+    };
+    let bar = progress(selected.len() as u64);
+    let mut hunted = Vec::new();
+    for planted in selected {
+        bar.set_message(planted.name);
+        let scenario = load(planted.scenario, &[])?;
+        let (found, regression) =
+            zoo::hunt::hunt(planted, &scenario, limits).map_err(Failure::Input)?;
+        if let (Some(out), Some(regression)) = (&asked.out, regression) {
+            let plans = out.join("plans");
+            regression.write(&plans.join(format!("{}.json", planted.name)))?;
+        }
+        hunted.push(found);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let table = crate::report::zoo::markdown(&hunted, limits);
+    if let Some(out) = &asked.out {
+        std::fs::create_dir_all(out)?;
+        let text = serde_json::to_string_pretty(&hunted).expect("results are plain data");
+        std::fs::write(out.join("zoo.json"), text + "\n")?;
+        std::fs::write(out.join("zoo.md"), &table)?;
+    }
+    match json {
+        true => say_json(&hunted)?,
+        false => say(table.trim_end())?,
+    }
+    let all_found = hunted.iter().all(|hunted| hunted.found);
+    Ok(if all_found { exit::OK } else { exit::VIOLATION })
 }
 
 /// What `list --json` prints.

@@ -301,3 +301,21 @@ fn listings_completions_and_the_manual_come_out() {
             .is_some_and(|all| !all.is_empty())
     );
 }
+
+#[test]
+fn the_zoo_lists_its_bugs_and_an_ordinary_build_refuses_to_hunt() {
+    let here = folder("zoo");
+    let output = ordain(&["zoo", "--list", "--json"], &here);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let listed = json(&output);
+    let listed = listed.as_array().expect("a list");
+    assert!(listed.len() >= 40, "{}", listed.len());
+    let unknown = ordain(&["zoo", "no-such-bug"], &here);
+    assert_eq!(code(&unknown), 64, "{}", stderr(&unknown));
+    if cfg!(not(feature = "zoo")) {
+        assert_eq!(code(&ordain(&["zoo"], &here)), 0);
+        let refused = ordain(&["zoo", "2pc.ack-at-vote"], &here);
+        assert_eq!(code(&refused), 64);
+        assert!(stderr(&refused).contains("--features zoo"));
+    }
+}

@@ -173,7 +173,8 @@ mod milliseconds {
         pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Delay, D::Error> {
             let [min_ms, max_ms] = <[u64; 2]>::deserialize(deserializer)?;
             if min_ms == 0 || max_ms < min_ms {
-                let range = format!("[{min_ms}, {max_ms}] is no range: write [min, max], min above 0");
+                let range =
+                    format!("[{min_ms}, {max_ms}] is no range: write [min, max], min above 0");
                 return Err(D::Error::custom(range));
             }
             Ok(Delay::between(to_ns(min_ms)?, to_ns(max_ms)?))

@@ -111,9 +111,6 @@ impl<C: Command> Storage<C> {
         for record in recovered.records {
             match record {
                 Record::Snapshot(snapshot) => this.snapshot = snapshot,
-                Record::Hard(HardState { term, .. }) if zoo::planted(Bug::VoteForgotten) => {
-                    this.hard = HardState { term, vote: None };
-                }
                 Record::Hard(hard) => this.hard = hard,
                 Record::Entry(index, entry) => {
                     this.entries.truncate(this.offset(index));

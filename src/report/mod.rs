@@ -3,3 +3,5 @@
 pub mod fuzz;
 pub mod plan;
 pub mod text;
+#[cfg(feature = "zoo")]
+pub mod zoo;

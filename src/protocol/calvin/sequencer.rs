@@ -582,7 +582,7 @@ impl Front {
                 *reign = Some(Reign {
                     term,
                     committed_before: committed,
-                    last: zoo::planted(Bug::LeaderStampsTooSoon).then_some(seen),
+                    last: None,
                 });
                 if self.merge.waiting().is_some() {
                     out.observe(Observation::Mark("calvin.leader-change-while-merging"));
