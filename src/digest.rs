@@ -23,6 +23,7 @@ impl Default for StableHasher {
     }
 }
 
+#[inline]
 fn fold(lane: u64, word: u64, multiplier: u64) -> u64 {
     let product = u128::from(lane ^ word).wrapping_mul(u128::from(multiplier));
     // Adding the word keeps a lane that became zero from staying there.
@@ -52,6 +53,7 @@ impl Hasher for StableHasher {
         }
     }
 
+    #[inline]
     fn write_u64(&mut self, word: u64) {
         for (lane, multiplier) in self.lanes.iter_mut().zip(MULTIPLIER) {
             *lane = fold(*lane, word, multiplier);

@@ -117,9 +117,9 @@ impl<T: Clone + Ord> ClockState<T> {
         &mut self.timers[usize::from(of.node.0)][usize::from(of.port)]
     }
 
-    /// What the machine's wall clock shows at true time `now_ns`.
-    pub(super) fn wall(&self, node: NodeId, now_ns: u64) -> WallTime {
-        self.clocks[usize::from(node.0)].wall(now_ns)
+    /// The machine's clock as it runs now: good until the next step or change of drift.
+    pub(super) fn clock(&self, node: NodeId) -> Clock {
+        self.clocks[usize::from(node.0)]
     }
 
     /// Arms a timer. Returns when it fires, and whether it was armed already.
@@ -229,7 +229,7 @@ impl<T: Clone + Ord> ClockState<T> {
 
 /// One machine's clock: a rate, and the wall clock's distance from the monotonic one.
 #[derive(Clone, Copy, Debug)]
-struct Clock {
+pub(super) struct Clock {
     /// Where the rate last changed: true time and the monotonic clock's reading.
     anchor_true_ns: u64,
     anchor_local_ns: u64,
@@ -273,7 +273,8 @@ impl Clock {
             .saturating_add(u64::try_from(true_ns).unwrap_or(u64::MAX))
     }
 
-    fn wall(&self, now_ns: u64) -> WallTime {
+    /// What the wall clock shows at true time `now_ns`.
+    pub(super) fn wall(&self, now_ns: u64) -> WallTime {
         let wall_ns = i128::from(self.local(now_ns)) + self.wall_offset_ns;
         WallTime(wall_ns.clamp(0, i128::from(u64::MAX)) as u64)
     }

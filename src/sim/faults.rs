@@ -235,7 +235,7 @@ impl<P: Process> World<P> {
                 self.disks.lock().corrupt(*node, corruption(kind))
             }
             FaultKind::ClockStep { nodes, by_ns } => {
-                each(nodes, |node| self.clocks.lock().step_wall(node, *by_ns));
+                each(nodes, |node| self.step_clock(node, *by_ns));
             }
             FaultKind::ClockDrift { nodes, by_ppm } => {
                 each(nodes, |node| self.drift(node, *by_ppm))
@@ -279,14 +279,14 @@ impl<P: Process> World<P> {
                 self.disks.lock().uncorrupt(*node, corruption(kind))
             }
             FaultKind::ClockStep { nodes, by_ns } => {
-                each(nodes, |node| self.clocks.lock().step_wall(node, -by_ns));
+                each(nodes, |node| self.step_clock(node, -by_ns));
             }
             FaultKind::ClockDrift { nodes, by_ppm } => {
                 let elapsed_ns = i128::from(self.now_ns - since_ns);
                 let gained_ns = (elapsed_ns * i128::from(*by_ppm) / 1_000_000) as i64;
                 each(nodes, |node| {
                     self.drift(node, -by_ppm);
-                    self.clocks.lock().step_wall(node, -gained_ns);
+                    self.step_clock(node, -gained_ns);
                 });
             }
         }
@@ -332,8 +332,14 @@ impl<P: Process> World<P> {
         network.mend(to, from);
     }
 
+    fn step_clock(&mut self, node: NodeId, by_ns: i64) {
+        self.clocks.lock().step_wall(node, by_ns);
+        self.read_clock_anew(node);
+    }
+
     fn drift(&mut self, node: NodeId, by_ppm: i32) {
         let anew = self.clocks.lock().drift(node, by_ppm, self.now_ns);
+        self.read_clock_anew(node);
         for (of, timer, scheduled) in anew {
             self.one_more_stale_timer();
             self.heap.push(

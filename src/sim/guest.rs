@@ -111,8 +111,7 @@ impl<P: Process> GuestSocket<P> {
     pub fn now(&self) -> WallTime {
         let mut world = self.inner.shared.lock();
         world.catch_up_with_madsim();
-        let now_ns = world.now_ns;
-        world.clocks.lock().wall(self.inner.node, now_ns)
+        world.wall(self.inner.node)
     }
 
     /// Sends a datagram.

@@ -10,9 +10,9 @@ thread_local! {
     static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Runs `body`; if it panics, returns the panic's message and place instead, and nothing is printed.
+/// Runs `body`; if it panics, returns the panic's message and place instead, and nothing is printed once
+/// [`install_hook`] was called.
 pub(super) fn catch<R>(body: impl FnOnce() -> R) -> Result<R, String> {
-    install_hook();
     let outer = CATCHING.replace(true);
     let result = catch_unwind(AssertUnwindSafe(body));
     CATCHING.set(outer);
@@ -22,8 +22,8 @@ pub(super) fn catch<R>(body: impl FnOnce() -> R) -> Result<R, String> {
     })
 }
 
-/// The process-wide hook passes everything on, except panics under [`catch`].
-fn install_hook() {
+/// Installs the process-wide hook, once: it passes everything on, except panics under [`catch`].
+pub(super) fn install_hook() {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
         let previous = take_hook();
@@ -55,6 +55,7 @@ mod tests {
 
     #[test]
     fn a_panic_becomes_its_message_and_place() {
+        install_hook();
         assert_eq!(catch(|| 3), Ok(3));
         let caught = catch(|| panic!("no quorum of {}", 3)).unwrap_err();
         assert!(

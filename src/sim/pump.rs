@@ -22,7 +22,7 @@ use super::disk::Disks;
 use super::faults::Strikes;
 use super::network::Network;
 use super::world::{Power, Turn, World};
-use super::{Record, Run, guest};
+use super::{Record, Run, guest, panics};
 use crate::fates::{FlushFates, LinkFates, Teller, TimerFates};
 use crate::process::{Addr, Effects, NodeId, Process};
 
@@ -42,21 +42,15 @@ impl<P: Process> Shared<P> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A machine's task is polled: the first time, it lets the pump know that it is there.
+    /// A guest's task is polled: the first time, the pump learns that it is there.
     pub(super) fn register(&self, node: NodeId, context: &Context<'_>) {
-        let mut world = self.lock();
-        let host = &mut world.hosts[usize::from(node.0)];
-        if host.waker.is_none() {
-            host.waker = Some(context.waker().clone());
-            if let Some(pump) = &world.pump_waker {
-                pump.wake_by_ref();
-            }
-        }
+        self.lock().register(node, context);
     }
 }
 
 /// Runs to the end. Must be called on a fresh thread: madsim seeds what std keeps for each thread.
 pub(super) fn run<P: Process>(run: Run<'_, P>) -> Record<P> {
+    panics::install_hook();
     let runtime = Runtime::with_seed_and_config(run.fates.seed(), madsim::Config::default());
     runtime.add_simulator::<Network>();
     runtime.add_simulator::<Disks>();
@@ -140,8 +134,8 @@ fn build<P: Process>(run: Run<'_, P>) -> (Arc<Shared<P>>, Vec<NodeHandle>) {
 async fn host<P: Process>(shared: Arc<Shared<P>>, node: NodeId, mut processes: Vec<P>) {
     let mut out = Effects::default();
     poll_fn(|context| {
-        shared.register(node, context);
         let mut world = shared.lock();
+        world.register(node, context);
         if world.turn_of != Some(node) {
             return Poll::Pending;
         }
@@ -162,6 +156,17 @@ async fn host<P: Process>(shared: Arc<Shared<P>>, node: NodeId, mut processes: V
 }
 
 impl<P: Process> World<P> {
+    /// A machine's task is polled: the first time, the pump learns that it is there.
+    fn register(&mut self, node: NodeId, context: &Context<'_>) {
+        let host = &mut self.hosts[usize::from(node.0)];
+        if host.waker.is_none() {
+            host.waker = Some(context.waker().clone());
+            if let Some(pump) = &self.pump_waker {
+                pump.wake_by_ref();
+            }
+        }
+    }
+
     fn step_while_it_is_our_turn(
         &mut self,
         node: NodeId,
@@ -312,7 +317,11 @@ impl<P: Process> Pump<P> {
 
     async fn power(&mut self, power: Power) {
         let handle = Handle::current();
-        self.shared.lock().guests_woken = self.guests;
+        {
+            let mut world = self.shared.lock();
+            world.guests_woken = self.guests;
+            world.lead_madsim();
+        }
         match power {
             Power::Off(node, loss) => {
                 {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use madsim::time::TimeHandle;
 
-use super::clock::Clocks;
+use super::clock::{Clock, Clocks};
 use super::disk::{Disks, FlushTicket, slowed};
 use super::faults::Strikes;
 use super::guest::GuestState;
@@ -22,7 +22,7 @@ use super::{Halted, Marks, MessageCounts, Options, panics};
 use crate::digest::{StableHasher, stable_hash};
 use crate::monitor::{Monitor, Violation};
 use crate::plan::{CrashLoss, Environment};
-use crate::process::{Addr, Effect, Effects, FlushId, Input, NodeId, Process, Wire};
+use crate::process::{Addr, Effect, Effects, FlushId, Input, NodeId, Process, WallTime, Wire};
 use crate::record::{Observation, Observed, Panicked};
 use crate::trace::{DropReason, TraceEvent, TraceKind};
 
@@ -140,6 +140,8 @@ pub(super) struct Machine<M, T> {
     pub(super) downs: u32,
     panics: u32,
     flushes: Vec<u64>,
+    /// Its clock as it runs now: kept here because every step reads it.
+    clock: Clock,
 }
 
 /// A host task's place in the pump.
@@ -212,7 +214,10 @@ impl<P: Process> World<P> {
     ) -> Self {
         let machines = environment.machines.iter().enumerate();
         let machines: Vec<_> = machines
-            .map(|(node, _)| Machine::new(ports.get(node).copied().unwrap_or(0)))
+            .map(|(node, _)| {
+                let clock = plugins.2.lock().clock(NodeId(node as u16));
+                Machine::new(ports.get(node).copied().unwrap_or(0), clock)
+            })
             .collect();
         let madsim_time = TimeHandle::current();
         let (network, disks, clocks) = plugins;
@@ -331,18 +336,33 @@ impl<P: Process> World<P> {
             || (self.options.stop_on_violation && !self.violations.is_empty())
     }
 
-    /// Moves the time on, and madsim's with it. madsim adds 50 to 100 ns for every poll, so its clock may be
-    /// ahead of ours: it follows, and decides nothing.
+    /// Moves the time on.
     pub(super) fn go_to(&mut self, at_ns: u64) {
         assert!(at_ns >= self.now_ns, "time went backwards");
-        if at_ns == self.now_ns {
-            return;
-        }
         self.now_ns = at_ns;
-        let target = self.madsim_origin + Duration::from_nanos(at_ns);
-        if let Some(ahead) = target.checked_sub(self.madsim_time.elapsed()) {
-            self.madsim_time.advance(ahead);
+        if !self.guests.is_empty() {
+            self.lead_madsim();
         }
+    }
+
+    /// Moves madsim's clock up to ours, whenever somebody may look at it: guests, and madsim itself when it
+    /// kills or restarts a node. It adds 50 to 100 ns for every poll and so may be ahead: it decides nothing.
+    pub(super) fn lead_madsim(&mut self) {
+        let target = self.madsim_origin + Duration::from_nanos(self.now_ns);
+        if let Some(behind) = target.checked_sub(self.madsim_time.elapsed()) {
+            self.madsim_time.advance(behind);
+        }
+    }
+
+    /// What a machine's wall clock shows.
+    pub(super) fn wall(&self, node: NodeId) -> WallTime {
+        self.machines[usize::from(node.0)].clock.wall(self.now_ns)
+    }
+
+    /// A machine's clock was changed.
+    pub(super) fn read_clock_anew(&mut self, node: NodeId) {
+        let clock = self.clocks.lock().clock(node);
+        self.machine(node).clock = clock;
     }
 
     /// How far madsim's clock has come, on our scale.
@@ -578,7 +598,7 @@ impl<P: Process> World<P> {
             port: queued.port,
         };
         let input = self.open(by, queued.input);
-        let now = self.clocks.lock().wall(node, self.now_ns);
+        let now = self.wall(node);
         let process = &mut processes[usize::from(by.port)];
         // Copying every input for the sake of a panic would cost more than handling it.
         let kept = self.options.trace.then(|| input.clone());
@@ -848,7 +868,7 @@ impl<P: Process> World<P> {
         let label = self.label(message.label());
         self.count(from, to, label).sent += 1;
         let code_to = u64::from(to.node.0) << 8 | u64::from(to.port);
-        self.note_effect(Tag::Send, from, hash ^ (code_to << 40));
+        self.note_effect(Tag::Send, from, hash ^ code_to.rotate_right(24));
         self.line(|| TraceKind::Sent {
             id,
             from,
@@ -991,14 +1011,12 @@ impl<P: Process> World<P> {
     fn event(&mut self, code: u64, hash: u64) {
         self.events += 1;
         self.digest.write_u64(self.now_ns);
-        self.digest.write_u64(code);
-        self.digest.write_u64(hash);
+        self.digest.write_u64(mixed(code, hash));
     }
 
     /// Part of the event that is happening.
     fn note_effect(&mut self, tag: Tag, by: Addr, hash: u64) {
-        self.digest.write_u64(code(tag, Some(by)));
-        self.digest.write_u64(hash);
+        self.digest.write_u64(mixed(code(tag, Some(by)), hash));
     }
 
     fn line(&mut self, what: impl FnOnce() -> TraceKind) {
@@ -1046,7 +1064,7 @@ impl<P: Process> World<P> {
 }
 
 impl<M, T> Machine<M, T> {
-    fn new(ports: usize) -> Self {
+    fn new(ports: usize, clock: Clock) -> Self {
         Self {
             queue: VecDeque::new(),
             job: Job::Idle,
@@ -1058,6 +1076,7 @@ impl<M, T> Machine<M, T> {
             downs: 0,
             panics: 0,
             flushes: vec![0; ports],
+            clock,
         }
     }
 
@@ -1120,6 +1139,12 @@ pub(super) enum Tag {
     Settle,
     Settled,
     PowerCycle,
+}
+
+/// One word of a small code and a hash.
+fn mixed(code: u64, hash: u64) -> u64 {
+    // Odd, so that different codes stay different.
+    hash ^ code.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 fn code(tag: Tag, by: Option<Addr>) -> u64 {
