@@ -79,6 +79,16 @@ pub struct Patience {
     pub give_up_ns: Option<u64>,
 }
 
+impl Patience {
+    /// In milliseconds, as options have it: 0 is never to give up.
+    pub fn of_ms(resend_ms: Option<u64>, give_up_ms: u64) -> Self {
+        Self {
+            resend_ns: resend_ms.map(|ms| ms * 1_000_000),
+            give_up_ns: Some(give_up_ms * 1_000_000).filter(|ns| *ns > 0),
+        }
+    }
+}
+
 /// A timer of the client process, naming the operation by position.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum ClientTimer {

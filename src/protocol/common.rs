@@ -25,6 +25,14 @@ pub fn home_key(txn: &Txn) -> Key {
     })
 }
 
+/// A front machine of the operation's own region, the same one for all of a session: a repeated request finds who knows
+/// it.
+pub fn own_front(layout: &Layout, operation: &PlannedOperation) -> Addr {
+    let fronts = &layout.regions[usize::from(operation.region)].fronts;
+    let node = fronts[operation.session as usize % fronts.len()];
+    Addr { node, port: 0 }
+}
+
 /// The client process of each region's client machine, to be the only process there. `entries` are whom to
 /// ask for an operation, in order of preference.
 pub fn client_processes<M: CarriesClient>(

@@ -222,6 +222,7 @@ mod tests {
                     Effect::Append { bytes, .. } => self.cached.extend(bytes),
                     Effect::Replace { bytes, .. } => self.cached = bytes,
                     Effect::Flush(id) => self.asked.push(id),
+                    Effect::Observe(_) => {}
                     other => panic!("{other:?}"),
                 }
             }

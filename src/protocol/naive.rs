@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::common::{client_processes, step_client};
+use super::common::{client_processes, own_front, step_client};
 use super::journal::{self, CHECKPOINT_MIN_BYTES, Journal};
 use super::{Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol, ShardState};
 use crate::client::{CarriesClient, Client, ClientMessage, ClientTimer, Patience};
@@ -643,15 +643,8 @@ impl Protocol for Naive {
             let node = usize::from(layout.home(shard).0);
             processes[node].push(Node::Shard(Box::new(process)));
         }
-        let patience = Patience {
-            resend_ns: None,
-            give_up_ns: Some(options.client_give_up_ms * 1_000_000).filter(|ns| *ns > 0),
-        };
-        let entries = |operation: &PlannedOperation| {
-            let fronts = &layout.regions[usize::from(operation.region)].fronts;
-            let node = fronts[operation.session as usize % fronts.len()];
-            vec![Addr { node, port: 0 }]
-        };
+        let patience = Patience::of_ms(None, options.client_give_up_ms);
+        let entries = |operation: &PlannedOperation| vec![own_front(layout, operation)];
         for (node, client) in client_processes(layout, operations, patience, entries) {
             processes[usize::from(node.0)].push(Node::Client(client));
         }

@@ -32,6 +32,7 @@ use crate::client::{Client, ClientTimer, Operation, Patience};
 use crate::consensus::{self, Config, Log, LogTimer};
 use crate::plan::PlannedOperation;
 use crate::process::{Addr, Delay, Effects, FileId, Input, NodeId, Process, WallTime};
+use crate::protocol::common::step_client;
 use crate::protocol::{
     Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol, ShardState,
 };
@@ -63,23 +64,24 @@ pub enum Sequencers {
     GroupPerRegion,
 }
 
-/// Calvin's options.
+/// Calvin's options, `[protocol.calvin]` in a scenario. All times in milliseconds.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Options {
-    /// Who sequences.
+    /// Who sequences: `one-group` (default), a group over all front machines, or `group-per-region`, a group for
+    /// each region whose logs are merged.
     pub sequencers: Sequencers,
-    /// How long a sequencer collects transactions for a batch, in milliseconds.
+    /// How long a sequencer collects transactions for a batch. Default: 10.
     pub epoch_ms: u64,
-    /// A shard takes a checkpoint every so many transactions of the merged log.
+    /// A shard takes a checkpoint every so many transactions of the merged log. Default: 256.
     pub checkpoint_every: u64,
-    /// How many transactions of the merged log are kept for copies that lag behind most others.
+    /// How many transactions of the merged log are kept for copies that lag behind most others. Default: 16384.
     pub log_retained: u64,
-    /// How many outcomes a shard remembers to answer duplicates with. Ids are remembered for ever.
+    /// How many outcomes a shard remembers to answer duplicates with. Ids are remembered for ever. Default: 65536.
     pub replies_kept: usize,
-    /// Clients send a request again, to another front, after this many milliseconds without a reply.
+    /// Clients send a request again, to another front, after this long without a reply. Default: 2000.
     pub resend_ms: u64,
-    /// How the log is run.
+    /// How the log is run: see `[protocol.calvin.log]`.
     pub log: consensus::Options,
 }
 
@@ -195,28 +197,21 @@ impl Process for Node {
         match self {
             Node::Front(front) => front.step(now, input, out),
             Node::Shard(shard) => shard.step(input, out),
-            Node::Client(client) => step_client(client, now, input, out),
+            Node::Client(client) => {
+                step_client(
+                    client,
+                    now,
+                    input,
+                    out,
+                    Timer::Client,
+                    |timer| match timer {
+                        Timer::Client(timer) => Some(timer),
+                        _ => None,
+                    },
+                )
+            }
         }
     }
-}
-
-fn step_client(
-    client: &mut Client<Message>,
-    now: WallTime,
-    input: Input<Message, Timer>,
-    out: &mut Effects<Message, Timer>,
-) {
-    let input = match input {
-        Input::Boot(disk) => Input::Boot(disk),
-        Input::Message { from, message } => Input::Message { from, message },
-        Input::Timer(Timer::Client(timer)) => Input::Timer(timer),
-        Input::Timer(_) => return,
-        Input::Flushed(flush) => Input::Flushed(flush),
-        Input::FlushFailed(flush) => Input::FlushFailed(flush),
-    };
-    let mut effects = Effects::default();
-    client.step(now, input, &mut effects);
-    out.absorb(&mut effects, |message| message, Timer::Client);
 }
 
 impl Autopsy for Node {

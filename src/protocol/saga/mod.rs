@@ -35,7 +35,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::common::{client_processes, step_client};
+use super::common::{client_processes, own_front, step_client};
 use super::journal;
 use super::{Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol, ShardState};
 use crate::client::{CarriesClient, Client, ClientMessage, ClientTimer, Patience};
@@ -409,16 +409,8 @@ impl Protocol for Saga {
             let node = usize::from(layout.home(shard).0);
             processes[node].push(Node::Shard(Box::new(process)));
         }
-        let patience = Patience {
-            resend_ns: Some(options.client_resend_ms * 1_000_000),
-            give_up_ns: Some(options.client_give_up_ms * 1_000_000).filter(|ns| *ns > 0),
-        };
-        // Always the same orchestrator, which recognises a repeated request.
-        let entries = |operation: &PlannedOperation| {
-            let fronts = &layout.regions[usize::from(operation.region)].fronts;
-            let node = fronts[operation.session as usize % fronts.len()];
-            vec![Addr { node, port: 0 }]
-        };
+        let patience = Patience::of_ms(Some(options.client_resend_ms), options.client_give_up_ms);
+        let entries = |operation: &PlannedOperation| vec![own_front(layout, operation)];
         for (node, client) in client_processes(layout, operations, patience, entries) {
             processes[usize::from(node.0)].push(Node::Client(client));
         }
