@@ -49,9 +49,11 @@ fn assert_all_reached(protocol: &str, variants: &[Scenario]) {
 fn every_mark_of_two_phase_commit_is_reached() {
     let cooperative = ("protocol.2pc.cooperative-termination", "true");
     let hasty = ("protocol.2pc.vote-timeout-ms", "500");
+    let silent = ("protocol.2pc.announce-restarts", "false");
     let variants = [
         scenario("storm", &[cooperative]),
         scenario("storm", &[hasty]),
+        scenario("storm", &[silent]),
     ];
     assert_all_reached("2pc", &variants);
 }

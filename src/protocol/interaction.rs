@@ -233,6 +233,11 @@ fn two_phase_commit_blocks_step_by_step() {
 }
 
 #[test]
+fn two_phase_commit_with_a_restart_step_by_step() {
+    check("two_phase_restart", transcript::<TwoPhase>);
+}
+
+#[test]
 fn saga_step_by_step() {
     check("saga", transcript::<Saga>);
 }

@@ -313,7 +313,7 @@ fn of_message(message: &Message) -> Option<TxnId> {
         | Message::Inquiry { txn }
         | Message::PeerInquiry { txn }
         | Message::PeerAnswer { txn, .. } => Some(*txn),
-        Message::Client(_) | Message::Greet | Message::Hello { .. } => None,
+        Message::Client(_) | Message::Restarted { .. } | Message::Hello { .. } => None,
     }
 }
 

@@ -238,22 +238,45 @@ impl Participant {
         // The count stops where the pauses do, so that waiting for ever is one state and not ever new ones.
         let resend_ms = self.site.options.resend_ms << execution.asked;
         execution.asked = (execution.asked + 1).min(3);
-        let (attempt, round, stamp) = (execution.attempt, execution.round, execution.stamp);
-        let missing = { execution.wanted.iter() }
-            .filter(|(shard, _)| !execution.answered.contains(shard))
-            .map(|(shard, wanted)| (*shard, wanted.clone()));
-        for (shard, wanted) in missing.collect::<Vec<_>>() {
-            let request = LockRequest {
-                txn,
-                attempt,
-                round,
-                stamp,
-                wanted,
-            };
-            let to = self.site.participant(shard);
-            self.send(to, Message::Lock(Arc::new(request)), out);
+        let missing = { execution.wanted.keys() }
+            .filter(|shard| !execution.answered.contains(shard))
+            .copied();
+        for shard in missing.collect::<Vec<_>>() {
+            self.request_locks_of(txn, shard, out);
         }
         out.set_timer(Timer::Relock(txn), about(resend_ms));
+    }
+
+    fn request_locks_of(&mut self, txn: TxnId, shard: ShardId, out: &mut Out) {
+        let execution = &self.executions[&txn];
+        let request = LockRequest {
+            txn,
+            attempt: execution.attempt,
+            round: execution.round,
+            stamp: execution.stamp,
+            wanted: execution.wanted[&shard].clone(),
+        };
+        let to = self.site.participant(shard);
+        self.send(to, Message::Lock(Arc::new(request)), out);
+    }
+
+    /// A participant has forgotten what it was asked and what it had granted: ask again for the one, and run again
+    /// what has read under the other, for it would get a no.
+    pub(super) fn on_restarted(&mut self, shard: ShardId, boot: u64, out: &mut Out) {
+        let concerned = { self.executions.iter() }
+            .filter(|(_, execution)| execution.stage == Stage::Locking)
+            .filter(|(_, execution)| execution.wanted.contains_key(&shard))
+            .map(|(txn, execution)| (*txn, execution.grants.get(&shard).copied()));
+        for (txn, grant) in concerned.collect::<Vec<_>>() {
+            match grant {
+                Some(grant) if grant.boot < boot => {
+                    out.observe(Observation::Mark("2pc.grant-void"));
+                    self.restart(txn, out);
+                }
+                Some(_) => {} // An old announcement.
+                None => self.request_locks_of(txn, shard, out),
+            }
+        }
     }
 
     pub(super) fn on_locked(

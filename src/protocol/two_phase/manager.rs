@@ -223,10 +223,7 @@ impl Manager {
             Message::No { txn, shard } => self.on_no(txn, shard, out),
             Message::Ack { txn, shard } => self.on_ack(txn, shard, out),
             Message::Inquiry { txn } => self.on_inquiry(from, txn, out),
-            Message::Greet => {
-                let incarnation = self.incarnation;
-                out.send(from, Message::Hello { incarnation });
-            }
+            Message::Restarted { shard, .. } => self.on_restarted(from, shard, out),
             _ => {}
         }
     }
@@ -393,11 +390,36 @@ impl Manager {
         out.send(from, Message::Abort { txn, why });
     }
 
+    /// A participant has restarted: it does not know what it was asked, and may not know this incarnation.
+    fn on_restarted(&mut self, from: Addr, shard: ShardId, out: &mut Out) {
+        if self.site.manager(shard) == self.me {
+            let incarnation = self.incarnation;
+            out.send(from, Message::Hello { incarnation });
+        }
+        for txn in self.open.keys() {
+            self.ask(*txn, |missing| missing == shard, out);
+        }
+    }
+
     /// Sends, and sends again, what the phase is waiting to have answered.
     fn resend(&mut self, txn: TxnId, out: &mut Out) {
-        match self.open.get(&txn) {
-            Some(Phase::Collecting { start, missing }) => {
-                let wanted = |part: &&Part| missing.contains(&part.shard);
+        let decided = match self.open.get(&txn) {
+            Some(Phase::Collecting { .. }) => false,
+            Some(Phase::Committed { .. }) => true,
+            Some(Phase::Deciding { .. }) | None => return,
+        };
+        self.ask(txn, |_| true, out);
+        if decided && zoo::planted(Bug::DecisionSentOnce) {
+            return;
+        }
+        out.set_timer(Timer::Resend(txn), about(self.site.options.resend_ms));
+    }
+
+    /// Asks those participants whose answer is missing and of whom `of` holds.
+    fn ask(&self, txn: TxnId, of: impl Fn(ShardId) -> bool, out: &mut Out) {
+        match &self.open[&txn] {
+            Phase::Collecting { start, missing } => {
+                let wanted = |part: &&Part| missing.contains(&part.shard) && of(part.shard);
                 for part in start.parts.iter().filter(wanted) {
                     let request = PrepareRequest {
                         txn,
@@ -408,16 +430,12 @@ impl Manager {
                     out.send(to, Message::Prepare(Arc::new(request)));
                 }
             }
-            Some(Phase::Committed { unacked }) => {
-                for shard in unacked {
+            Phase::Committed { unacked } => {
+                for shard in unacked.iter().filter(|shard| of(**shard)) {
                     out.send(self.site.participant(*shard), Message::Commit { txn });
                 }
-                if zoo::planted(Bug::DecisionSentOnce) {
-                    return;
-                }
             }
-            Some(Phase::Deciding { .. }) | None => return,
+            Phase::Deciding { .. } => {}
         }
-        out.set_timer(Timer::Resend(txn), about(self.site.options.resend_ms));
     }
 }

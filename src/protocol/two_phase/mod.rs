@@ -33,6 +33,13 @@
 //! manager's *incarnation*, which every restart raises, and a manager takes up no transaction of an earlier one.
 //! Likewise a `prepare` names the *grant* under which a participant held its locks when they were read, and a
 //! participant that has lost that grant votes no, even if a stray `lock` has got it the same locks again.
+//!
+//! # Restarts
+//!
+//! A restarted participant has its votes and nothing else: neither the queue of those who wait for locks nor the locks
+//! of transactions that it has not voted for. It says so to everybody (`restarted`), and initiators and managers ask
+//! again at once for what they miss from it. That message may be lost like any other: asking again after a while
+//! (`resend-ms`) is what the protocol rests on, and the announcement only makes it soon.
 
 mod initiator;
 mod manager;
@@ -46,7 +53,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::common::{client_processes, home_key};
+use super::common::{client_processes, home_key, step_client};
 use super::journal;
 use super::{Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol, ShardState};
 use crate::client::{CarriesClient, Client, ClientMessage, ClientTimer, Patience};
@@ -89,6 +96,9 @@ pub struct Options {
     /// How long without an answer until a message of the execution or commit phase is sent again;
     /// requests for locks, which may have to wait, less and less often. Default: 250.
     pub resend_ms: u64,
+    /// Whether a restarted participant says so to everybody, instead of to its manager alone: then nobody finds out
+    /// by having to send again. Default: true.
+    pub announce_restarts: bool,
     /// How often a participant in doubt asks for the decision. Default: 500.
     pub inquiry_ms: u64,
     /// How long the manager waits for votes before it decides to abort. Default: 5000.
@@ -116,6 +126,7 @@ impl Default for Options {
             read_only_optimisation: false,
             one_participant_optimisation: false,
             resend_ms: 250,
+            announce_restarts: true,
             inquiry_ms: 500,
             vote_timeout_ms: 5_000,
             probe_ms: 2_000,
@@ -161,6 +172,10 @@ impl Site {
                 port: 1,
             },
         }
+    }
+
+    fn managers(&self) -> BTreeSet<Addr> {
+        self.shards().map(|shard| self.manager(shard)).collect()
     }
 
     fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {
@@ -365,8 +380,14 @@ pub enum Message {
         /// The decision.
         commit: bool,
     },
-    /// Participant to manager, after a restart: which incarnation are you?
-    Greet,
+    /// Participant to everybody, after a restart: what was asked of it, and the locks of all that it had not
+    /// voted for, are gone. Managers answer those whose transactions they manage.
+    Restarted {
+        /// The participant.
+        shard: ShardId,
+        /// How often it has booted. Grants of earlier boots are void.
+        boot: u64,
+    },
     /// Manager to participant: its incarnation.
     Hello {
         /// How often it has booted.
@@ -393,7 +414,7 @@ impl Wire for Message {
             Message::Inquiry { .. } => "inquiry",
             Message::PeerInquiry { .. } => "peer-inquiry",
             Message::PeerAnswer { .. } => "peer-answer",
-            Message::Greet => "greet",
+            Message::Restarted { .. } => "restarted",
             Message::Hello { .. } => "hello",
         }
     }
@@ -464,12 +485,17 @@ impl Process for Node {
             Node::Manager(manager) => manager.step(now, input, out),
             Node::Participant(participant) => participant.step(now, input, out),
             Node::Client(client) => {
-                super::common::step_client(client, now, input, out, Timer::Client, |timer| {
-                    match timer {
+                step_client(
+                    client,
+                    now,
+                    input,
+                    out,
+                    Timer::Client,
+                    |timer| match timer {
                         Timer::Client(timer) => Some(timer),
                         _ => None,
-                    }
-                })
+                    },
+                )
             }
         }
     }
@@ -525,6 +551,10 @@ impl Protocol for TwoPhase {
                 "an initiator found that a participant had lost locks and got them again",
             ),
             (
+                "2pc.grant-void",
+                "a participant announced its restart to an initiator that had read there",
+            ),
+            (
                 "2pc.wounded",
                 "an older transaction took a lock (wound-wait)",
             ),
@@ -568,17 +598,13 @@ impl Protocol for TwoPhase {
             let participant = Participant::new(Arc::clone(&site), shard);
             processes[node].push(Node::Participant(Box::new(participant)));
         }
-        let managers: BTreeSet<Addr> = site.shards().map(|shard| site.manager(shard)).collect();
-        for manager in managers {
+        for manager in site.managers() {
             let node = usize::from(manager.node.0);
             assert_eq!(processes[node].len(), usize::from(manager.port));
             let manager = Manager::new(Arc::clone(&site), manager);
             processes[node].push(Node::Manager(Box::new(manager)));
         }
-        let patience = Patience {
-            resend_ns: Some(options.client_resend_ms * 1_000_000),
-            give_up_ns: Some(options.client_give_up_ms * 1_000_000).filter(|ns| *ns > 0),
-        };
+        let patience = Patience::of_ms(Some(options.client_resend_ms), options.client_give_up_ms);
         let entry = |operation: &PlannedOperation| {
             vec![site.participant(layout.shard_of(home_key(&operation.txn)))]
         };

@@ -316,14 +316,17 @@ impl Participant {
                 }
             }
             Message::Hello { incarnation } => self.incarnation = self.incarnation.max(incarnation),
+            Message::Restarted { shard, boot } => {
+                self.on_restarted(shard, boot, out);
+                self.probe_those_of(from, out);
+            }
             Message::Client(ClientMessage::Reply { .. })
             | Message::Start(_)
             | Message::Prepared { .. }
             | Message::Read { .. }
             | Message::No { .. }
             | Message::Ack { .. }
-            | Message::Inquiry { .. }
-            | Message::Greet => unreachable!("{message:?} is for a client or a manager"),
+            | Message::Inquiry { .. } => unreachable!("{message:?} is for a client or a manager"),
         }
     }
 
@@ -482,6 +485,14 @@ impl Participant {
                 self.send(to, question, out); // Who only waits is in nobody's way.
             }
             out.set_timer(Timer::Probe(txn), about(self.site.options.probe_ms));
+        }
+    }
+
+    /// An initiator has restarted, and forgotten the attempts that it had not voted for.
+    fn probe_those_of(&mut self, initiator: Addr, out: &mut Out) {
+        let its = { self.locals.iter() }.filter(|(_, local)| local.initiator == initiator);
+        for txn in its.map(|(txn, _)| *txn).collect::<Vec<_>>() {
+            self.probe(txn, out);
         }
     }
 
@@ -909,10 +920,23 @@ impl Participant {
         self.boot += 1;
         self.ready = true;
         if self.boot > 1 {
-            out.send(self.site.manager(self.shard), Message::Greet);
+            self.announce_restart(out);
         }
         for (from, message) in std::mem::take(&mut self.early) {
             self.receive(now, from, message, out);
+        }
+    }
+
+    fn announce_restart(&mut self, out: &mut Out) {
+        let (shard, boot) = (self.shard, self.boot);
+        let mut told = BTreeSet::from([self.site.manager(shard)]);
+        if self.site.options.announce_restarts {
+            told.extend(self.site.managers());
+            let others = { self.site.shards() }.filter(|other| *other != shard);
+            told.extend(others.map(|other| self.site.participant(other)));
+        }
+        for to in told {
+            out.send(to, Message::Restarted { shard, boot });
         }
     }
 }

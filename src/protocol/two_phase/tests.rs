@@ -3,7 +3,8 @@ use crate::protocol::testing::*;
 use crate::record::{Observation, Outcome};
 use crate::txn::{Op, TxnId, Value};
 
-/// One failure-free commit over the first `n` shards, and what it cost up to and after the decision.
+/// One failure-free commit over the first `n` shards: the messages of the commit phase between machines, the flushes
+/// up to the decision, and the acknowledgements. Beside them only the execution's messages travel.
 fn count(n: u8, coordinator: Placement) -> (usize, usize, usize) {
     let layout = layout(7, 2, Value::Int(100));
     let options = Options {
@@ -42,7 +43,16 @@ fn count(n: u8, coordinator: Placement) -> (usize, usize, usize) {
             .count()
     };
     let commit_phase = between_machines(&["prepare", "prepared", "commit"]);
-    (commit_phase, forced.unwrap(), between_machines(&["ack"]))
+    let acks = between_machines(&["ack"]);
+    let execution = between_machines(&["request", "lock", "locked", "reply"]);
+    let all = { table.sent.iter() }.filter(|(from, to, _)| from.node != to.node);
+    assert_eq!(
+        all.count(),
+        commit_phase + acks + execution,
+        "{:?}",
+        table.sent
+    );
+    (commit_phase, forced.unwrap(), acks)
 }
 
 /// Gray and Lamport, section 2.2 and table 1: 3N - 1 messages, 3N - 3 co-located, N + 1 stable writes.
@@ -145,6 +155,7 @@ fn under_crashes_losses_duplicates_and_failing_disks_every_transaction_ends_all_
             "2pc.recovered-in-doubt",
             "2pc.vote-not-durable",
             "2pc.grant-lost",
+            "2pc.grant-void",
             "2pc.wounded",
         ] {
             assert!(marks.contains(mark), "{mark} was never reached: {marks:?}");
