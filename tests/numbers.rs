@@ -1,9 +1,13 @@
 //! The numbers that the literature predicts, reproduced by the shipped scenarios.
 
+use std::fmt::Write as _;
+
 use ordain::cli::SHIPPED;
 use ordain::compare::{Line, compare};
+use ordain::plan::Plan;
 use ordain::scenario::Scenario;
 use ordain::stack;
+use ordain::trace::{TraceEvent, TraceKind};
 
 fn scenario(name: &str, overrides: &[(&str, &str)]) -> Scenario {
     let (_, text) = SHIPPED
@@ -128,4 +132,70 @@ fn five_other_seeds_tell_the_same_story_about_settlement() {
     assert_eq!(broken(&saga, "atomicity"), 0.0);
     let naive = line(&scenario, "naive", seeds);
     assert_eq!(broken(&naive, "atomicity"), seeds as f64);
+}
+
+/// One transfer over `participants` shards without faults, under two-phase commit.
+fn one_transfer(participants: usize, coordinator: &str) -> Vec<TraceEvent> {
+    let mut text = format!(
+        "name = \"one\"\nsummary = \"One transfer\"\n\
+         [phases]\nsafety = \"2s\"\nsettle = \"5s\"\npower-cycle = \"0s\"\n\
+         [[region]]\nname = \"here\"\ncloud = \"a\"\n[network]\n\
+         [workload]\nkind = \"transfer\"\ntransactions = 1\nrate = 10.0\nlegs = {participants}\n\
+         [protocol.2pc]\ncoordinator = \"{coordinator}\"\n"
+    );
+    for table in 0..participants {
+        writeln!(
+            text,
+            "[[table]]\nname = \"t{table}\"\nengine = \"postgres\"\nrows = 1\ninitial = 1000\nhomes = [\"here\"]"
+        )
+        .expect("memory takes every write");
+    }
+    let scenario = stack::read_scenario("one", &text, &[]).unwrap_or_else(|bad| panic!("{bad}"));
+    let plan = Plan::draw(&scenario, 1);
+    let run = stack::run(&scenario, "2pc", &plan, true).expect("it runs");
+    assert_eq!(run.verdict.counts.committed, 1);
+    run.kept.trace.expect("it was asked for")
+}
+
+/// Messages of the commit phase between machines, flushes from the first forced vote to the decision, and messages that
+/// belong to neither execution nor commit.
+fn commit_cost(trace: &[TraceEvent]) -> (usize, usize, usize) {
+    let (mut commit, mut other, mut forced) = (0, 0, 0);
+    let (mut initiated, mut decided) = (false, false);
+    for event in trace {
+        match &event.what {
+            TraceKind::Sent {
+                from, to, label, ..
+            } if from.node != to.node => match label.as_ref() {
+                "prepare" | "prepared" | "commit" => commit += 1,
+                "request" | "lock" | "locked" | "ack" | "reply" => {}
+                _ => other += 1,
+            },
+            TraceKind::Observed { name, .. } => {
+                initiated |= name == "initiated";
+                decided |= name == "decided";
+            }
+            // The decision is observed in the step that its own flush leads to.
+            TraceKind::Flushed { ok: true, .. } if initiated && !decided => forced += 1,
+            _ => {}
+        }
+    }
+    assert!(decided);
+    (commit, forced, other)
+}
+
+/// Gray and Lamport, "Consensus on Transaction Commit", TODS 31(1), 2006, section 2.2: 3N - 1 messages, 3N - 3 with the
+/// coordinator on a participant's machine, and N + 1 stable writes up to the decision.
+#[test]
+fn the_trace_of_a_failure_free_commit_has_3n_minus_1_messages_and_n_plus_1_forced_writes() {
+    for n in 2..=7 {
+        let separate = commit_cost(&one_transfer(n, "separate"));
+        assert_eq!(separate, (3 * n - 1, n + 1, 0), "{n} participants");
+        let together = commit_cost(&one_transfer(n, "co-located"));
+        assert_eq!(
+            together,
+            (3 * n - 3, n + 1, 0),
+            "{n} participants, co-located"
+        );
+    }
 }
