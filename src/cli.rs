@@ -1,5 +1,6 @@
 //! The command line: the only place that prints, exits or reads the environment.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -283,6 +284,10 @@ pub fn main() -> ExitCode {
                 }
                 Failure::Io(error) => (exit::INPUT, error.to_string()),
             };
+            if json {
+                // Whoever reads the document learns why it is not the one asked for.
+                let _ = say_json(&BTreeMap::from([("error", message.trim_end())]));
+            }
             complain(format!("error: {}", message.trim_end()));
             ExitCode::from(code)
         }
@@ -367,14 +372,26 @@ fn execute(command: Command, json: bool) -> Result<u8, Failure> {
         }
         Command::List => list(json),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Args::command(), "ordain", &mut io::stdout());
-            Ok(exit::OK)
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "ordain", &mut script);
+            say_document("script", script, json)
         }
         Command::Man => {
-            clap_mangen::Man::new(Args::command()).render(&mut io::stdout())?;
-            Ok(exit::OK)
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Args::command()).render(&mut page)?;
+            say_document("page", page, json)
         }
     }
+}
+
+/// Prints a text that another program reads, or a JSON document that holds it.
+fn say_document(name: &str, text: Vec<u8>, json: bool) -> Result<u8, Failure> {
+    let text = String::from_utf8(text).expect("clap writes UTF-8");
+    match json {
+        true => say_json(&BTreeMap::from([(name, text)]))?,
+        false => say(text.trim_end())?,
+    }
+    Ok(exit::OK)
 }
 
 fn say(text: impl Display) -> Result<(), Failure> {
@@ -395,11 +412,8 @@ fn load(name: &str, overrides: &[(String, String)]) -> Result<Scenario, Failure>
     if !path.exists()
         && let Some((_, text)) = SHIPPED.iter().find(|(shipped, _)| *shipped == name)
     {
-        return Ok(stack::read_scenario(
-            &format!("{name} (shipped)"),
-            text,
-            overrides,
-        )?);
+        let shown = shown_name(&format!("{name} (shipped)"), overrides);
+        return Ok(stack::read_scenario(&shown, text, overrides)?);
     }
     let text = std::fs::read_to_string(path).map_err(|error| {
         let names: Vec<&str> = SHIPPED.iter().map(|(name, _)| *name).collect();
@@ -408,7 +422,16 @@ fn load(name: &str, overrides: &[(String, String)]) -> Result<Scenario, Failure>
             names.join(", ")
         ))
     })?;
-    Ok(stack::read_scenario(name, &text, overrides)?)
+    let shown = shown_name(name, overrides);
+    Ok(stack::read_scenario(&shown, &text, overrides)?)
+}
+
+/// Overrides move lines: a place in the text that they leave is none in the file.
+fn shown_name(file: &str, overrides: &[(String, String)]) -> String {
+    match overrides {
+        [] => file.to_owned(),
+        _ => format!("{file} with --set"),
+    }
 }
 
 fn known_protocol(name: &str) -> Result<String, Failure> {

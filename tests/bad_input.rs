@@ -92,6 +92,36 @@ fn two_regions_of_one_name_are_refused() {
 }
 
 #[test]
+fn two_tables_of_one_name_are_refused() {
+    let again = "[[table]]\nname = \"accounts\"\nengine = \"scylla\"\nrows = 1\nhomes = [\"here\"]\n\n[workload]";
+    insta::assert_snapshot!(refused("[workload]", again));
+}
+
+#[test]
+fn a_seat_that_would_be_many_is_refused() {
+    let two_more = "[[table]]\nname = \"wallets\"\nengine = \"scylla\"\nrows = 1\nhomes = [\"here\"]\n\n\
+                    [[table]]\nname = \"tickets\"\nengine = \"scylla\"\nrows = 1\nhomes = [\"here\"]\n\n\
+                    [workload]";
+    let text = GOOD.replacen("[workload]", two_more, 1);
+    let text = text.replacen(
+        "kind = \"transfer\"",
+        "kind = \"seat-booking\"\nlegs = 1",
+        1,
+    );
+    let many = text.replacen("rows = 10\n", "rows = 10\ninitial = 50\n", 1);
+    insta::assert_snapshot!(read(&many).expect_err("50 seats in a row"));
+    let one = text.replacen("rows = 10\n", "rows = 10\ninitial = 1\n", 1);
+    read(&one).unwrap_or_else(|message| panic!("{message}"));
+}
+
+#[test]
+fn an_option_that_the_protocol_does_not_have_is_named_with_those_that_it_has() {
+    let text = format!("{GOOD}\n[protocol.2pc]\nresend = 7\n");
+    let bad = ordain::stack::read_scenario("tiny.toml", &text, &[]);
+    insta::assert_snapshot!(bad.map(drop).expect_err("it is `resend-ms`").to_string());
+}
+
+#[test]
 fn regions_without_a_delay_between_them_are_refused() {
     insta::assert_snapshot!(refused("between-regions = \"10ms\"", ""));
 }

@@ -115,19 +115,19 @@ pub enum Algorithm {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Options {
-    /// The protocol.
+    /// The protocol: `raft` (default) or `multi-paxos`.
     pub algorithm: Algorithm,
-    /// Time between a leader's heartbeats, in nanoseconds (`heartbeat-ms` in a scenario): well below the
-    /// election timeout.
+    /// Time between a leader's heartbeats, in nanoseconds here and in milliseconds in a scenario: well below the
+    /// election timeout. Default: 100.
     #[serde(rename = "heartbeat-ms", with = "milliseconds")]
     pub heartbeat_ns: u64,
-    /// Election timeout (`election-ms = [min, max]` in a scenario). The minimum is also how long a replica
-    /// that hears from a leader stands by it, and how long a leader goes on that hears from no majority.
+    /// Election timeout, in milliseconds in a scenario: `[600, 1200]` by default. The minimum is also how long a
+    /// replica that hears from a leader stands by it, and how long a leader goes on that hears from no majority.
     #[serde(rename = "election-ms", with = "milliseconds::range")]
     pub election: Delay,
-    /// Most entries in one message.
+    /// Most entries in one message. Default: 64.
     pub max_batch: usize,
-    /// Most messages with entries under way to one follower.
+    /// Most messages with entries under way to one follower. Default: 8.
     pub max_in_flight: usize,
 }
 

@@ -170,7 +170,8 @@ pub enum WorkloadKind {
     ListAppend,
     /// Reads of and writes to registers.
     Register,
-    /// Reserve a seat, charge a wallet, emit a ticket, notify: over the tables, in this order.
+    /// Reserve a seat, charge a wallet, emit a ticket, notify: over the tables, in this order. A row of the first table
+    /// is one seat (`initial = 1`).
     SeatBooking,
 }
 

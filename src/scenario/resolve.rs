@@ -393,6 +393,15 @@ impl Resolver {
                 "add a [[table]], or choose another kind",
             );
         }
+        if let (WorkloadKind::SeatBooking, Some(seats)) = (kind, file.tables.first())
+            && seats.initial != 1
+        {
+            self.refuse(
+                seats.name.span(),
+                format!("a row of `{}` would be {} seats", seats.name.get_ref(), seats.initial),
+                "a row of the first table is one seat: write initial = 1",
+            );
+        }
         let transactions = *raw.transactions.get_ref();
         if transactions == 0 || transactions > 10_000_000 {
             self.refuse(

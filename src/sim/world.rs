@@ -868,7 +868,7 @@ impl<P: Process> World<P> {
         let label = self.label(message.label());
         self.count(from, to, label).sent += 1;
         let code_to = u64::from(to.node.0) << 8 | u64::from(to.port);
-        self.note_effect(Tag::Send, from, hash ^ code_to.rotate_right(24));
+        self.note_effect(Tag::Send, from, hash ^ (code_to << 40));
         self.line(|| TraceKind::Sent {
             id,
             from,
