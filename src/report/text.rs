@@ -260,7 +260,7 @@ pub fn differences(paired: &Paired) -> String {
     let _ = match pairs.max().unwrap_or(0) {
         n if n < PAIRS_MIN => writeln!(
             out,
-            "no intervals: {n} seeds are too few, {PAIRS_MIN} are needed (--seeds {PAIRS_MIN})"
+            "no intervals: {n} seeds are too few, {PAIRS_MIN} are needed (--seeds {PAIRS_MIN}); in parentheses: pairs of runs"
         ),
         _ => writeln!(
             out,
