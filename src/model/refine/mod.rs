@@ -211,7 +211,7 @@ pub trait Abstraction<P: Process>: Clone + Eq + Hash + Debug + Send + 'static {
     ) -> Vec<Change<Self::Spec, Self::Name>>;
 
     /// All instances so far with their states.
-    fn instances(&self) -> Vec<(Self::Name, Self::Spec, <Self::Spec as Model>::State)>;
+    fn instances(&self) -> Vec<Standing<P, Self>>;
 }
 
 /// How the steps of the code fared.
@@ -322,7 +322,22 @@ fn halts<M, T>(effects: &Effects<M, T>) -> bool {
     effects.any(|effect| matches!(effect, Effect::Halt(_)))
 }
 
-type StateOf<P, A> = <<A as Abstraction<P>>::Spec as Model>::State;
+/// A state of an abstraction's spec.
+pub type StateOf<P, A> = <<A as Abstraction<P>>::Spec as Model>::State;
+
+/// An instance of an abstraction's spec: name, constants, state.
+pub type Standing<P, A> = (
+    <A as Abstraction<P>>::Name,
+    <A as Abstraction<P>>::Spec,
+    StateOf<P, A>,
+);
+
+/// Judgements by instance.
+type Edged<P, A> = HashMap<(<A as Abstraction<P>>::Name, StateOf<P, A>, StateOf<P, A>), Judged>;
+
+/// Judgements by shape.
+type Known<P, A> = HashMap<(u64, StateOf<P, A>, StateOf<P, A>), Judged, Hashing>;
+
 type Judged = Result<Trail, NoPath>;
 
 /// The names of a path's actions.
@@ -334,7 +349,7 @@ struct Edges<P: Process, A: Abstraction<P>> {
     reached: BTreeMap<u32, (u32, Action<P::Timer>)>,
     broken: Option<(Vec<String>, NoPath)>,
     /// What was judged before: most edges repeat a step of the spec.
-    judged: HashMap<(A::Name, StateOf<P, A>, StateOf<P, A>), Judged>,
+    judged: Edged<P, A>,
 }
 
 impl<P: Process, A: Abstraction<P>> Edges<P, A> {
@@ -407,7 +422,7 @@ pub struct Online<P: Process, A: Abstraction<P>> {
     /// Instances that have left their spec: one report each.
     broken: BTreeSet<A::Name>,
     /// Transactions of one shape go the same ways: most steps were judged before.
-    judged: HashMap<(u64, StateOf<P, A>, StateOf<P, A>), Judged, Hashing>,
+    judged: Known<P, A>,
     process: PhantomData<fn(P)>,
 }
 
