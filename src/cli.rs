@@ -130,6 +130,9 @@ enum Command {
         /// The first seed.
         #[arg(long, default_value_t = 1)]
         first_seed: u64,
+        /// Draw swarm plans, as `fuzz` does, instead of the scenario's own.
+        #[arg(long)]
+        swarm: bool,
         /// Leave the folders of failing runs below this one.
         #[arg(long, short, default_value = "store")]
         out: PathBuf,
@@ -268,6 +271,7 @@ pub fn main() -> ExitCode {
         protocols: Vec::new(),
         seeds: 1,
         first_seed: 1,
+        swarm: false,
         out: PathBuf::from("store"),
         overrides: Vec::new(),
     });
@@ -328,11 +332,19 @@ fn execute(command: Command, json: bool) -> Result<u8, Failure> {
             protocols,
             seeds,
             first_seed,
+            swarm,
             out,
             overrides,
         } => {
             let seeds: Vec<u64> = (0..seeds).map(|n| first_seed.wrapping_add(n)).collect();
-            compare_protocols(&scenario, protocols, &seeds, &out, &overrides, json)
+            compare_protocols(
+                &scenario,
+                protocols,
+                (&seeds, swarm),
+                &out,
+                &overrides,
+                json,
+            )
         }
         Command::Replay { dir } => replay(&dir, json),
         Command::Shrink {
@@ -444,14 +456,26 @@ fn known_protocol(name: &str) -> Result<String, Failure> {
     }
 }
 
-/// The command that repeats a run of the scenario's own plan.
-fn again(scenario: &str, run: &Run, overrides: &[(String, String)]) -> String {
+/// How plans are drawn. Under swarm plans what the scenario expects of its own faults is left aside.
+fn drawer(scenario: &mut Scenario, swarm: bool) -> compare::Draw {
+    match swarm {
+        true => {
+            scenario.expect.clear();
+            crate::campaign::swarm::draw
+        }
+        false => Plan::draw,
+    }
+}
+
+/// The command that repeats a run.
+fn again(scenario: &str, run: &Run, overrides: &[(String, String)], swarm: bool) -> String {
     let set: String = overrides
         .iter()
         .map(|(key, value)| format!(" --set '{key}={value}'"))
         .collect();
+    let swarm = if swarm { " --swarm" } else { "" };
     format!(
-        "ordain run {scenario} --protocol {} --seed {}{set}",
+        "ordain run {scenario}{swarm} --protocol {} --seed {}{set}",
         run.protocol, run.seed
     )
 }
@@ -477,13 +501,7 @@ fn run(
         Some(protocol) => known_protocol(protocol)?,
         None => scenario.protocols[0].clone(),
     };
-    let plan = match swarm {
-        true => {
-            scenario.expect.clear();
-            crate::campaign::swarm::draw(&scenario, seed)
-        }
-        false => Plan::draw(&scenario, seed),
-    };
+    let plan = drawer(&mut scenario, swarm)(&scenario, seed);
     let run = stack::run(&scenario, &protocol, &plan, out.is_some()).map_err(Failure::Input)?;
     let code = code(&run);
     let folder = match (out, code) {
@@ -503,8 +521,7 @@ fn run(
         say_json(&run)?;
         return Ok(code);
     }
-    let swarm = if swarm { " --swarm" } else { "" };
-    let again = format!("seed {seed}: {}{swarm}", again(name, &run, overrides));
+    let again = format!("seed {seed}: {}", again(name, &run, overrides, swarm));
     say(format!("{again}\n\n{}", text::run(&run)))?;
     if let Some(folder) = &folder {
         say(format!("kept in {0}: ordain replay {0}", folder.display()))?;
@@ -517,7 +534,7 @@ fn run(
 
 /// Writes a run's folder. Runs are repeatable, so the trace is recorded only now, by running again.
 fn keep(folder: &Path, scenario: &Scenario, plan: &Plan, run: &Run) -> Result<(), Failure> {
-    let recorded = stack::run(scenario, &run.protocol, plan, true).map_err(Failure::Input)?;
+    let recorded = stack::record(scenario, &run.protocol, plan).map_err(Failure::Input)?;
     assert_eq!(
         recorded.digest, run.digest,
         "the same plan gave two digests: ordain is not deterministic"
@@ -649,12 +666,13 @@ fn class_to_keep(
 fn compare_protocols(
     name: &str,
     protocols: Vec<String>,
-    seeds: &[u64],
+    (seeds, swarm): (&[u64], bool),
     out: &Path,
     overrides: &[(String, String)],
     json: bool,
 ) -> Result<u8, Failure> {
-    let scenario = load(name, overrides)?;
+    let mut scenario = load(name, overrides)?;
+    let draw = drawer(&mut scenario, swarm);
     let protocols = match protocols.is_empty() {
         true => scenario.protocols.clone(),
         false => protocols
@@ -664,7 +682,7 @@ fn compare_protocols(
     };
     let bar = progress(protocols.len() as u64 * seeds.len() as u64);
     let failing = std::sync::Mutex::new(Vec::new());
-    let comparison = compare::compare(&scenario, &protocols, seeds, |run| {
+    let comparison = compare::compare_plans(&scenario, &protocols, seeds, draw, |run| {
         bar.inc(1);
         if !run.unexpected.is_empty() {
             failing
@@ -687,7 +705,7 @@ fn compare_protocols(
             keep(
                 &artifact::folder(out, &scenario.name, protocol, run.seed),
                 &scenario,
-                &Plan::draw(&scenario, run.seed),
+                &draw(&scenario, run.seed),
                 run,
             )?;
         }
@@ -700,7 +718,7 @@ fn compare_protocols(
             say(format!(
                 "seed {}: {}",
                 run.seed,
-                again(name, run, overrides)
+                again(name, run, overrides, swarm)
             ))?;
             for difference in &run.unexpected {
                 say(format!("    {difference}"))?;

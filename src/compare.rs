@@ -93,16 +93,34 @@ pub struct Comparison {
     pub paired: Option<Paired>,
 }
 
+/// How a plan is drawn from a scenario and a seed: [`Plan::draw`], or [`crate::campaign::swarm::draw`].
+pub type Draw = fn(&Scenario, u64) -> Plan;
+
+/// Runs every protocol on the scenario's own plan of every seed; see [`compare_plans`].
+///
+/// # Errors
+///
+/// As [`compare_plans`].
+pub fn compare(
+    scenario: &Scenario,
+    protocols: &[String],
+    seeds: &[u64],
+    done: impl Fn(&Run) + Sync,
+) -> Result<Comparison, String> {
+    compare_plans(scenario, protocols, seeds, Plan::draw, done)
+}
+
 /// Runs every protocol on the plans of every seed. `done` is called after each run, from several threads;
 /// `failing` is given every run that broke a promise or an expectation.
 ///
 /// # Errors
 ///
 /// When a protocol does not exist or does not fit the scenario.
-pub fn compare(
+pub fn compare_plans(
     scenario: &Scenario,
     protocols: &[String],
     seeds: &[u64],
+    draw: Draw,
     done: impl Fn(&Run) + Sync,
 ) -> Result<Comparison, String> {
     let jobs: Vec<(&String, u64)> = protocols
@@ -112,7 +130,7 @@ pub fn compare(
     let runs: Vec<Run> = jobs
         .par_iter()
         .map(|(protocol, seed)| {
-            let mut run = stack::run(scenario, protocol, &Plan::draw(scenario, *seed), false)?;
+            let mut run = stack::run(scenario, protocol, &draw(scenario, *seed), false)?;
             run.kept = stack::Kept::default();
             done(&run);
             Ok(run)

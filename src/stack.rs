@@ -206,6 +206,27 @@ pub fn run(scenario: &Scenario, protocol: &str, plan: &Plan, keep: bool) -> Resu
         .unwrap_or_else(|| Err(format!("there is no protocol `{protocol}`")))
 }
 
+/// Runs the plan with everything kept, as a folder needs it. Faults whose moment never came are not in the plan
+/// that is kept, and the trace names faults by their places: so that plan is run, and not the one with the aims.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn record(scenario: &Scenario, protocol: &str, plan: &Plan) -> Result<Run, String> {
+    let run = self::run(scenario, protocol, plan, true)?;
+    match &run.kept.plan {
+        Some(kept) if kept.faults.len() < plan.faults.len() => {
+            let again = self::run(scenario, protocol, kept, true)?;
+            assert_eq!(
+                again.digest, run.digest,
+                "a plan without its aims gave another digest: ordain is not deterministic"
+            );
+            Ok(again)
+        }
+        _ => Ok(run),
+    }
+}
+
 /// Runs a recorded plan with its recorded fates, drawing nothing.
 ///
 /// # Errors

@@ -85,14 +85,35 @@ fn assert_well_formed(scenario: &Scenario, plan: &Plan) {
             } => {
                 assert!(loss_ppm.max(duplicate_ppm) <= &900_000);
                 let worst_ns = latency.base_ns + 10 * latency.jitter_ns;
-                assert!(worst_ns <= scenario.settle_ns / 4, "{fault:?}");
+                assert!(9 * worst_ns <= scenario.settle_ns / 2, "{fault:?}");
             }
             FaultKind::Flap { down_ns, up_ns, .. } => assert!(down_ns.min(up_ns) > &0),
             _ => {}
         }
     }
+    let recovery_ns = plan.environment.power_cycle_ns;
+    assert!(recovery_ns >= 10_000_000_000 || scenario.power_cycle_ns == 0);
+    assert_flushes_end_early(scenario, plan);
     assert_clocks_within_bound(scenario, plan);
     assert_operations(scenario, plan);
+}
+
+/// Slowdowns multiply, and a flush takes as long as it was to take when it was asked for: even one asked for under
+/// all of a machine's slowdowns completes early in the settle phase.
+fn assert_flushes_end_early(scenario: &Scenario, plan: &Plan) {
+    for (node, machine) in plan.environment.machines.iter().enumerate() {
+        let worst_ns = (machine.flush.base_ns + 10 * machine.flush.jitter_ns) as f64;
+        let slowdowns = plan.faults.iter().map(|fault| match &fault.kind {
+            FaultKind::Slow { nodes, percent } | FaultKind::SlowFlush { nodes, percent }
+                if nodes.contains(&NodeId(node as u16)) =>
+            {
+                f64::from(*percent) / 100.0
+            }
+            _ => 1.0,
+        });
+        let flush_ns = worst_ns * slowdowns.product::<f64>();
+        assert!(flush_ns <= scenario.settle_ns as f64 / 4.0, "{flush_ns}");
+    }
 }
 
 /// Offset, step and drift of each machine's clock together stay within the declared skew, or ten times that

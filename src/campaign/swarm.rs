@@ -15,9 +15,12 @@
 //! - a crash takes what was not flushed, or a part of it, and nothing else; flushes that fail say so;
 //! - corrupted reads strike fewer than half of the fronts, and the copies in fewer than half of the regions;
 //! - wall clocks stay within the scenario's `clock-skew`, unless `[swarm] clock-lies` is set;
-//! - added delays and queues are short against the settle phase, so that no link is still slow near its end;
+//! - added delays, queues and slow flushes are short against the settle phase, even where faults compound: what
+//!   was asked for while a disk or a link was slow takes that long, also after it has healed;
 //! - the load is such that all of its transactions could pass through one row, one by one, in half of the settle
-//!   phase.
+//!   phase;
+//! - machines get ten seconds at least to recover from the final power cut, where there is one: an election may have to
+//!   be repeated several times before a copy of a shard can catch up, and one that has not is no lost write.
 //!
 //! Faults aimed at a moment ([`When::Moment`]) are resolved by the run: the plan that it keeps says
 //! [`When::AfterEvent`] instead, and replays without the aim.
@@ -38,6 +41,10 @@ use crate::workload;
 const TRANSACTIONS_MAX: u32 = 100;
 /// One-way delays that a transaction may hold a row for: lock and read, two rounds of commitment, a reply.
 const HOPS: u64 = 10;
+/// How much slower a machine may get, in percent of the usual time.
+const SLOW_PERCENT_MAX: u64 = 1_000;
+/// Shortest time to recover from the final power cut: eight election timeouts of the default log.
+const RECOVERY_NS: u64 = 10_000_000_000;
 /// Shortest episode.
 const SHORTEST_NS: u64 = 10_000_000;
 
@@ -49,6 +56,9 @@ pub fn draw(scenario: &Scenario, seed: u64) -> Plan {
     };
     let mut calm = scenario.clone();
     calm.faults.clear();
+    if calm.power_cycle_ns > 0 {
+        calm.power_cycle_ns = calm.power_cycle_ns.max(RECOVERY_NS);
+    }
     let mut plan = Plan::draw(&calm, seed);
     plan.operations = workload::draw(&swarmed, seed);
     plan.faults = own_faults(scenario, seed);
@@ -87,10 +97,18 @@ fn faults_of(class: Class, scenario: &Scenario, plan: &Plan, seed: u64) -> Vec<F
         .flat_map(|_| draw.episode(class))
         .filter(|fault| !is_void(&fault.kind))
         .collect();
-    if matches!(class, Class::ClockStep | Class::ClockDrift) {
-        // One machine's clock is moved once: twice at a time could add up beyond the bound.
-        let mut moved = BTreeSet::new();
-        drawn.retain(|fault| moved.insert(fault.kind.nodes()));
+    if matches!(
+        class,
+        Class::ClockStep | Class::ClockDrift | Class::Slow | Class::SlowFlush
+    ) {
+        // One machine is struck once in a run: two steps add up, and two slowdowns multiply, beyond the bound.
+        let mut struck = BTreeSet::new();
+        drawn.retain(|fault| {
+            let nodes = fault.kind.nodes();
+            let fresh = nodes.iter().all(|node| !struck.contains(node));
+            struck.extend(nodes);
+            fresh
+        });
     }
     drawn
 }
@@ -153,12 +171,15 @@ impl Draw<'_> {
             Class::Pause => self.on_a_machine(|_, nodes| FaultKind::Pause { nodes }),
             Class::Slow => self.on_a_machine(|draw, nodes| FaultKind::Slow {
                 nodes,
-                percent: draw.log_uniform(150, 5_000) as u32,
+                percent: draw.log_uniform(110, SLOW_PERCENT_MAX) as u32,
             }),
-            Class::SlowFlush => self.on_a_machine(|draw, nodes| FaultKind::SlowFlush {
-                nodes,
-                percent: draw.log_uniform(200, 20_000) as u32,
-            }),
+            Class::SlowFlush => {
+                let most = slow_flush_percent_max(self.scenario);
+                self.on_a_machine(|draw, nodes| FaultKind::SlowFlush {
+                    nodes,
+                    percent: draw.log_uniform(110, most) as u32,
+                })
+            }
             Class::FailFlush => self.on_a_machine(|draw, nodes| FaultKind::FailFlush {
                 nodes,
                 probability_ppm: draw.log_uniform(10_000, 1_000_000) as u32,
@@ -644,10 +665,10 @@ impl Draw<'_> {
 
     // ---- Links -----------------------------------------------------------------------------------------
 
-    /// An added delay. The jitter has a tail of ten times its mean, and later messages wait behind it: both are
-    /// small against the settle phase.
+    /// An added delay. The jitter has a tail of ten times its mean, later messages wait behind it, and delays add up:
+    /// nine of them, three episodes of each class that delays, stay within half of the settle phase.
     fn delay(&mut self) -> Latency {
-        let most_ns = (self.scenario.settle_ns / 16).clamp(2_000_000, 2_000_000_000);
+        let most_ns = (self.scenario.settle_ns / 40).clamp(2_000_000, 1_000_000_000);
         Latency {
             base_ns: self.log_uniform(1_000_000, most_ns),
             jitter_ns: self.log_uniform(100_000, most_ns / 10),
@@ -781,6 +802,23 @@ impl Draw<'_> {
         let loss = self.loss();
         vec![aimed(when, for_ns, FaultKind::Crash { nodes, loss })]
     }
+}
+
+/// How much slower flushes may get: slowdowns multiply, the scenario's own ones too, and a flush that was asked for
+/// under all of them still completes within a quarter of the settle phase.
+fn slow_flush_percent_max(scenario: &Scenario) -> u64 {
+    let own = scenario.faults.iter().flat_map(|spec| &spec.kinds);
+    let own: f64 = own
+        .map(|kind| match kind {
+            FaultKind::Slow { percent, .. } | FaultKind::SlowFlush { percent, .. } => {
+                f64::from(*percent).max(100.0) / 100.0
+            }
+            _ => 1.0,
+        })
+        .product();
+    let worst_ns = (scenario.flush.base_ns + 10 * scenario.flush.jitter_ns).max(1) as f64;
+    let most = scenario.settle_ns as f64 / 4.0 / worst_ns / own;
+    (most / (SLOW_PERCENT_MAX as f64 / 100.0) * 100.0).clamp(110.0, 20_000.0) as u64
 }
 
 /// What machines have in common that fail together.
