@@ -146,7 +146,7 @@ fn one_transfer(participants: usize, coordinator: &str) -> Vec<TraceEvent> {
     for table in 0..participants {
         writeln!(
             text,
-            "[[table]]\nname = \"t{table}\"\nengine = \"postgres\"\nrows = 1\ninitial = 1000\nhomes = [\"here\"]"
+            "[[table]]\nname = \"t{table}\"\nengine = \"postgres\"\nrows = 10\ninitial = 1000\nhomes = [\"here\"]"
         )
         .expect("memory takes every write");
     }
