@@ -237,7 +237,11 @@ impl Ledger {
             .collect();
         let mut wrong = Vec::new();
         for (key, order) in &self.orders {
-            let mut value = layout.tables[usize::from(key.table.0)].initial.clone();
+            let Some(table) = layout.tables.get(usize::from(key.table.0)) else {
+                wrong.push(format!("row {key} belongs to no table"));
+                continue;
+            };
+            let mut value = table.initial.clone();
             let mut before: BTreeMap<TxnId, Value> = BTreeMap::new();
             for write in order {
                 let Some(op) = by_id.get(&write.txn).and_then(|op| op_on(&op.txn, *key)) else {

@@ -1,0 +1,101 @@
+//! The zoo's evidence: shrunk plans of planted bugs, and the report.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ordain::artifact::Regression;
+use ordain::failure;
+use ordain::verdict::Word;
+use ordain::zoo::{self, ALL, with};
+
+fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder of the repository") {
+        let path = entry.expect("a readable folder").path();
+        if path.is_dir() {
+            found.extend(files(path.to_str().expect("UTF-8"), extension));
+        } else if path.extension().is_some_and(|found| found == extension) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn each_shrunk_plan_fails_as_recorded_with_its_bug_and_as_promised_without() {
+    let plans = files("tests/zoo", "json");
+    assert!(plans.len() >= 10, "{}", plans.len());
+    for path in plans {
+        let recorded = Regression::read(&path).unwrap_or_else(|bad| panic!("{bad}"));
+        let name = recorded.bug.as_deref().expect("it names its bug");
+        assert_eq!(path.file_stem().and_then(|stem| stem.to_str()), Some(name));
+        let planted = zoo::by_name(name).unwrap_or_else(|| panic!("no bug is called {name}"));
+        assert_eq!(recorded.protocol, planted.protocol);
+        let run = || recorded.run().unwrap_or_else(|bad| panic!("{name}: {bad}"));
+        let with_it = with(Some(planted.bug), run);
+        let without = with(None, run);
+        assert!(
+            failure::shows(&with_it, &recorded.class),
+            "{name}: {:?} instead of {}",
+            failure::class(&with_it),
+            recorded.class
+        );
+        assert_eq!(without.verdict.verdict, Word::Ok, "{name}: {without:?}");
+    }
+}
+
+#[test]
+fn each_shrunk_plan_is_small_enough_to_read() {
+    for path in files("tests/zoo", "json") {
+        let recorded = Regression::read(&path).unwrap_or_else(|bad| panic!("{bad}"));
+        let size = (recorded.plan.faults.len(), recorded.plan.operations.len());
+        assert!(size.0 <= 5 && size.1 <= 6, "{}: {size:?}", path.display());
+    }
+}
+
+#[test]
+fn each_bug_is_planted_in_the_code_that_runs() {
+    let code: Vec<String> = ["src/protocol", "src/consensus", "src/shard"]
+        .iter()
+        .flat_map(|folder| files(folder, "rs"))
+        .chain([PathBuf::from("src/hlc.rs"), PathBuf::from("src/txn.rs")])
+        .map(|path| fs::read_to_string(path).expect("UTF-8"))
+        .collect();
+    for planted in ALL {
+        let asked = format!("planted(Bug::{:?})", planted.bug);
+        assert!(
+            code.iter().any(|text| text.contains(&asked)),
+            "{} is planted nowhere",
+            planted.name
+        );
+    }
+}
+
+#[test]
+fn one_switch_is_on_at_a_time_and_off_again_afterwards() {
+    let (one, other) = (ALL[0].bug, ALL[1].bug);
+    with(Some(one), || {
+        assert!(zoo::planted(one) && zoo::any());
+        assert!(!zoo::planted(other));
+    });
+    with(None, || {
+        assert!(!zoo::any() && ALL.iter().all(|planted| !zoo::planted(planted.bug)));
+    });
+}
+
+#[test]
+fn the_report_tells_of_every_bug_that_it_was_found() {
+    let path = Path::new("reports/zoo.json");
+    let text = fs::read_to_string(path).expect("the report is committed");
+    let report: Vec<serde_json::Value> = serde_json::from_str(&text).expect("JSON");
+    let names: Vec<&str> = report
+        .iter()
+        .map(|line| line["name"].as_str().expect("a name"))
+        .collect();
+    let planted: Vec<&str> = ALL.iter().map(|planted| planted.name).collect();
+    assert_eq!(names, planted, "run `ordain zoo --out reports` again");
+    for line in &report {
+        assert_eq!(line["found"], true, "{}", line["name"]);
+    }
+}
