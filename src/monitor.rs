@@ -1,5 +1,7 @@
 //! Monitors watch a run while it happens and state what they saw.
 
+pub mod log_safety;
+
 use std::any::Any;
 
 use serde::Serialize;

@@ -5,10 +5,10 @@ use std::sync::PoisonError;
 
 use serde::Serialize;
 
-use crate::check::log_safety::LogSafety;
 use crate::digest::Digest;
 use crate::fates::{FateSource, Fates};
 use crate::model::refine::Refined;
+use crate::monitor::log_safety::LogSafety;
 use crate::monitor::{Monitor, Violation};
 use crate::plan::Plan;
 use crate::process::Process;

@@ -9,12 +9,12 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use ordain::check::log_safety::LogSafety;
 use ordain::consensus::session::{Applied, Sessions};
 use ordain::consensus::{
     Algorithm, Config, Delivery, Index, Log, LogEffects, LogMessage, LogTimer, Options, Term,
 };
 use ordain::digest::stable_hash;
+use ordain::monitor::log_safety::LogSafety;
 use ordain::monitor::{Monitor, Violation};
 use ordain::plan::{CrashLoss, Environment, Fault, FaultKind, Latency};
 use ordain::process::{Addr, Delay, Effects, FileId, Input, Process, WallTime, Wire};

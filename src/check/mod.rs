@@ -16,7 +16,6 @@ pub mod graph;
 pub mod history;
 pub mod linearizability;
 pub mod list_append;
-pub mod log_safety;
 pub mod parse;
 mod polygraph;
 mod refute;
