@@ -237,7 +237,8 @@ impl<'h> Index<'h> {
                 self.effective(key, value);
             }
         }
-        while !grown.is_empty() {
+        let writers = register_writers(history);
+        loop {
             for trunk in grown.drain(..) {
                 let key = history.trunks[trunk as usize].key;
                 let fresh = settled[trunk as usize]..self.read_len[trunk as usize] as usize;
@@ -246,11 +247,46 @@ impl<'h> Index<'h> {
                     self.effective(key, history.trunks[trunk as usize].elements[at]);
                 }
             }
+            self.follow_registers(&writers);
             let (ready, rest) = waiting.iter().partition(|&&txn| self.live[txn as usize]);
             waiting = rest;
             let ready: Vec<TxnId> = ready;
+            if ready.is_empty() {
+                return;
+            }
             for txn in ready {
                 self.count_reads(txn, &mut grown);
+            }
+        }
+    }
+
+    /// Lists beside registers: one of whose writes of a register was read happened, too.
+    fn follow_registers(&mut self, writers: &BTreeMap<(KeyId, u64), Option<TxnId>>) {
+        let history = self.history;
+        let mut follow = !writers.is_empty();
+        while follow {
+            follow = false;
+            for txn in history.txns() {
+                if !self.live[txn.id as usize] {
+                    continue;
+                }
+                for op in txn.ops() {
+                    let (Op::Read {
+                        key,
+                        value: Some(value),
+                    }
+                    | Op::Cas {
+                        key,
+                        expected: value,
+                        ..
+                    }) = op
+                    else {
+                        continue;
+                    };
+                    if let Some(&Some(writer)) = writers.get(&(key, value)) {
+                        follow |= !std::mem::replace(&mut self.live[writer as usize], true);
+                    }
+                }
             }
         }
     }
@@ -452,6 +488,30 @@ impl<'h> Index<'h> {
     fn is_unseen(&self, append: usize) -> bool {
         self.flags[append] & (SEEN | AMBIGUOUS) == 0 && self.live[self.appends[append].txn as usize]
     }
+}
+
+/// Which transactions committed, as far as reads show: those that the client knows of, and indeterminate ones of
+/// which somebody saw an effect.
+pub(super) fn live(history: &History) -> Vec<bool> {
+    Index::of(history).live
+}
+
+/// By register and value, the only transaction that can have written it; none if there are several.
+fn register_writers(history: &History) -> BTreeMap<(KeyId, u64), Option<TxnId>> {
+    let mut writers = BTreeMap::<(KeyId, u64), Option<TxnId>>::new();
+    for txn in history.txns().filter(|txn| txn.may_have_happened()) {
+        for op in txn.ops() {
+            if let Op::Write { key, value }
+            | Op::Cas {
+                key, new: value, ..
+            } = op
+            {
+                let only = writers.entry((key, value)).or_insert(Some(txn.id));
+                *only = only.filter(|&id| id == txn.id);
+            }
+        }
+    }
+    writers
 }
 
 /// Groups all appends by key, in the order of the history.

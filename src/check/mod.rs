@@ -21,6 +21,7 @@ mod polygraph;
 mod refute;
 pub mod register;
 pub mod solver;
+mod topology;
 pub mod workload;
 
 use serde::Serialize;

@@ -23,8 +23,9 @@
 //! assert_eq!(solver.order(), [1, 2, 0]);
 //! ```
 
-use std::collections::VecDeque;
 use std::ops::Not;
+
+use super::topology::Topology;
 
 /// A variable or its negation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -212,7 +213,7 @@ impl Solver {
         self.arcs.push(arc);
         match arc.guard {
             Some(guard) => self.guarded[guard.index()].push(index),
-            None => self.graph.push(arc, index),
+            None => self.graph.push((arc.from, arc.to), index),
         }
     }
 
@@ -223,7 +224,7 @@ impl Solver {
 
     /// All nodes, in an order that respects every true arc.
     pub fn order(&self) -> &[u32] {
-        &self.graph.order
+        self.graph.order()
     }
 
     /// The work done so far.
@@ -375,7 +376,8 @@ impl Solver {
         for at in 0..self.guarded[literal.index()].len() {
             let index = self.guarded[literal.index()][at];
             let arc = self.arcs[index as usize];
-            if let Err(path) = self.graph.insert(arc, index, &mut self.effort.steps) {
+            let ends = (arc.from, arc.to);
+            if let Err(path) = self.graph.insert(ends, index, &mut self.effort.steps) {
                 let guards = path.into_iter().chain([index]);
                 let mut clause: Vec<Literal> = guards
                     .filter_map(|arc| self.arcs[arc as usize].guard)
@@ -472,7 +474,8 @@ impl Solver {
         for at in (length..self.trail.len()).rev() {
             let literal = self.trail[at];
             for &index in self.guarded[literal.index()].iter().rev() {
-                self.graph.remove(self.arcs[index as usize], index);
+                let arc = self.arcs[index as usize];
+                self.graph.remove((arc.from, arc.to), index);
             }
             let variable = literal.variable();
             self.values[variable] = 0;
@@ -497,170 +500,6 @@ fn luby(mut index: u64) -> u64 {
         index %= size;
     }
     size.div_ceil(2)
-}
-
-/// The true arcs and a topological order of them.
-#[derive(Clone, Debug)]
-struct Topology {
-    /// By node: target and index of each arc that leaves it.
-    out: Vec<Vec<(u32, u32)>>,
-    /// By node: source of each arc that enters it.
-    into: Vec<Vec<u32>>,
-    order: Vec<u32>,
-    /// By node: its index in `order`.
-    position: Vec<u32>,
-    /// By node: visited in the round of this number.
-    mark: Vec<u64>,
-    round: u64,
-}
-
-impl Topology {
-    fn new(nodes: u32) -> Self {
-        let count = nodes as usize;
-        Self {
-            out: vec![Vec::new(); count],
-            into: vec![Vec::new(); count],
-            order: (0..nodes).collect(),
-            position: (0..nodes).collect(),
-            mark: vec![0; count],
-            round: 0,
-        }
-    }
-
-    fn nodes(&self) -> u32 {
-        self.order.len() as u32
-    }
-
-    fn push(&mut self, arc: Arc, index: u32) {
-        self.out[arc.from as usize].push((arc.to, index));
-        self.into[arc.to as usize].push(arc.from);
-    }
-
-    /// Undoes the latest `push` of this arc, if it was pushed.
-    fn remove(&mut self, arc: Arc, index: u32) {
-        if self.out[arc.from as usize].last() == Some(&(arc.to, index)) {
-            self.out[arc.from as usize].pop();
-            let source = self.into[arc.to as usize].pop();
-            debug_assert_eq!(source, Some(arc.from));
-        }
-    }
-
-    /// Orders the nodes from nothing; false if there is a cycle.
-    fn sort(&mut self) -> bool {
-        let mut missing: Vec<usize> = self.into.iter().map(Vec::len).collect();
-        let mut ready: VecDeque<u32> = (0..self.nodes())
-            .filter(|&node| missing[node as usize] == 0)
-            .collect();
-        let mut order = Vec::with_capacity(self.order.len());
-        while let Some(node) = ready.pop_front() {
-            order.push(node);
-            for &(to, _) in &self.out[node as usize] {
-                missing[to as usize] -= 1;
-                if missing[to as usize] == 0 {
-                    ready.push_back(to);
-                }
-            }
-        }
-        let acyclic = order.len() == self.order.len();
-        if acyclic {
-            for (position, &node) in order.iter().enumerate() {
-                self.position[node as usize] = position as u32;
-            }
-            self.order = order;
-        }
-        acyclic
-    }
-
-    /// Adds an arc and repairs the order, or returns the arcs of a shortest path that it would close.
-    fn insert(&mut self, arc: Arc, index: u32, steps: &mut u64) -> Result<(), Vec<u32>> {
-        *steps += 1;
-        if arc.from == arc.to {
-            return Err(Vec::new());
-        }
-        let low = self.position[arc.to as usize];
-        let high = self.position[arc.from as usize];
-        if low < high {
-            let after = self.reach_forward(arc.to, arc.from, high, steps)?;
-            let before = self.reach_backward(arc.from, low, steps);
-            self.reorder(before, after);
-        }
-        self.push(arc, index);
-        Ok(())
-    }
-
-    /// The nodes that `start` reaches up to position `high`, unless it reaches `goal`.
-    fn reach_forward(
-        &mut self,
-        start: u32,
-        goal: u32,
-        high: u32,
-        steps: &mut u64,
-    ) -> Result<Vec<u32>, Vec<u32>> {
-        self.round += 1;
-        self.mark[start as usize] = self.round;
-        let mut found = vec![start];
-        // Parallel to `found`: which entry led here, by which arc.
-        let mut parents = vec![(0, u32::MAX)];
-        let mut at = 0;
-        while at < found.len() {
-            *steps += 1;
-            for &(to, arc) in &self.out[found[at] as usize] {
-                if to == goal {
-                    let mut path = vec![arc];
-                    let mut back = at;
-                    while back != 0 {
-                        path.push(parents[back].1);
-                        back = parents[back].0;
-                    }
-                    return Err(path);
-                }
-                let fresh = self.mark[to as usize] != self.round;
-                if fresh && self.position[to as usize] < high {
-                    self.mark[to as usize] = self.round;
-                    found.push(to);
-                    parents.push((at, arc));
-                }
-            }
-            at += 1;
-        }
-        Ok(found)
-    }
-
-    /// The nodes from position `low` on that reach `start`.
-    fn reach_backward(&mut self, start: u32, low: u32, steps: &mut u64) -> Vec<u32> {
-        self.round += 1;
-        self.mark[start as usize] = self.round;
-        let mut found = vec![start];
-        let mut at = 0;
-        while at < found.len() {
-            *steps += 1;
-            for &from in &self.into[found[at] as usize] {
-                let fresh = self.mark[from as usize] != self.round;
-                if fresh && self.position[from as usize] > low {
-                    self.mark[from as usize] = self.round;
-                    found.push(from);
-                }
-            }
-            at += 1;
-        }
-        found
-    }
-
-    /// Puts `before` ahead of `after`, in the positions that the two sets hold now.
-    fn reorder(&mut self, mut before: Vec<u32>, mut after: Vec<u32>) {
-        before.sort_by_key(|&node| self.position[node as usize]);
-        after.sort_by_key(|&node| self.position[node as usize]);
-        before.append(&mut after);
-        let mut places: Vec<u32> = before
-            .iter()
-            .map(|&node| self.position[node as usize])
-            .collect();
-        places.sort_unstable();
-        for (node, place) in before.into_iter().zip(places) {
-            self.order[place as usize] = node;
-            self.position[node as usize] = place;
-        }
-    }
 }
 
 /// The unassigned variables, most active first and then lowest first.

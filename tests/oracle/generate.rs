@@ -12,6 +12,8 @@ pub enum Kind {
     Registers,
     /// Lists with append.
     Lists,
+    /// Registers under the even keys, lists under the odd ones.
+    Mixed,
 }
 
 /// How the transactions are executed before the damage.
@@ -44,6 +46,8 @@ pub fn history(kind: Kind, seed: u64) -> Vec<Txn> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let keys = 1 + rng.next_u32() % 3;
     let repeats = kind == Kind::Registers && rng.next_u32() % 6 == 0;
+    // One key of each sort at least.
+    let keys = keys + u32::from(kind == Kind::Mixed && keys == 1);
     let mut generator = Generator {
         rng,
         kind,
@@ -136,11 +140,16 @@ impl Generator {
         (0..1 + self.below(3))
             .map(|_| {
                 let key = self.below(self.keys as usize) as u32;
-                match (self.chance(50), self.kind) {
-                    (true, Kind::Registers) => Op::Read(key, None),
-                    (true, Kind::Lists) => Op::ReadList(key, vec![]),
-                    (false, Kind::Registers) => Op::Write(key, self.value()),
-                    (false, Kind::Lists) => Op::Append(key, self.value()),
+                let is_list = match self.kind {
+                    Kind::Registers => false,
+                    Kind::Lists => true,
+                    Kind::Mixed => key % 2 == 1,
+                };
+                match (self.chance(50), is_list) {
+                    (true, false) => Op::Read(key, None),
+                    (true, true) => Op::ReadList(key, vec![]),
+                    (false, false) => Op::Write(key, self.value()),
+                    (false, true) => Op::Append(key, self.value()),
                 }
             })
             .collect()
