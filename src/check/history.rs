@@ -446,10 +446,11 @@ impl HistoryBuilder {
     }
 
     /// States the true order of all versions of `key`, oldest first, as seen inside the database. Makes
-    /// the check complete where clients did not read enough.
-    pub fn version_order(&mut self, key: u64, values: &[u64]) {
+    /// the check complete where clients did not read enough. False if it was stated before, and is replaced.
+    pub fn version_order(&mut self, key: u64, values: &[u64]) -> bool {
         let id = self.key_id(key);
-        self.history.version_orders.insert(id, values.to_vec());
+        let before = self.history.version_orders.insert(id, values.to_vec());
+        before.is_none()
     }
 
     /// A number that stands for `text` as a key or value, for texts that are no integer below 2^63.

@@ -8,7 +8,8 @@
 //! | append, list read | `list_append` | every model, given unique appends |
 //! | write, register read | `register` | serializability, its strict form, snapshot isolation |
 //!
-//! A checker that a workload asks for by name (bank, seats, linearizability) is called directly.
+//! A checker that a workload asks for by name (bank, seats, linearizability) is called directly. [`online`]
+//! judges a history while it happens.
 
 pub mod anomaly;
 pub mod explain;
@@ -16,6 +17,7 @@ pub mod graph;
 pub mod history;
 pub mod linearizability;
 pub mod list_append;
+pub mod online;
 pub mod parse;
 mod polygraph;
 mod refute;

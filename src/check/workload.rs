@@ -343,6 +343,8 @@ fn missed_key(
 struct Session<'a> {
     read: &'a [u64],
     reader: TxnId,
+    /// What an append of the session was said to follow already.
+    followed: &'a [u64],
     appended: Vec<(u64, TxnId)>,
 }
 
@@ -374,10 +376,15 @@ pub fn sessions(history: &History) -> Vec<Anomaly> {
                 .last()
                 .filter(|(_, writer)| *writer != txn.id);
             before.extend(own.map(|&(v, writer)| (v, writer, AnomalyKind::NonMonotonicWrite)));
-            let read = session.read.last();
-            before.extend(
-                read.map(|&v| (v, session.reader, AnomalyKind::WritesFollowReadsViolation)),
-            );
+            // What an earlier append follows, this one follows by way of that.
+            let known = match session.read.starts_with(session.followed) {
+                true => session.followed.len(),
+                false => 0,
+            };
+            let kind = AnomalyKind::WritesFollowReadsViolation;
+            let fresh = session.read[known..].iter();
+            before.extend(fresh.map(|&v| (v, session.reader, kind)));
+            session.followed = session.read;
             session.appended.push((value, txn.id));
         }
     }

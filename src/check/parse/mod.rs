@@ -7,6 +7,12 @@
 //! {:type :ok, :process 0, :f :txn, :value [[:append :x 1] [:r :y [2 3]]]}
 //! ```
 //!
+//! A record of type `versions` states the order of a key's versions, where somebody saw it inside the database:
+//!
+//! ```text
+//! {"type": "versions", "key": "x", "value": [1, 2, 3]}
+//! ```
+//!
 //! JSON may be one record a line or one array; EDN may be bare maps, a vector of them, or tagged. Which it is
 //! shows in the first bytes. The order of the records is real time: a record's index, from 0, is its instant.
 //! The file is streamed: memory goes to the history and one buffer.
@@ -78,7 +84,11 @@ pub fn read(source: impl Read, strictness: Strictness) -> Result<History, ParseE
     read_named(source, Path::new("-"), strictness)
 }
 
-fn read_named(
+/// Reads a history from a stream, which errors call by this path.
+///
+/// # Errors
+/// As [`read_file`].
+pub fn read_named(
     source: impl Read,
     path: &Path,
     strictness: Strictness,
@@ -411,6 +421,15 @@ pub fn write_ndjson(history: &History, mut sink: impl Write) -> io::Result<()> {
         let record = serde_json::json!({
             "type": kind, "process": process, "time": time, "f": "txn", "value": ops,
         });
+        writeln!(sink, "{record}")?;
+    }
+    for key in 0..history.key_count() as u32 {
+        let Some(order) = history.version_order(key) else {
+            continue;
+        };
+        let order: Vec<serde_json::Value> = order.iter().map(|&v| history.json_value(v)).collect();
+        let key = history.json_value(history.key_value(key));
+        let record = serde_json::json!({"type": "versions", "key": key, "value": order});
         writeln!(sink, "{record}")?;
     }
     Ok(())

@@ -78,10 +78,16 @@ pub(super) fn record(
     cursor.expect(b'{')?;
     let (mut kind, mut process, mut function) = (None, None, None);
     let mut value: Option<Cursor> = None;
+    let mut key: Option<Cursor> = None;
     let mut has_txn = false;
     while !cursor.accept(b'}')? {
         match cursor.name()? {
-            b"type" => kind = Some(event_kind(cursor.scalar()?)?),
+            b"type" => kind = Some(cursor.scalar()?),
+            b"key" => {
+                cursor.blanks()?;
+                key = Some(*cursor);
+                cursor.skip()?;
+            }
             b"process" => process = Some(cursor.scalar()?),
             b"f" => function = Some(cursor.scalar()?),
             b"value" => {
@@ -98,6 +104,11 @@ pub(super) fn record(
     let Some(kind) = kind else {
         return bad("a record without a type");
     };
+    if let Scalar::Text(b"versions" | b":versions") = kind {
+        version_order(key, value, has_txn && ops.ops.is_empty(), builder)?;
+        return Ok(None);
+    }
+    let kind = event_kind(kind)?;
     let process = match process {
         Some(Scalar::Number(process)) => process,
         Some(Scalar::Text(_)) => return Ok(None),
@@ -118,6 +129,36 @@ pub(super) fn record(
     }))
 }
 
+/// `{"type": "versions", "key": "x", "value": [1, 2]}`: all versions of a key that came to stand, oldest first, as
+/// somebody saw them inside the database.
+fn version_order(
+    key: Option<Cursor>,
+    value: Option<Cursor>,
+    is_empty: bool,
+    builder: &mut HistoryBuilder,
+) -> Parsed<()> {
+    let (Some(mut key), true) = (key, is_empty || value.is_some()) else {
+        return bad("versions have a key, and a value: the list of them, oldest first");
+    };
+    let key = number(key.scalar()?, builder)?;
+    let mut versions = Vec::new();
+    if let Some(mut value) = value {
+        value.expect(b'[')?;
+        while !value.accept(b']')? {
+            versions.push(number(value.scalar()?, builder)?);
+        }
+    }
+    let mut sorted = versions.clone();
+    sorted.sort_unstable();
+    if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
+        return bad("a version comes twice in the order of a key's versions");
+    }
+    match builder.version_order(key, &versions) {
+        true => Ok(()),
+        false => bad("the order of this key's versions was given before"),
+    }
+}
+
 fn event_kind(scalar: Scalar) -> Parsed<EventKind> {
     match scalar {
         Scalar::Text(b"invoke" | b":invoke") => Ok(EventKind::Invoke),
@@ -125,7 +166,7 @@ fn event_kind(scalar: Scalar) -> Parsed<EventKind> {
         Scalar::Text(b"fail" | b":fail") => Ok(EventKind::Fail),
         Scalar::Text(b"info" | b":info") => Ok(EventKind::Info),
         other => bad(format!(
-            "a type is invoke, ok, fail or info, not {}",
+            "a type is invoke, ok, fail, info or versions, not {}",
             shown(other)
         )),
     }

@@ -1,0 +1,160 @@
+//! Histories made to hurt: everything on one key, everything concurrent, everything indeterminate, values that repeat,
+//! texts that nest. Budgets are counts of steps, so each ends in a verdict or in `unknown` with its reason.
+//!
+//! At a small scale here; `ORDAIN_ADVERSARIAL_OPS=1000000 cargo test --release --test check_adversarial` is the
+//! full one.
+
+use ordain::check::parse::{self, Strictness};
+use ordain::check::{
+    AnomalyKind, History, HistoryBuilder, Model, Options, Report, Status, Verdict, check,
+    linearizability,
+};
+
+fn scale() -> u64 {
+    let ops = std::env::var("ORDAIN_ADVERSARIAL_OPS").ok();
+    ops.map_or(20_000, |ops| ops.parse().expect("a number"))
+}
+
+/// So many transactions, all invoked at 0 and completed at 1, or never.
+fn concurrent(
+    status: Status,
+    count: u64,
+    add: impl Fn(&mut HistoryBuilder, u64),
+) -> HistoryBuilder {
+    let mut builder = HistoryBuilder::new();
+    for number in 1..=count {
+        builder.begin(number, 0);
+        add(&mut builder, number);
+        builder.end(status, (status != Status::Info).then_some(1));
+    }
+    builder
+}
+
+fn judge(history: &History) -> Report {
+    let report = check(history, &Options::new(Model::StrictSerializable));
+    assert!(
+        report.verdict != Verdict::Unknown || !report.notes.is_empty(),
+        "an unknown verdict has its reasons"
+    );
+    report
+}
+
+#[test]
+fn indeterminate_appends_of_which_one_reader_saw_all_and_one_nothing() {
+    let count = scale();
+    let mut builder = concurrent(Status::Info, count, |builder, n| builder.append(0, n));
+    let all: Vec<u64> = (1..=count).rev().collect();
+    builder.begin(0, 2);
+    builder.read_list(0, &all);
+    builder.end(Status::Ok, Some(3));
+    builder.begin(0, 4);
+    builder.read_list(0, &[]);
+    builder.end(Status::Ok, Some(5));
+    let report = judge(&builder.finish());
+    assert_eq!(report.verdict, Verdict::Invalid);
+    let first = &report.anomalies[0];
+    assert_eq!(first.transactions.len(), 3, "{}", first.explanation);
+}
+
+#[test]
+fn appends_that_nobody_read() {
+    let history = concurrent(Status::Ok, scale(), |builder, n| builder.append(0, n)).finish();
+    assert_eq!(judge(&history).verdict, Verdict::Valid);
+}
+
+#[test]
+fn updates_that_all_read_the_same_version() {
+    let history = concurrent(Status::Ok, scale(), |builder, n| {
+        builder.read_list(0, &[]);
+        builder.append(0, n);
+    });
+    let report = judge(&history.finish());
+    assert!(report.found(AnomalyKind::LostUpdate));
+    assert!(report.anomalies[0].transactions.len() as u64 <= scale());
+}
+
+#[test]
+fn indeterminate_writes_of_a_register_of_which_few_were_read() {
+    let mut builder = concurrent(Status::Info, scale(), |builder, n| builder.write(0, n));
+    for (at, value) in [(2, Some(7)), (4, Some(9)), (6, Some(7))] {
+        builder.begin(0, at);
+        builder.read(0, value);
+        builder.end(Status::Ok, Some(at + 1));
+    }
+    assert_eq!(judge(&builder.finish()).verdict, Verdict::Invalid);
+}
+
+#[test]
+fn writes_of_a_register_in_any_order() {
+    let history = concurrent(Status::Ok, scale(), |builder, n| builder.write(0, n));
+    assert_ne!(judge(&history.finish()).verdict, Verdict::Invalid);
+}
+
+#[test]
+fn writes_and_reads_of_a_register_in_any_order() {
+    let count = scale() / 2;
+    let mut builder = concurrent(Status::Ok, count, |builder, n| builder.write(0, n));
+    for number in 1..=count {
+        builder.begin(count + number, 0);
+        builder.read(0, Some(number));
+        builder.end(Status::Ok, Some(1));
+    }
+    assert_ne!(judge(&builder.finish()).verdict, Verdict::Invalid);
+}
+
+#[test]
+fn writes_of_a_register_that_all_write_the_same() {
+    let mut builder = concurrent(Status::Info, scale(), |builder, _| builder.write(0, 1));
+    builder.begin(0, 2);
+    builder.read(0, Some(1));
+    builder.end(Status::Ok, Some(3));
+    assert_ne!(judge(&builder.finish()).verdict, Verdict::Invalid);
+}
+
+#[test]
+fn linearizability_of_indeterminate_swaps() {
+    let mut builder = concurrent(Status::Info, scale(), |builder, n| builder.cas(0, n, n + 1));
+    builder.begin(0, 2);
+    builder.write(0, 1);
+    builder.end(Status::Ok, Some(3));
+    builder.begin(0, 4);
+    builder.read(0, Some(scale() / 2));
+    builder.end(Status::Ok, Some(5));
+    let options = Options {
+        steps_max: 1_000_000,
+        ..Options::new(Model::Linearizable)
+    };
+    let report = linearizability::check(&builder.finish(), &options);
+    assert!(report.verdict != Verdict::Invalid, "some order explains it");
+    assert!(report.verdict == Verdict::Valid || !report.notes.is_empty());
+}
+
+#[test]
+fn nesting_without_end_is_refused_with_its_line() {
+    let depth = scale() as usize;
+    for (open, before) in [
+        ("[", r#"{"type":"invoke","process":0,"f":"txn","value":"#),
+        (r#"{"a":"#, r#"{"type":"invoke","process":0,"odd":"#),
+        ("[", "{:type :invoke :process 0 :f :txn :value "),
+        ("{", "{:type :invoke :process 0 :odd "),
+        ("#odd ", "{:type :invoke :process 0 :odd "),
+        ("#_", "{:type :invoke "),
+    ] {
+        let text = format!("{before}{}", open.repeat(depth));
+        let error = parse::read(text.as_bytes(), Strictness::Strict);
+        let error = error.err().expect("it never ends").to_string();
+        assert!(error.starts_with("-:1: "), "{error}");
+    }
+}
+
+#[test]
+fn numbers_of_any_length_are_names_of_themselves() {
+    let digits = "9".repeat(scale() as usize);
+    let text = format!(
+        "{{:type :invoke :process 0 :f :txn :value [[:append 1 {digits}]]}}\n\
+         {{:type :ok :process 0 :f :txn :value [[:append 1 {digits}]]}}"
+    );
+    let history = parse::read(text.as_bytes(), Strictness::Strict).expect("a history");
+    assert_eq!(history.show_value(1 << 63), digits);
+    assert_eq!(judge(&history).verdict, Verdict::Valid);
+}

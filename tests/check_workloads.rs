@@ -1,0 +1,509 @@
+//! The checks that a workload asks for by name against their definitions, executed on random small histories: all that
+//! is reported is there, and all that is there is reported.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ordain::check::workload::{self, Saga};
+use ordain::check::{Anomaly, AnomalyKind, History, HistoryBuilder, Status};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+const HISTORIES: u64 = 20_000;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Write(u64, u64),
+    Read(u64, Option<u64>),
+    Append(u64, u64),
+    ReadList(u64, Vec<u64>),
+}
+
+#[derive(Clone, Debug)]
+struct Txn {
+    process: u64,
+    invoke: u64,
+    complete: u64,
+    status: Status,
+    ops: Vec<Op>,
+}
+
+struct Draw(ChaCha8Rng);
+
+impl Draw {
+    fn below(&mut self, bound: u64) -> u64 {
+        u64::from(self.0.next_u32()) % bound
+    }
+
+    fn status(&mut self) -> Status {
+        match self.below(10) {
+            0 => Status::Fail,
+            1 => Status::Info,
+            _ => Status::Ok,
+        }
+    }
+
+    /// Up to seven transactions; a process runs one at a time.
+    fn txns(&mut self, processes: u64, mut ops: impl FnMut(&mut Draw) -> Vec<Op>) -> Vec<Txn> {
+        let mut free = BTreeMap::new();
+        let count = 2 + self.below(6);
+        let mut txns: Vec<Txn> = (0..count)
+            .map(|_| {
+                let process = self.below(processes);
+                let from = free.entry(process).or_insert(0);
+                let invoke = *from + self.below(6);
+                let complete = invoke + self.below(6);
+                *from = complete + 1;
+                let (status, ops) = (self.status(), ops(self));
+                Txn {
+                    process,
+                    invoke,
+                    complete,
+                    status,
+                    ops,
+                }
+            })
+            .collect();
+        txns.sort_by_key(|txn| txn.invoke);
+        txns
+    }
+}
+
+fn history(txns: &[Txn]) -> History {
+    let mut builder = HistoryBuilder::new();
+    for txn in txns {
+        builder.begin(txn.process, txn.invoke);
+        for op in &txn.ops {
+            match op {
+                Op::Write(key, value) => builder.write(*key, *value),
+                Op::Read(key, value) => builder.read(*key, *value),
+                Op::Append(key, value) => builder.append(*key, *value),
+                Op::ReadList(key, list) => builder.read_list(*key, list),
+            }
+        }
+        let complete = (txn.status != Status::Info).then_some(txn.complete);
+        builder.end(txn.status, complete);
+    }
+    builder.finish()
+}
+
+fn committed(txns: &[Txn]) -> impl Iterator<Item = (usize, &Txn)> {
+    let all = txns.iter().enumerate();
+    all.filter(|(_, txn)| txn.status == Status::Ok)
+}
+
+/// What a transaction found in a register that it had not written or read before.
+fn found(txn: &Txn, key: u64) -> Option<Option<u64>> {
+    txn.ops.iter().find_map(|op| match op {
+        Op::Write(k, _) if *k == key => Some(None),
+        Op::Read(k, value) if *k == key => Some(Some(*value)),
+        _ => None,
+    })?
+}
+
+fn writes(txn: &Txn, key: u64) -> bool {
+    txn.ops
+        .iter()
+        .any(|op| matches!(op, Op::Write(k, _) if *k == key))
+}
+
+/// Runs a check on many histories; both must find something often, and nothing often.
+fn compare<T: Ord + std::fmt::Debug>(
+    draw: impl Fn(&mut Draw) -> Vec<Txn>,
+    definition: impl Fn(&[Txn]) -> BTreeSet<T>,
+    check: impl Fn(&History, &[Txn]) -> BTreeSet<T>,
+) {
+    let mut broken = 0;
+    for seed in 0..HISTORIES {
+        let txns = draw(&mut Draw(ChaCha8Rng::seed_from_u64(seed)));
+        let expected = definition(&txns);
+        let reported = check(&history(&txns), &txns);
+        assert_eq!(reported, expected, "seed {seed}: {txns:#?}");
+        broken += u64::from(!expected.is_empty());
+    }
+    let share = broken * 100 / HISTORIES;
+    assert!((3..97).contains(&share), "{share} % show the anomaly");
+}
+
+fn transactions(anomalies: &[Anomaly], kind: AnomalyKind) -> BTreeSet<Vec<u32>> {
+    let of_kind = anomalies.iter().filter(|anomaly| anomaly.kind == kind);
+    of_kind
+        .map(|anomaly| anomaly.transactions.clone())
+        .collect()
+}
+
+#[test]
+fn bank_reports_the_readers_of_all_accounts_whose_sum_is_wrong() {
+    let draw = |draw: &mut Draw| {
+        draw.txns(4, |draw| {
+            (0..1 + draw.below(4))
+                .map(|_| {
+                    let key = draw.below(2);
+                    match draw.below(4) {
+                        0 => Op::Write(key, draw.below(4)),
+                        _ => Op::Read(key, Some(2 + draw.below(2) * key)),
+                    }
+                })
+                .collect()
+        })
+    };
+    let definition = |txns: &[Txn]| {
+        let wrong = committed(txns).filter(|(_, txn)| {
+            let balances = [0, 1].map(|key| found(txn, key));
+            matches!(balances, [Some(a), Some(b)] if a.unwrap_or(0) + b.unwrap_or(0) != 5)
+        });
+        wrong.map(|(at, _)| vec![at as u32]).collect()
+    };
+    compare(draw, definition, |history, _| {
+        let found = workload::bank(history, &[0, 1], 5, false);
+        transactions(&found, AnomalyKind::WrongTotal)
+    });
+}
+
+fn registers(draw: &mut Draw) -> Vec<Txn> {
+    draw.txns(6, |draw| {
+        let count = 1 + draw.below(3);
+        let op = |_| {
+            let key = draw.below(4);
+            match draw.below(5) {
+                0 => Op::Write(key, 1),
+                n => Op::Read(key, (n > 2).then_some(1)),
+            }
+        };
+        (0..count).map(op).collect()
+    })
+}
+
+/// The keys that exactly one transaction that may have happened wrote, and which.
+fn written_once(txns: &[Txn]) -> BTreeMap<u64, usize> {
+    let once = (0..4).filter_map(|key| {
+        let mut writers =
+            (0..txns.len()).filter(|&at| txns[at].status != Status::Fail && writes(&txns[at], key));
+        let only = writers.next()?;
+        writers.next().is_none().then_some((key, only))
+    });
+    once.collect()
+}
+
+#[test]
+fn long_fork_reports_every_pair_of_writes_seen_in_opposite_orders() {
+    let definition = |txns: &[Txn]| {
+        let once = written_once(txns);
+        let saw = |one: u64, other: u64| {
+            let mut readers = committed(txns);
+            readers.any(|(_, txn)| {
+                matches!(
+                    (found(txn, one), found(txn, other)),
+                    (Some(Some(_)), Some(None))
+                )
+            })
+        };
+        let mut pairs = BTreeSet::new();
+        for &one in once.keys() {
+            for &other in once.keys().filter(|&&other| other > one) {
+                if saw(one, other) && saw(other, one) {
+                    pairs.insert(BTreeSet::from([once[&one] as u32, once[&other] as u32]));
+                }
+            }
+        }
+        pairs
+    };
+    compare(registers, definition, |history, _| {
+        let found = workload::long_fork(history);
+        let writers = found
+            .iter()
+            .map(|anomaly| anomaly.transactions[2..].iter().copied());
+        // Both writers, which may be one, or a reader: then they are named already.
+        let pair = |(anomaly, rest): (&Anomaly, _)| -> BTreeSet<u32> {
+            let rest: BTreeSet<u32> = BTreeSet::from_iter::<std::vec::IntoIter<u32>>(rest);
+            let wrote = |id: &u32| {
+                let mut ops = history.txn(*id).ops();
+                ops.any(|op| matches!(op, ordain::check::Op::Write { .. }))
+            };
+            match rest.len() {
+                2 => rest,
+                _ => anomaly.transactions.iter().copied().filter(wrote).collect(),
+            }
+        };
+        found
+            .iter()
+            .zip(writers.map(|rest| rest.collect::<Vec<_>>().into_iter()))
+            .map(pair)
+            .collect()
+    });
+}
+
+#[test]
+fn causal_reverse_reports_every_reader_that_saw_the_later_of_two_writes_only() {
+    let definition = |txns: &[Txn]| {
+        let once = written_once(txns);
+        let reversed = committed(txns).filter(|(_, txn)| {
+            once.iter().any(|(&early, &first)| {
+                once.iter().any(|(&late, &second)| {
+                    let (first, second) = (&txns[first], &txns[second]);
+                    found(txn, early) == Some(None)
+                        && matches!(found(txn, late), Some(Some(_)))
+                        && first.status == Status::Ok
+                        && first.complete < second.invoke
+                })
+            })
+        });
+        reversed.map(|(at, _)| at as u32).collect()
+    };
+    compare(registers, definition, |history, _| {
+        let found = workload::causal_reverse(history);
+        let reader = |anomaly: &Anomaly| {
+            let reads = |id: &&u32| {
+                let mut ops = history.txn(**id).ops();
+                ops.any(|op| matches!(op, ordain::check::Op::Read { .. }))
+            };
+            *anomaly
+                .transactions
+                .iter()
+                .rev()
+                .find(reads)
+                .expect("a reader")
+        };
+        found.iter().map(reader).collect()
+    });
+}
+
+/// Lists with a few appends each; reads of prefixes, of other subsets now and then.
+fn lists(draw: &mut Draw) -> Vec<Txn> {
+    let mut next = [0, 10];
+    let mut made: [Vec<u64>; 2] = [Vec::new(), Vec::new()];
+    let mut txns = draw.txns(3, |draw| {
+        (0..1 + draw.below(3))
+            .map(|_| {
+                let key = draw.below(2);
+                let at = key as usize;
+                if draw.below(2) > 0 {
+                    return Op::ReadList(key, Vec::new());
+                }
+                next[at] += 1;
+                made[at].push(next[at]);
+                Op::Append(key, next[at])
+            })
+            .collect()
+    });
+    let damage = draw.below(3) == 0;
+    for op in txns.iter_mut().flat_map(|txn| &mut txn.ops) {
+        let Op::ReadList(key, list) = op else {
+            continue;
+        };
+        *list = made[*key as usize].clone();
+        list.truncate(draw.below(list.len() as u64 + 1) as usize);
+        if damage && draw.below(3) == 0 && list.len() > 1 {
+            let gone = draw.below(list.len() as u64) as usize;
+            list.remove(gone);
+        }
+    }
+    txns
+}
+
+/// What a transaction found in a list before it appended to it.
+fn found_list(txn: &Txn, key: u64) -> Option<&[u64]> {
+    txn.ops.iter().find_map(|op| match op {
+        Op::Append(k, _) if *k == key => Some(None),
+        Op::ReadList(k, list) if *k == key => Some(Some(list.as_slice())),
+        _ => None,
+    })?
+}
+
+fn appended(txn: &Txn, key: u64) -> impl Iterator<Item = u64> {
+    txn.ops.iter().filter_map(move |op| match op {
+        Op::Append(k, value) if *k == key => Some(*value),
+        _ => None,
+    })
+}
+
+#[test]
+fn fractured_reads_reports_every_reader_of_a_part_of_a_transaction() {
+    let definition = |txns: &[Txn]| {
+        let mut pairs = BTreeSet::new();
+        for (reader, txn) in committed(txns) {
+            for (writer, other) in txns.iter().enumerate().filter(|&(at, _)| at != reader) {
+                let lists = [0, 1].map(|key| found_list(txn, key));
+                let part = |holds: bool| {
+                    [0, 1].into_iter().any(|key| {
+                        let list = lists[key as usize];
+                        appended(other, key)
+                            .any(|value| list.is_some_and(|list| list.contains(&value) == holds))
+                    })
+                };
+                if part(true) && part(false) {
+                    pairs.insert(vec![writer as u32, reader as u32]);
+                }
+            }
+        }
+        pairs
+    };
+    compare(lists, definition, |history, _| {
+        transactions(
+            &workload::fractured_reads(history),
+            AnomalyKind::FracturedRead,
+        )
+    });
+}
+
+/// The kinds of session guarantees that Terry et al. define, broken or not, key by key.
+fn broken_guarantees(txns: &[Txn]) -> BTreeSet<&'static str> {
+    let mut broken = BTreeSet::new();
+    let done: Vec<&Txn> = committed(txns).map(|(_, txn)| txn).collect();
+    // Nobody else's list may hold `second` without `first` before it.
+    let seen_without = |key: u64, first: u64, second: u64| {
+        done.iter().any(|txn| {
+            let list = found_list(txn, key).unwrap_or_default();
+            let place = |value: u64| list.iter().position(|&other| other == value);
+            place(second).is_some_and(|at| place(first).is_none_or(|other| other > at))
+        })
+    };
+    for (at, txn) in done.iter().enumerate() {
+        for before in done[..at]
+            .iter()
+            .filter(|other| other.process == txn.process)
+        {
+            for key in 0..2 {
+                let list = found_list(txn, key);
+                let old = found_list(before, key);
+                if let (Some(list), Some(old)) = (list, old)
+                    && !list.starts_with(old)
+                {
+                    broken.insert("non-monotonic-read");
+                }
+                let mine = appended(before, key);
+                if list.is_some_and(|list| mine.into_iter().any(|value| !list.contains(&value))) {
+                    broken.insert("read-your-writes-violation");
+                }
+                for value in appended(txn, key) {
+                    if appended(before, key).any(|first| seen_without(key, first, value)) {
+                        broken.insert("non-monotonic-write");
+                    }
+                    let old = old.unwrap_or_default();
+                    if old.iter().any(|&first| seen_without(key, first, value)) {
+                        broken.insert("writes-follow-reads-violation");
+                    }
+                }
+            }
+        }
+        for key in 0..2 {
+            for value in appended(txn, key) {
+                let old = found_list(txn, key).unwrap_or_default();
+                if old
+                    .iter()
+                    .any(|&first| first != value && seen_without(key, first, value))
+                {
+                    broken.insert("writes-follow-reads-violation");
+                }
+            }
+        }
+    }
+    broken
+}
+
+#[test]
+fn sessions_reports_only_guarantees_that_are_broken_and_something_whenever_one_is() {
+    let mut broken = 0;
+    let mut kinds = BTreeSet::new();
+    for seed in 0..HISTORIES {
+        let txns = lists(&mut Draw(ChaCha8Rng::seed_from_u64(seed)));
+        let expected = broken_guarantees(&txns);
+        let found = workload::sessions(&history(&txns));
+        let reported: BTreeSet<&str> = found.iter().map(|anomaly| anomaly.kind.name()).collect();
+        assert!(
+            reported.is_subset(&expected) && reported.is_empty() == expected.is_empty(),
+            "seed {seed}: {reported:?} of {expected:?} in {txns:#?}"
+        );
+        for reads in ["non-monotonic-read", "read-your-writes-violation"] {
+            assert_eq!(
+                reported.contains(reads),
+                expected.contains(reads),
+                "seed {seed}"
+            );
+        }
+        broken += u64::from(!expected.is_empty());
+        kinds.extend(reported);
+    }
+    assert_eq!(kinds.len(), 4, "{kinds:?}");
+    assert!(broken > HISTORIES / 20 && broken < HISTORIES * 19 / 20);
+}
+
+#[test]
+fn sagas_reports_every_foreign_read_of_what_is_not_the_sagas_last_word() {
+    // Transactions 0 and 1 are steps of a saga, 2 takes them back if there are six or more; the rest are others.
+    let draw = |draw: &mut Draw| {
+        let mut next = 0;
+        let mut txns = draw.txns(9, |draw| {
+            (0..1 + draw.below(3))
+                .map(|_| {
+                    let key = draw.below(2);
+                    if draw.below(2) > 0 {
+                        return Op::Read(key, None);
+                    }
+                    next += 1;
+                    Op::Write(key, next)
+                })
+                .collect()
+        });
+        let last = draw.below(8);
+        for op in txns.iter_mut().flat_map(|txn| &mut txn.ops) {
+            if let Op::Read(_, value) = op {
+                *value = Some(1 + draw.below(next.max(1))).filter(|&value| value != last);
+            }
+        }
+        txns
+    };
+    let saga = |txns: &[Txn]| Saga {
+        steps: (0..2.min(txns.len() as u32)).collect(),
+        compensations: if txns.len() > 5 { vec![2] } else { Vec::new() },
+    };
+    let definition = |txns: &[Txn]| {
+        let saga = saga(txns);
+        let members: Vec<u32> = saga
+            .steps
+            .iter()
+            .chain(&saga.compensations)
+            .copied()
+            .collect();
+        let mut wrong = BTreeSet::new();
+        for (reader, txn) in committed(txns) {
+            if members.contains(&(reader as u32)) {
+                continue;
+            }
+            for key in 0..2 {
+                let Some(Some(value)) = found(txn, key) else {
+                    continue;
+                };
+                let wrote = |id: &&u32| {
+                    let mut ops = txns[**id as usize].ops.iter();
+                    ops.any(|op| matches!(op, Op::Write(k, v) if (*k, *v) == (key, value)))
+                };
+                let Some(&writer) = members.iter().find(wrote) else {
+                    continue;
+                };
+                if saga.steps.contains(&writer) && !saga.compensations.is_empty() {
+                    wrong.insert(("G1a", reader as u32, key));
+                    if writes(txn, key) {
+                        wrong.insert(("dirty-update", reader as u32, key));
+                    }
+                    continue;
+                }
+                let stands = |id: &&u32| txns[**id as usize].status != Status::Fail;
+                let last = members.iter().rev().filter(stands);
+                let last = last.copied().find(|&id| writes(&txns[id as usize], key));
+                if last.is_some_and(|last| last != writer) {
+                    wrong.insert(("G1b", reader as u32, key));
+                }
+            }
+        }
+        wrong
+    };
+    compare(draw, definition, |history, txns| {
+        let found = workload::sagas(history, &[saga(txns)]);
+        let named = found.iter().map(|anomaly| {
+            let key = anomaly.key.as_deref().expect("of a key");
+            let key = key.parse::<u64>().expect("a number");
+            (anomaly.kind.name(), anomaly.transactions[1], key)
+        });
+        named.collect()
+    });
+}

@@ -1,0 +1,195 @@
+//! No bytes whatever make a reader of histories panic, hang or grow without bound, and what it accepts the checkers
+//! judge: mutations of good histories in all three formats.
+//!
+//! Runs for two seconds; with `ORDAIN_FUZZ_SECONDS` set, for as long, starting from `ORDAIN_FUZZ_SEED` (1). The
+//! mutants depend on the seed alone, so a failing one is found again by its number.
+
+#[path = "support/histories.rs"]
+mod histories;
+
+use std::io::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use histories::{Random, Spec};
+use ordain::check::linearizability;
+use ordain::check::parse::{self, ParseError, Strictness};
+use ordain::check::{Model, Options, check, explain};
+
+/// Histories to start from: every format and every sort of operation.
+fn corpus() -> Vec<Vec<u8>> {
+    let spec = Spec {
+        txns: 12,
+        info: 100_000,
+        ..Spec::default()
+    };
+    let mut json = Vec::new();
+    histories::write_json(&spec, &mut json).expect("memory takes all");
+    let mut native = Vec::new();
+    parse::write_ndjson(&histories::history(&spec), &mut native).expect("memory takes all");
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&json).expect("memory takes all");
+    let mut corpus = vec![json, native, gzip.finish().expect("memory takes all")];
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/histories");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .expect("the corpus")
+        .map(|entry| entry.expect("a file").path())
+        .collect();
+    files.sort();
+    corpus.extend(
+        files
+            .iter()
+            .map(|file| std::fs::read(file).expect("a file")),
+    );
+    let small: [&[u8]; 6] = [
+        br#"{:type :invoke :process 0 :f :cas :value [1 2]} {:type :ok :process 0 :f :cas :value [1 2]}"#,
+        br#"{:type :invoke :process 0 :f :transfer :value {:from 0 :to 1 :amount 5}}"#,
+        br#"{"type":"invoke","process":0,"f":"read","value":null}
+{"type":"ok","process":0,"f":"read","value":{"0":10,"1":-5}}"#,
+        br#"[{"type":"invoke","process":0,"f":"txn","value":[["w","x",1],["r","y",null]]},
+{"type":"ok","process":0,"f":"txn","value":[["w","x",1],["r","y",18446744073709551615]]}]"#,
+        br#"#jepsen.history.Op{:index 0 :type :invoke, :process 3, :time #inst "2020", :f :add, :value -9223372036854775808}"#,
+        br#"{"type":"versions","key":"x","value":[1,2,3]}"#,
+    ];
+    corpus.extend(small.iter().map(|text| text.to_vec()));
+    corpus
+}
+
+/// What turns up in such texts, and what readers stumble over.
+const TOKENS: [&[u8]; 28] = [
+    b"[",
+    b"]",
+    b"{",
+    b"}",
+    b"\"",
+    b"\\",
+    b"\\u0000",
+    b"\\ud800",
+    b":",
+    b",",
+    b"nil",
+    b"null",
+    b"#{",
+    b"#_",
+    b";",
+    b"-",
+    b"18446744073709551616",
+    b"99999999999999999999999999",
+    b"1e999",
+    b"0x",
+    b"\n",
+    b"\0",
+    b"\xff\xfe",
+    b":append",
+    b"\"append\"",
+    b":type :ok",
+    b":process",
+    b":value [[",
+];
+
+fn mutate(random: &mut Random, corpus: &[Vec<u8>]) -> Vec<u8> {
+    let mut text = corpus[random.below(corpus.len() as u64) as usize].clone();
+    for _ in 0..1 + random.below(6) {
+        let at = random.below(text.len() as u64 + 1) as usize;
+        let to = (at + random.below(40) as usize).min(text.len());
+        match random.below(9) {
+            0 if at < text.len() => text[at] ^= 1 << random.below(8),
+            1 => drop(text.drain(at..to)),
+            2 => {
+                let part = text[at..to].to_vec();
+                text.splice(at..at, part);
+            }
+            3 => {
+                let token = TOKENS[random.below(TOKENS.len() as u64) as usize];
+                text.splice(at..at, token.iter().copied());
+            }
+            4 => text.truncate(at),
+            5 => {
+                // Deep nesting, often unbalanced.
+                let open = TOKENS[2 * random.below(2) as usize];
+                let deep = open.repeat(random.below(3000) as usize);
+                text.splice(at..at, deep);
+            }
+            6 => {
+                let other = &corpus[random.below(corpus.len() as u64) as usize];
+                let from = random.below(other.len() as u64 + 1) as usize;
+                let end = (from + random.below(200) as usize).min(other.len());
+                text.splice(at..at, other[from..end].iter().copied());
+            }
+            7 => {
+                let digits = random
+                    .next()
+                    .to_string()
+                    .repeat(1 + random.below(3) as usize);
+                text.splice(at..to, digits.into_bytes());
+            }
+            _ => {
+                // A line moved.
+                let lines: Vec<&[u8]> = text.split(|&byte| byte == b'\n').collect();
+                let line = lines[random.below(lines.len() as u64) as usize].to_vec();
+                text.splice(at..at, line);
+            }
+        }
+    }
+    text
+}
+
+/// Reads, writes back, and checks whatever was accepted.
+fn exercise(text: &[u8]) -> bool {
+    let mut accepted = false;
+    for strictness in [Strictness::Strict, Strictness::Lenient] {
+        match parse::read(text, strictness) {
+            Err(ParseError::Content { line, reason, .. }) => {
+                assert!(line > 0 && !reason.is_empty());
+            }
+            Err(error) => assert!(!error.to_string().is_empty()),
+            Ok(history) => {
+                accepted = true;
+                let options = Options {
+                    steps_max: 20_000,
+                    ..Options::new(Model::StrictSerializable)
+                };
+                let report = check(&history, &options);
+                for anomaly in &report.anomalies {
+                    assert!(!anomaly.explanation.is_empty());
+                    let drawn = explain::svg(&history, anomaly);
+                    assert_eq!(drawn.is_some(), !anomaly.cycle.is_empty());
+                }
+                linearizability::check(&history, &options);
+                let mut native = Vec::new();
+                parse::write_ndjson(&history, &mut native).expect("memory takes all");
+                let again = parse::read(native.as_slice(), Strictness::Lenient);
+                assert_eq!(
+                    again.map_err(|e| e.to_string()).map(|h| h.len()),
+                    Ok(history.len())
+                );
+            }
+        }
+    }
+    accepted
+}
+
+#[test]
+#[allow(clippy::print_stderr, reason = "a long run says what it did")]
+fn mutated_histories_are_read_or_refused_and_never_panic() {
+    let number = |name: &str, default| {
+        let text = std::env::var(name).ok();
+        text.map_or(default, |text| text.parse::<u64>().expect("a number"))
+    };
+    let bound = Duration::from_secs(number("ORDAIN_FUZZ_SECONDS", 2));
+    let first = number("ORDAIN_FUZZ_SEED", 1);
+    let corpus = corpus();
+    let begun = Instant::now();
+    let (mut tried, mut accepted) = (0u64, 0u64);
+    while begun.elapsed() < bound {
+        let seed = first + tried;
+        let text = mutate(&mut Random(seed.wrapping_mul(0x9e37_79b9)), &corpus);
+        match catch_unwind(AssertUnwindSafe(|| exercise(&text))) {
+            Ok(read) => accepted += u64::from(read),
+            Err(_) => panic!("seed {seed}: {:?}", String::from_utf8_lossy(&text)),
+        }
+        tried += 1;
+    }
+    eprintln!("{tried} mutants from seed {first}, {accepted} of them histories, in {bound:?}");
+    assert!(accepted > tried / 50, "{accepted} of {tried}");
+}
