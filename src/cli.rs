@@ -96,7 +96,7 @@ enum Command {
         #[arg(required_unless_present = "plan")]
         scenario: Option<String>,
         /// Play the plan in this file, which `shrink --regression` wrote, instead of drawing one.
-        #[arg(long, value_name = "FILE", conflicts_with_all = ["scenario", "protocol", "seed", "overrides"])]
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["scenario", "protocol", "seed", "stop_at_violation", "overrides"])]
         plan: Option<PathBuf>,
         /// The protocol; by default the first that the scenario lists.
         #[arg(long, short)]
@@ -112,6 +112,10 @@ enum Command {
         /// default below `store/`.
         #[arg(long, short)]
         out: Option<PathBuf>,
+        /// Judge isolation while the run goes on, and end it at the first violation. For protocols that promise
+        /// serializability; a folder that is left holds the run to its end.
+        #[arg(long)]
+        stop_at_violation: bool,
         /// Override a key of the scenario, as in `workload.rate=100` or `region.0.zones=3`.
         #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
         overrides: Vec<(String, String)>,
@@ -183,6 +187,9 @@ enum Command {
         /// Accept completions without invocations, as hand-written fragments have them.
         #[arg(long)]
         lenient: bool,
+        /// Draw the first cycle that violates the model as SVG into this file.
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
     },
     /// Check the specs' models: safety, fair leads-to, and the sizes that TLC found.
     Model {
@@ -317,12 +324,13 @@ fn execute(command: Command, json: bool) -> Result<u8, Failure> {
             seed,
             swarm,
             out,
+            stop_at_violation,
             overrides,
             ..
         } => run(
             &scenario.expect("clap asks for a scenario or a plan"),
             protocol.as_deref(),
-            (seed, swarm),
+            (seed, swarm, stop_at_violation),
             out.as_deref(),
             &overrides,
             json,
@@ -364,7 +372,8 @@ fn execute(command: Command, json: bool) -> Result<u8, Failure> {
             history,
             model,
             lenient,
-        } => check_history(&history, model, lenient, json),
+            svg,
+        } => check_history(&history, model, lenient, svg.as_deref(), json),
         Command::Model { name, explore } => models(name.as_deref(), explore, json),
         Command::Zoo {
             name,
@@ -491,7 +500,7 @@ fn code(run: &Run) -> u8 {
 fn run(
     name: &str,
     protocol: Option<&str>,
-    (seed, swarm): (u64, bool),
+    (seed, swarm, stop_at_violation): (u64, bool, bool),
     out: Option<&Path>,
     overrides: &[(String, String)],
     json: bool,
@@ -502,7 +511,10 @@ fn run(
         None => scenario.protocols[0].clone(),
     };
     let plan = drawer(&mut scenario, swarm)(&scenario, seed);
-    let run = stack::run(&scenario, &protocol, &plan, out.is_some()).map_err(Failure::Input)?;
+    let run = match stop_at_violation {
+        true => stack::run_until_violation(&scenario, &protocol, &plan).map_err(Failure::Usage)?,
+        false => stack::run(&scenario, &protocol, &plan, out.is_some()).map_err(Failure::Input)?,
+    };
     let code = code(&run);
     let folder = match (out, code) {
         (None, exit::OK) => None,
@@ -515,7 +527,13 @@ fn run(
         )),
     };
     if let Some(folder) = &folder {
-        keep(folder, &scenario, &plan, &run)?;
+        match stop_at_violation {
+            true => {
+                let whole = stack::run(&scenario, &protocol, &plan, false);
+                keep(folder, &scenario, &plan, &whole.map_err(Failure::Input)?)?;
+            }
+            false => keep(folder, &scenario, &plan, &run)?,
+        }
     }
     if json {
         say_json(&run)?;
@@ -834,18 +852,62 @@ fn replay(dir: &Path, json: bool) -> Result<u8, Failure> {
     Ok(if identical { exit::OK } else { exit::DIVERGED })
 }
 
-fn check_history(path: &Path, model: Model, lenient: bool, json: bool) -> Result<u8, Failure> {
+/// Opens a history, with a bar that follows the reading of a long one on a terminal.
+fn read_history(path: &Path, strictness: parse::Strictness) -> Result<check::History, Failure> {
+    /// Shorter files are read before a bar could be seen.
+    const LONG_BYTES: u64 = 8 << 20;
+    if path == Path::new("-") {
+        let history = parse::read(io::stdin().lock(), strictness);
+        return history.map_err(|error| Failure::Input(error.to_string()));
+    }
+    let failed = |error| Failure::Input(format!("{}: {error}", path.display()));
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    let bar = match length >= LONG_BYTES && io::stderr().is_terminal() {
+        false => ProgressBar::hidden(),
+        true => {
+            let style = "reading {bar:40} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left";
+            let style = ProgressStyle::with_template(style).expect("the template is fixed");
+            ProgressBar::new(length).with_style(style)
+        }
+    };
+    let history = parse::read_named(bar.wrap_read(file), path, strictness);
+    bar.finish_and_clear();
+    history.map_err(|error| Failure::Input(error.to_string()))
+}
+
+fn check_history(
+    path: &Path,
+    model: Model,
+    lenient: bool,
+    svg: Option<&Path>,
+    json: bool,
+) -> Result<u8, Failure> {
     let strictness = if lenient {
         parse::Strictness::Lenient
     } else {
         parse::Strictness::Strict
     };
-    let history = match path == Path::new("-") {
-        true => parse::read(io::stdin().lock(), strictness),
-        false => parse::read_file(path, strictness),
+    let history = read_history(path, strictness)?;
+    if history.len() > 1_000_000 && io::stderr().is_terminal() {
+        complain(format!("checking {} transactions", history.len()));
     }
-    .map_err(|error| Failure::Input(error.to_string()))?;
     let report = check::check(&history, &check::Options::new(model));
+    if let Some(file) = svg {
+        let mut anomalies = report.anomalies.iter();
+        match anomalies.find_map(|anomaly| check::explain::svg(&history, anomaly)) {
+            Some(drawing) => std::fs::write(file, drawing).map_err(|error| {
+                Failure::Io(io::Error::new(
+                    error.kind(),
+                    format!("{}: {error}", file.display()),
+                ))
+            })?,
+            None => complain(format!(
+                "no cycle to draw: {} is not written",
+                file.display()
+            )),
+        }
+    }
     if json {
         say_json(&report)?;
     } else {

@@ -19,6 +19,7 @@ use crate::scenario::{BadInput, Problem, Scenario};
 use crate::sim;
 use crate::trace::TraceEvent;
 use crate::txn::TxnId;
+use crate::verdict::along::Along;
 use crate::verdict::{self, Evidence, Verdict};
 
 /// Calls `$body` with the type that implements the protocol called `$name`, or returns `None`.
@@ -202,7 +203,7 @@ pub struct Kept {
 /// When there is no such protocol, or the scenario's options or machines do not fit it.
 pub fn run(scenario: &Scenario, protocol: &str, plan: &Plan, keep: bool) -> Result<Run, String> {
     let fates = FateSource::Seed(plan.seed);
-    with_protocol!(protocol, P => run_as::<P>(scenario, plan, fates, keep))
+    with_protocol!(protocol, P => run_as::<P>(scenario, plan, fates, keep, Watch::Afterwards))
         .unwrap_or_else(|| Err(format!("there is no protocol `{protocol}`")))
 }
 
@@ -227,6 +228,30 @@ pub fn record(scenario: &Scenario, protocol: &str, plan: &Plan) -> Result<Run, S
     }
 }
 
+/// Runs the plan under a protocol, judges its isolation event by event, and ends it at the first violation.
+///
+/// # Errors
+///
+/// As [`run`], and when the protocol does not promise serializability.
+pub fn run_until_violation(
+    scenario: &Scenario,
+    protocol: &str,
+    plan: &Plan,
+) -> Result<Run, String> {
+    let fates = FateSource::Seed(plan.seed);
+    with_protocol!(protocol, P => run_as::<P>(scenario, plan, fates, false, Watch::Along))
+        .unwrap_or_else(|| Err(format!("there is no protocol `{protocol}`")))
+}
+
+/// When a run's isolation is judged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Watch {
+    /// When it is over.
+    Afterwards,
+    /// While it goes on, too.
+    Along,
+}
+
 /// Runs a recorded plan with its recorded fates, drawing nothing.
 ///
 /// # Errors
@@ -239,7 +264,7 @@ pub fn replay(
     fates: &Fates,
 ) -> Result<Run, String> {
     let fates = FateSource::Recorded(fates.clone());
-    with_protocol!(protocol, P => run_as::<P>(scenario, plan, fates, true))
+    with_protocol!(protocol, P => run_as::<P>(scenario, plan, fates, true, Watch::Afterwards))
         .unwrap_or_else(|| Err(format!("there is no protocol `{protocol}`")))
 }
 
@@ -248,6 +273,7 @@ fn run_as<P: Refined>(
     plan: &Plan,
     fates: FateSource,
     keep: bool,
+    watch: Watch,
 ) -> Result<Run, String> {
     let options = options::<P>(scenario)?;
     let deployment = P::deploy(&scenario.layout, &options, &plan.operations)?;
@@ -259,6 +285,15 @@ fn run_as<P: Refined>(
         monitors.push(watch);
         tally
     });
+    if watch == Watch::Along {
+        let along = Along::new(scenario, plan, P::promises(&options).isolation);
+        monitors.push(Box::new(along.ok_or_else(|| {
+            format!(
+                "`{}` does not promise serializability: there is no first violation to stop at",
+                P::NAME
+            )
+        })?));
+    }
     let record = sim::simulate(sim::Run {
         environment: &plan.environment,
         faults: &plan.faults,

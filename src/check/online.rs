@@ -393,8 +393,8 @@ impl Online {
         assert!(at >= self.now, "events come in the order of time");
         self.now = at;
         let sequence = self.txns.get(&txn).map(|txn| txn.sequence);
-        let sequence = sequence.and_then(|sequence| self.outstanding.remove(&sequence));
-        assert!(sequence.is_some(), "T{txn} is not under way");
+        let sequence = sequence.filter(|sequence| self.outstanding.contains_key(sequence));
+        let sequence = sequence.unwrap_or_else(|| panic!("T{txn} is not under way"));
         match status {
             Status::Fail => self.fail(txn)?,
             Status::Info => {}
@@ -406,6 +406,7 @@ impl Online {
                 self.completed(node, process, at)?;
             }
         }
+        self.outstanding.remove(&sequence);
         if self.txns.get(&txn).is_some_and(Txn::is_placed) {
             self.txns.remove(&txn);
         }

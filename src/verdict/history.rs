@@ -39,12 +39,12 @@ impl Seen {
 }
 
 /// A row as a number for the checkers.
-fn key_number(key: Key) -> u64 {
+pub(super) fn key_number(key: Key) -> u64 {
     u64::from(key.table.0) << 32 | u64::from(key.row)
 }
 
 /// A version as a number for the checkers.
-fn version_number(write: WriteId) -> u64 {
+pub(super) fn version_number(write: WriteId) -> u64 {
     write.txn.0 * 2 + u64::from(write.undo)
 }
 

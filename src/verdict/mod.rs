@@ -21,9 +21,11 @@ use crate::scenario::Scenario;
 use crate::scenario::file::Expectation;
 use crate::txn::TxnId;
 
+pub mod along;
 pub mod history;
 pub mod ledger;
 pub mod lives;
+mod sagas;
 
 use ledger::Ledger;
 use lives::Lives;
@@ -191,7 +193,14 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
     let lives = Lives::read(evidence);
     let ledger = Ledger::read(evidence);
     let isolation = isolation(evidence, &lives, &ledger);
+    let mut stops = evidence.monitored.iter();
+    if let Some(stop) = stops.find(|violation| violation.property == along::PROPERTY) {
+        return stopped(evidence, &lives, isolation, stop);
+    }
     let mut properties = vec![isolation];
+    if evidence.promises.atomicity == Atomicity::Saga {
+        properties.extend(sagas::properties(evidence, &lives, &ledger));
+    }
     properties.push(intermediate_states(evidence, &lives, &ledger));
     properties.extend(ledger.properties(evidence, &lives));
     properties.push(progress(evidence, &lives));
@@ -200,6 +209,37 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
     properties.push(log_safety(evidence));
     properties.push(refinement(evidence));
     properties.push(no_panics(evidence));
+    concluded(evidence, &lives, properties)
+}
+
+/// The verdict on a run that was ended at the first violation of isolation. What it would have done after that,
+/// to end its transactions and to keep their effects, nobody knows.
+fn stopped(
+    evidence: &Evidence<'_>,
+    lives: &Lives,
+    isolation: Property,
+    stop: &Violation,
+) -> Verdict {
+    let when = format!("the run was stopped at {:.6} s", stop.at_ns as f64 / 1e9);
+    let isolation = match isolation.outcome {
+        Finding::Broken => Property {
+            observed: format!("{}; {when}", isolation.observed),
+            ..isolation
+        },
+        _ => property(
+            "isolation",
+            Some(&isolation.promised),
+            Finding::Broken,
+            when,
+            isolation.exercised.max(1),
+            Some(stop.explanation.clone()),
+        ),
+    };
+    let properties = vec![isolation, log_safety(evidence), no_panics(evidence)];
+    concluded(evidence, lives, properties)
+}
+
+fn concluded(evidence: &Evidence<'_>, lives: &Lives, properties: Vec<Property>) -> Verdict {
     let any = |status| properties.iter().any(|property| property.status == status);
     let verdict = match (any(Status::Violation), any(Status::Unknown)) {
         (true, _) => Word::Violation,
@@ -512,8 +552,9 @@ fn refinement(evidence: &Evidence<'_>) -> Property {
 }
 
 fn log_safety(evidence: &Evidence<'_>) -> Property {
+    let elsewhere = [refine::PROPERTY, along::PROPERTY];
     let mut monitored =
-        { evidence.monitored.iter() }.filter(|violation| violation.property != refine::PROPERTY);
+        { evidence.monitored.iter() }.filter(|violation| !elsewhere.contains(&violation.property));
     let first = monitored.next();
     let (outcome, observed) = match first.map_or(0, |_| 1 + monitored.count()) {
         0 => (Finding::Held, "held at every step".to_owned()),
