@@ -1,8 +1,9 @@
 //! The cost of checking list-append histories, by length, contention and validity.
 //!
 //! `cargo bench --bench check` measures; with the environment variable `ORDAIN_HISTORY_OUT` set to a path it
-//! writes the million-invocation history there instead, and with `ORDAIN_HISTORY_IN` it parses and checks a file
-//! once, for a measurement of the whole process (`/usr/bin/time -v`).
+//! writes the million-invocation history there instead (or one of `ORDAIN_HISTORY_TXNS` transactions), and with
+//! `ORDAIN_HISTORY_IN` it parses and checks a file once, for a measurement of the whole process
+//! (`/usr/bin/time -v`).
 
 #[path = "../tests/support/histories.rs"]
 mod histories;
@@ -14,7 +15,8 @@ use std::time::Instant;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use histories::Spec;
-use ordain::check::{Model, Options, check, parse};
+use ordain::check::online::{Action, Online, TimeOrder};
+use ordain::check::{Model, Options, Status, check, parse};
 
 fn by_length(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("list_append");
@@ -53,6 +55,84 @@ fn by_length(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Registers, exactly: inference, propagation and, where these leave something open, search.
+fn registers(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("register");
+    group.sample_size(10);
+    for txns in [1_000, 10_000, 100_000] {
+        let spec = Spec {
+            txns,
+            ..Spec::default()
+        };
+        for (name, stale) in [("valid", 0), ("invalid", 1_000)] {
+            let history = histories::registers(&Spec { stale, ..spec });
+            group.throughput(Throughput::Elements(txns));
+            group.bench_with_input(BenchmarkId::new(name, txns), &history, |b, history| {
+                b.iter(|| black_box(check(history, &Options::new(Model::StrictSerializable))));
+            });
+        }
+    }
+    group.finish();
+}
+
+/// The checker that runs along: two events a transaction, the past dropped on the way.
+fn online(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("online");
+    group.sample_size(10);
+    for count in [1_000, 10_000, 100_000] {
+        let txns = histories::transactions(&Spec {
+            txns: count,
+            info: 0,
+            ..Spec::default()
+        });
+        let mut events: Vec<(u64, bool, usize)> = Vec::new();
+        for (number, txn) in txns.iter().enumerate() {
+            events.push((txn.invoke, false, number));
+            events.push((txn.complete, true, number));
+        }
+        events.sort_unstable();
+        group.throughput(Throughput::Elements(count));
+        group.bench_with_input(BenchmarkId::new("valid", count), &events, |b, events| {
+            b.iter(|| black_box(run_along(&txns, events)));
+        });
+    }
+    group.finish();
+}
+
+/// Feeds a valid history; the most nodes that were held.
+fn run_along(txns: &[histories::Txn], events: &[(u64, bool, usize)]) -> usize {
+    let mut online = Online::new(TimeOrder::Realtime);
+    let mut held_max = 0;
+    for &(at, completes, number) in events {
+        let txn = &txns[number];
+        let result = if completes {
+            let actions = txn.ops.iter().map(|op| match op {
+                histories::Op::Append(key, value) => Action::Append {
+                    key: *key,
+                    value: *value,
+                },
+                histories::Op::Read(key, list) => Action::ReadList { key: *key, list },
+            });
+            let actions: Vec<Action<'_>> = actions.collect();
+            for action in actions.iter().filter(|_| txn.status == Status::Ok) {
+                if let Action::Append { key, value } = *action {
+                    online.version(key, value).expect("in their order");
+                }
+            }
+            online.complete(at, number as u64, txn.status, &actions)
+        } else {
+            let writes = txn.ops.iter().filter_map(|op| match *op {
+                histories::Op::Append(key, value) => Some((key, value)),
+                histories::Op::Read(..) => None,
+            });
+            online.invoke(at, number as u64, txn.process, &writes.collect::<Vec<_>>())
+        };
+        result.expect("a valid history");
+        held_max = held_max.max(online.held());
+    }
+    held_max
+}
+
 fn parsing(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("parse");
     group.sample_size(10);
@@ -71,10 +151,11 @@ fn parsing(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A million invocations, about 240 MB.
+/// A million invocations, about 300 MB, or as many as the environment says.
 fn write_million(path: &Path) -> std::io::Result<()> {
+    let txns = std::env::var("ORDAIN_HISTORY_TXNS").ok();
     let spec = Spec {
-        txns: 1_000_000,
+        txns: txns.map_or(1_000_000, |txns| txns.parse().expect("a number")),
         ..Spec::default()
     };
     let mut file = BufWriter::new(std::fs::File::create(path)?);
@@ -105,6 +186,8 @@ fn main() {
     } else {
         let mut criterion = Criterion::default().configure_from_args();
         by_length(&mut criterion);
+        registers(&mut criterion);
+        online(&mut criterion);
         parsing(&mut criterion);
         criterion.final_summary();
     }

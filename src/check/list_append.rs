@@ -1266,6 +1266,68 @@ impl View {
     }
 }
 
+/// Two steps as one, where that is still a reason: a session's order is transitive, and so is a list's. Whoever saw an
+/// element saw those before it, and whoever missed one missed those after it. Only where the two steps speak of one
+/// version in the middle: a transaction may have appended several, on either side of the others.
+fn joined(one: &Step, two: &Step) -> Option<Step> {
+    use Dependency::{Process, ReadWrite, WriteRead, WriteWrite};
+    let because = match (&one.because, &two.because) {
+        (Process { process }, Process { .. }) => Process { process: *process },
+        (
+            WriteWrite {
+                key,
+                from_value,
+                to_value: middle,
+            },
+            WriteWrite {
+                key: same,
+                from_value: version,
+                to_value,
+            },
+        ) if (key, middle) == (same, version) => WriteWrite {
+            key: key.clone(),
+            from_value: *from_value,
+            to_value: *to_value,
+        },
+        (
+            WriteWrite {
+                key,
+                from_value,
+                to_value: middle,
+            },
+            WriteRead {
+                key: same,
+                value: version,
+            },
+        ) if (key, middle) == (same, version) => WriteRead {
+            key: key.clone(),
+            value: *from_value,
+        },
+        (
+            ReadWrite {
+                key,
+                read,
+                written: middle,
+            },
+            WriteWrite {
+                key: same,
+                from_value: version,
+                to_value,
+            },
+        ) if (key, middle) == (same, version) => ReadWrite {
+            key: key.clone(),
+            read: *read,
+            written: *to_value,
+        },
+        _ => return None,
+    };
+    (one.from != two.to).then_some(Step {
+        from: one.from,
+        to: two.to,
+        because,
+    })
+}
+
 impl Index<'_> {
     /// Is there an order of each choice that leaves a snapshot-isolated graph? None if trying all orders would
     /// look at more edges than allowed.
@@ -1315,26 +1377,31 @@ impl Index<'_> {
         txns.find_map(|txn| history.op_range(txn.id).any(reads).then_some(txn.id))
     }
 
-    /// Says why, for each edge of a cycle; starts at the smallest transaction and joins session edges.
-    fn steps(&self, mut edges: Vec<Edge>) -> Vec<Step> {
-        let smallest = edges.iter().enumerate().min_by_key(|(_, edge)| edge.from);
-        let at = smallest.map_or(0, |(at, _)| at);
-        edges.rotate_left(at);
+    /// Says why, for each edge of a cycle; joins edges that say one thing together, and starts at the smallest
+    /// transaction.
+    fn steps(&self, edges: Vec<Edge>) -> Vec<Step> {
         let mut steps: Vec<Step> = Vec::new();
         for edge in edges {
-            if let Some(last) = steps.last_mut()
-                && matches!(last.because, Dependency::Process { .. })
-                && edge.kind == EdgeKind::Process
-            {
-                last.to = edge.to;
-                continue;
-            }
-            steps.push(Step {
+            let mut step = Step {
                 from: edge.from,
                 to: edge.to,
                 because: self.because(&edge),
-            });
+            };
+            while let Some(joined) = steps.last().and_then(|last| joined(last, &step)) {
+                steps.pop();
+                step = joined;
+            }
+            steps.push(step);
         }
+        while let [first, .., last] = steps.as_slice()
+            && let Some(joined) = joined(last, first)
+        {
+            steps.pop();
+            steps[0] = joined;
+        }
+        let smallest = steps.iter().enumerate().min_by_key(|(_, step)| step.from);
+        let at = smallest.map_or(0, |(at, _)| at);
+        steps.rotate_left(at);
         steps
     }
 

@@ -13,7 +13,8 @@
 //! further cycle, unless it has writes of which nobody knows the place. Of the versions that the past wrote,
 //! a key keeps their number and a digest (two polynomials modulo 2^61 - 1), so that memory follows what is under
 //! way, the number of keys, and the transactions whose fate nobody knows. To read a version that the past has
-//! replaced is a violation by itself.
+//! replaced is a violation by itself. (Writes that nobody reads and nobody tells of stay without a place, and are
+//! held for good: a later read must hold them.)
 //!
 //! ```
 //! use ordain::check::online::{Action, Online};
@@ -110,6 +111,9 @@ enum Node {
     Tail(u64),
     /// After some completions, before later invocations.
     Barrier,
+    /// A barrier up to which the past was dropped: what is left of that past leads to it, and by it to the next
+    /// one, or every write without a place would lead to every later one.
+    Floor,
     /// A transaction that failed.
     Nothing,
 }
@@ -744,6 +748,16 @@ impl Online {
                     Some(View::Register(known)) if *known == value => {}
                     Some(_) => return Err(self.internal(txn, key)),
                     None => {
+                        let later = |other: &Action<'_>| {
+                            matches!(*other, Action::Write { key: k, value: v }
+                                if k == key && Some(v) == value)
+                        };
+                        if actions[at..].iter().any(later) {
+                            let text = format!(
+                                "T{txn} read its own write of key {key} before it wrote it"
+                            );
+                            return Err(self.stop(AnomalyKind::FutureRead, &[txn], text));
+                        }
                         self.read_register(txn, key, value)?;
                         views.insert(key, View::Register(value));
                     }
@@ -806,10 +820,6 @@ impl Online {
             return self.read_version(txn, key, 0);
         }
         match self.writers.get(&(key, value)) {
-            Some(&writer) if writer == txn => {
-                let text = format!("T{txn} read its own write of key {key} before it wrote it");
-                Err(self.stop(AnomalyKind::FutureRead, &[txn], text))
-            }
             Some(&writer) => {
                 self.commit(writer)?;
                 let source = self.txns[&writer].node;
@@ -990,16 +1000,20 @@ impl Online {
             }
         }
         let past = self.reaching(floor);
-        let stays = self.staying(floor, &past);
+        self.nodes[floor as usize] = Node::Floor;
+        let stays = self.staying(&past);
         let mut links = self.contracted(&stays);
         let mut entered = vec![false; self.nodes.len()];
         for link in &links {
             entered[link.to as usize] = true;
         }
-        // A tail that nothing leads to is made again when somebody reads.
+        // A tail that nothing leads to is made again when somebody reads; a floor has nothing left above it.
         let kept = |node: u32| {
-            let is_tail = matches!(self.nodes[node as usize], Node::Tail(_));
-            stays[node as usize] && (entered[node as usize] || !is_tail)
+            let needed = match self.nodes[node as usize] {
+                Node::Tail(_) | Node::Floor => entered[node as usize] || node == floor,
+                _ => true,
+            };
+            stays[node as usize] && needed
         };
         let order: Vec<u32> = self
             .graph
@@ -1044,13 +1058,14 @@ impl Online {
         reaching
     }
 
-    fn staying(&self, floor: u32, past: &[bool]) -> Vec<bool> {
+    fn staying(&self, past: &[bool]) -> Vec<bool> {
         let mut stays: Vec<bool> = (0..self.nodes.len())
             .map(|at| match self.nodes[at] {
                 Node::Nothing => false,
                 Node::Txn(txn) => !past[at] || self.txns.contains_key(&txn),
                 Node::Tail(key) => !past[at] || self.keys[&key].tail == at as u32,
-                Node::Barrier => !past[at] || at as u32 == floor,
+                Node::Barrier => !past[at],
+                Node::Floor => true,
             })
             .collect();
         for key in &self.active {

@@ -382,7 +382,7 @@ pub fn sessions(history: &History) -> Vec<Anomaly> {
                 false => 0,
             };
             let kind = AnomalyKind::WritesFollowReadsViolation;
-            let fresh = session.read[known..].iter();
+            let fresh = session.read[known..].iter().filter(|&&v| v != value);
             before.extend(fresh.map(|&v| (v, session.reader, kind)));
             session.followed = session.read;
             session.appended.push((value, txn.id));

@@ -178,6 +178,25 @@ pub fn history(spec: &Spec) -> History {
     builder.finish()
 }
 
+/// The same transactions on registers: each append is a write, and a read returns the newest element.
+pub fn registers(spec: &Spec) -> History {
+    let mut builder = HistoryBuilder::new();
+    for txn in transactions(spec) {
+        builder.begin(txn.process, txn.invoke);
+        for op in &txn.ops {
+            match op {
+                Op::Append(key, value) => builder.write(*key, *value),
+                Op::Read(key, list) if txn.status == Status::Ok => {
+                    builder.read(*key, list.last().copied());
+                }
+                Op::Read(key, _) => builder.read_unknown(*key),
+            }
+        }
+        builder.end(txn.status, Some(txn.complete));
+    }
+    builder.finish()
+}
+
 /// The history as Jepsen writes it to JSON.
 pub fn write_json(spec: &Spec, mut sink: impl Write) -> io::Result<()> {
     let txns = transactions(spec);

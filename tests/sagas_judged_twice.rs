@@ -1,0 +1,95 @@
+//! Sagas in the simulated world: each step is a strictly serializable transaction, and what others see of unfinished
+//! sagas has the name that it has for transactions.
+
+use ordain::cli::SHIPPED;
+use ordain::plan::Plan;
+use ordain::scenario::Scenario;
+use ordain::stack::{self, Run};
+use ordain::verdict::{Finding, Property, Status};
+
+const SEEDS: u64 = 40;
+
+fn storm(overrides: &[(&str, &str)]) -> Scenario {
+    let (_, text) = { SHIPPED.iter() }
+        .find(|(name, _)| *name == "storm")
+        .expect("it ships");
+    let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+    let overrides: Vec<_> = overrides.iter().map(owned).collect();
+    stack::read_scenario("storm", text, &overrides).unwrap_or_else(|bad| panic!("{bad}"))
+}
+
+fn property<'a>(run: &'a Run, name: &str) -> &'a Property {
+    let mut properties = run.verdict.properties.iter();
+    properties.find(|found| found.name == name).expect("judged")
+}
+
+fn runs(scenario: &Scenario, protocol: &str) -> Vec<Run> {
+    let run = |seed| {
+        let plan = Plan::draw(scenario, seed);
+        stack::run(scenario, protocol, &plan, false).expect("it runs")
+    };
+    (1..=SEEDS).map(run).collect()
+}
+
+#[test]
+fn each_step_is_strictly_serializable_and_the_saga_is_not() {
+    let runs = runs(&storm(&[]), "saga");
+    for run in &runs {
+        let steps = property(run, "step-isolation");
+        assert_eq!(steps.outcome, Finding::Held, "seed {}: {steps:?}", run.seed);
+        assert!(steps.exercised > 0, "seed {}", run.seed);
+        assert_ne!(property(run, "saga-isolation").status, Status::Violation);
+    }
+    let broken = |name: &str| {
+        let broken = runs.iter().map(|run| property(run, name));
+        broken
+            .filter(|found| found.outcome == Finding::Broken)
+            .count()
+    };
+    assert!(
+        broken("isolation") > 0,
+        "as one transaction it is not isolated"
+    );
+    let named = runs.iter().map(|run| property(run, "saga-isolation"));
+    let named: Vec<&Property> = named
+        .filter(|found| found.outcome == Finding::Broken)
+        .collect();
+    assert!(!named.is_empty());
+    for found in named {
+        let kinds = ["G1a", "G1b", "dirty-update"];
+        assert!(
+            kinds.iter().any(|kind| found.observed.contains(kind)),
+            "{found:?}"
+        );
+        let example = found.counterexample.as_deref().expect("an example");
+        assert!(
+            example.contains("saga") && example.contains("step"),
+            "{example}"
+        );
+    }
+}
+
+#[test]
+fn semantic_locks_keep_others_from_building_on_what_is_compensated_later() {
+    let count = |locks: &str| {
+        let scenario = storm(&[("protocol.saga.semantic-locks", locks)]);
+        let runs = runs(&scenario, "saga");
+        let broken = runs.iter().map(|run| property(run, "saga-isolation"));
+        broken
+            .filter(|found| found.observed.contains("dirty-update"))
+            .count()
+    };
+    let (without, with) = (count("none"), count("refuse"));
+    assert!(
+        with < without,
+        "{with} of {SEEDS} runs with locks, {without} without"
+    );
+}
+
+#[test]
+fn other_protocols_have_no_steps_to_judge() {
+    let scenario = storm(&[]);
+    let run = stack::run(&scenario, "2pc", &Plan::draw(&scenario, 1), false).expect("it runs");
+    let mut names = run.verdict.properties.iter().map(|property| property.name);
+    assert!(!names.any(|name| name == "step-isolation"));
+}
