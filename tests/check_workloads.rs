@@ -159,19 +159,20 @@ fn bank_reports_the_readers_of_all_accounts_whose_sum_is_wrong() {
     });
 }
 
-/// Transactions that only write or only read, as in the workloads of this name.
+/// A few transactions that write one register each, mostly one of its own, and then readers of several.
 fn registers(draw: &mut Draw) -> Vec<Txn> {
-    draw.txns(6, |draw| {
-        let count = 1 + draw.below(3);
-        let writes = draw.below(2) == 0;
-        let op = |_| {
-            let key = draw.below(4);
-            match writes {
-                true => Op::Write(key, 1),
-                false => Op::Read(key, (draw.below(3) > 0).then_some(1)),
-            }
-        };
-        (0..count).map(op).collect()
+    let mut number = 0;
+    draw.txns(9, |draw| {
+        number += 1;
+        if number < 4 {
+            let key = match draw.below(8) {
+                0 => draw.below(3),
+                _ => number - 1,
+            };
+            return vec![Op::Write(key, 1)];
+        }
+        let read = |key| Op::Read(key, (draw.below(2) == 0).then_some(1));
+        (0..3).map(read).collect()
     })
 }
 

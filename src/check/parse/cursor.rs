@@ -51,20 +51,35 @@ impl<'a> Cursor<'a> {
         self.bytes.get(self.at).copied().ok_or(Stop::Incomplete)
     }
 
-    /// Skips blanks, commas (they are blanks in EDN, and nothing depends on them in JSON) and comments.
+    /// Skips blanks, commas (they are blanks in EDN, and nothing depends on them in JSON), comments and discarded
+    /// values.
     #[inline]
     pub fn blanks(&mut self) -> Parsed<()> {
+        loop {
+            self.plain_blanks()?;
+            if !self.is_discard() {
+                return Ok(());
+            }
+            self.at += 2;
+            self.skip()?;
+        }
+    }
+
+    #[inline]
+    fn plain_blanks(&mut self) -> Parsed<()> {
         loop {
             match self.peek()? {
                 b' ' | b',' | b'\n' | b'\t' | b'\r' => self.at += 1,
                 b';' if !self.json => self.line()?,
-                b'#' if !self.json && self.bytes.get(self.at + 1) == Some(&b'_') => {
-                    self.at += 2;
-                    self.skip()?;
-                }
                 _ => return Ok(()),
             }
         }
+    }
+
+    /// Is `#_` next?
+    #[inline]
+    fn is_discard(&self) -> bool {
+        !self.json && self.bytes[self.at..].starts_with(b"#_")
     }
 
     fn line(&mut self) -> Parsed<()> {
@@ -188,11 +203,18 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Skips one value of any kind.
+    /// Skips one value of any kind, and those that are discarded before it. Calls nothing that calls it: values
+    /// nest, and discards do, as deep as the text likes.
     pub fn skip(&mut self) -> Parsed<()> {
-        let mut depth = 0u64;
+        let (mut depth, mut wanted) = (0u64, 1u64);
         loop {
-            match self.token()? {
+            self.plain_blanks()?;
+            if self.is_discard() {
+                self.at += 2;
+                wanted += u64::from(depth == 0);
+                continue;
+            }
+            match self.peek()? {
                 b'"' => drop(self.string()?),
                 b'{' | b'[' | b'(' => {
                     self.at += 1;
@@ -213,7 +235,8 @@ impl<'a> Cursor<'a> {
                 }
                 _ => drop(self.word()?),
             }
-            if depth == 0 {
+            wanted -= u64::from(depth == 0);
+            if wanted == 0 {
                 return Ok(());
             }
         }
