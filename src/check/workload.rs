@@ -343,10 +343,6 @@ fn missed_key(
 struct Session<'a> {
     read: &'a [u64],
     reader: TxnId,
-    /// What appends of earlier transactions of the session were said to follow, and those of the latest one.
-    followed: &'a [u64],
-    following: &'a [u64],
-    follower: TxnId,
     appended: Vec<(u64, TxnId)>,
 }
 
@@ -373,22 +369,15 @@ pub fn sessions(history: &History) -> Vec<Anomaly> {
             };
             let session = sessions.entry((txn.header.process, key)).or_default();
             let before = after.entry((key, value)).or_default();
-            let mut earlier = session.appended.iter().rev();
-            let own = earlier.find(|(_, writer)| *writer != txn.id);
+            let own = session
+                .appended
+                .last()
+                .filter(|(_, writer)| *writer != txn.id);
             before.extend(own.map(|&(v, writer)| (v, writer, AnomalyKind::NonMonotonicWrite)));
-            // What an earlier transaction's append follows, this one follows by way of that.
-            if session.follower != txn.id {
-                session.followed = std::mem::take(&mut session.following);
-                session.follower = txn.id;
-            }
-            let known = match session.read.starts_with(session.followed) {
-                true => session.followed.len(),
-                false => 0,
-            };
-            let kind = AnomalyKind::WritesFollowReadsViolation;
-            let fresh = session.read[known..].iter().filter(|&&v| v != value);
-            before.extend(fresh.map(|&v| (v, session.reader, kind)));
-            session.following = session.read;
+            let read = session.read.last();
+            before.extend(
+                read.map(|&v| (v, session.reader, AnomalyKind::WritesFollowReadsViolation)),
+            );
             session.appended.push((value, txn.id));
         }
     }
