@@ -215,8 +215,10 @@ impl Report {
         known.seeds.sort_unstable();
         let smaller = (new.size, new.seed) < (known.size, known.seed);
         if smaller {
-            let seeds = std::mem::take(&mut known.seeds);
-            *known = Failure { seeds, ..new };
+            // The larger run's folder stays known until whoever writes the new one has taken it away.
+            let (seeds, before) = (std::mem::take(&mut known.seeds), known.dir.take());
+            let dir = new.dir.clone().or(before);
+            *known = Failure { seeds, dir, ..new };
         }
         smaller.then_some(at)
     }
