@@ -166,15 +166,6 @@ fn two_phase_commit_is_atomic_and_ends_under_any_one_fault_if_machines_come_back
 }
 
 #[test]
-fn the_worlds_of_two_phase_commit_are_these_states_and_no_more() {
-    let states = |budget| check(&commit(false, budget), true).counts.distinct;
-    let crash = states(Budget { crashes: 1, ..NONE });
-    let loss = states(Budget { losses: 1, ..NONE });
-    let cut = states(Budget { cuts: 1, ..NONE });
-    assert_eq!([crash, loss, cut], [35_722, 391, 5_580]);
-}
-
-#[test]
 fn two_phase_commit_blocks_in_doubt_if_the_manager_may_stay_down() {
     let crash = Budget { crashes: 1, ..NONE };
     let report = check(&commit(false, crash).expose([FRONT]), false);
