@@ -43,10 +43,8 @@ fn shrunk(bug: &str) -> Shrunk {
 fn planted_bugs_of_every_layer_shrink_to_five_faults_and_six_transactions_at_most() {
     for bug in [
         "2pc.in-doubt-aborts-at-restart",
-        "2pc.vote-not-forced",
         "locks.readers-ignore-writers",
         "saga.step-applied-twice",
-        "calvin.duplicate-executed",
     ] {
         let shrunk = shrunk(bug);
         assert!(
