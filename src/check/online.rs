@@ -1049,7 +1049,7 @@ impl Online {
         reaching[node as usize] = true;
         let mut stack = vec![node];
         while let Some(node) = stack.pop() {
-            for &from in self.graph.into_of(node) {
+            for &from in self.graph.sources_of(node) {
                 if !std::mem::replace(&mut reaching[from as usize], true) {
                     stack.push(from);
                 }

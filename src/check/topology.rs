@@ -60,7 +60,7 @@ impl Topology {
     }
 
     /// The sources of the arcs into a node.
-    pub fn into_of(&self, node: u32) -> &[u32] {
+    pub fn sources_of(&self, node: u32) -> &[u32] {
         &self.into[node as usize]
     }
 

@@ -398,7 +398,11 @@ impl Resolver {
         {
             self.refuse(
                 seats.name.span(),
-                format!("a row of `{}` would be {} seats", seats.name.get_ref(), seats.initial),
+                format!(
+                    "a row of `{}` would be {} seats",
+                    seats.name.get_ref(),
+                    seats.initial
+                ),
                 "a row of the first table is one seat: write initial = 1",
             );
         }

@@ -28,11 +28,13 @@ struct Effect {
     undo: bool,
 }
 
+/// A saga's steps on one shard that stand, newest last: when each took effect, and on which rows.
+type StandingSteps = Vec<(u64, Vec<Key>)>;
+
 /// The steps and compensations of each saga, in the order in which they took effect.
 fn effects(evidence: &Evidence<'_>) -> BTreeMap<TxnId, Vec<Effect>> {
     let mut effects: BTreeMap<TxnId, Vec<Effect>> = BTreeMap::new();
-    // By saga and shard: the steps that stand, newest last.
-    let mut standing: BTreeMap<(TxnId, ShardId), Vec<(u64, Vec<Key>)>> = BTreeMap::new();
+    let mut standing: BTreeMap<(TxnId, ShardId), StandingSteps> = BTreeMap::new();
     let mut invoked: BTreeMap<TxnId, u64> = BTreeMap::new();
     for observed in evidence.observations {
         let at_ns = observed.at_ns;
