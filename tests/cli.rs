@@ -235,11 +235,11 @@ fn bad_input_files_exit_65_with_a_place() {
         (&["replay", "nowhere"], "nowhere/plan.json: "),
         (
             &["run", "settlement", "--set", "workload.rate=-4.0"],
-            "settlement (shipped):",
+            "settlement (shipped) with --set:",
         ),
         (
             &["run", "settlement", "--set", "protocol.calvin.epochs=3"],
-            "settlement (shipped):",
+            "settlement (shipped) with --set:",
         ),
     ] {
         let output = ordain(args, &here);

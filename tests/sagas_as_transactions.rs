@@ -1,5 +1,4 @@
-//! Sagas in the simulated world: each step is a strictly serializable transaction, and what others see of unfinished
-//! sagas has the name that it has for transactions.
+//! Sagas in the simulated world: what others see of unfinished sagas has the name that it has for transactions.
 
 use ordain::cli::SHIPPED;
 use ordain::plan::Plan;
@@ -32,13 +31,12 @@ fn runs(scenario: &Scenario, protocol: &str) -> Vec<Run> {
 }
 
 #[test]
-fn each_step_is_strictly_serializable_and_the_saga_is_not() {
+fn what_others_see_of_unfinished_sagas_is_named_and_breaks_no_promise() {
     let runs = runs(&storm(&[]), "saga");
     for run in &runs {
-        let steps = property(run, "step-isolation");
-        assert_eq!(steps.outcome, Finding::Held, "seed {}: {steps:?}", run.seed);
-        assert!(steps.exercised > 0, "seed {}", run.seed);
-        assert_ne!(property(run, "saga-isolation").status, Status::Violation);
+        let whole = property(run, "saga-isolation");
+        assert!(whole.exercised > 0, "seed {}", run.seed);
+        assert_ne!(whole.status, Status::Violation);
     }
     let broken = |name: &str| {
         let broken = runs.iter().map(|run| property(run, name));
@@ -91,5 +89,5 @@ fn other_protocols_have_no_steps_to_judge() {
     let scenario = storm(&[]);
     let run = stack::run(&scenario, "2pc", &Plan::draw(&scenario, 1), false).expect("it runs");
     let mut names = run.verdict.properties.iter().map(|property| property.name);
-    assert!(!names.any(|name| name == "step-isolation"));
+    assert!(!names.any(|name| name == "saga-isolation"));
 }
