@@ -4,6 +4,11 @@
 //! The goals are ratios within one run of this file: message delivery at least 5 times madsim's and 12 times
 //! turmoil's. They are printed first, by CPU time, so that what else the machine does distorts them little.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "ratios are the result; criterion prints the rest"
+)]
+
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;

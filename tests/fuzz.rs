@@ -166,8 +166,8 @@ fn failures_are_grouped_kept_reported_to_ci_and_reproduced_by_the_command_printe
         first.starts_with("seed ") && first.contains("--swarm"),
         "{first}"
     );
-    let printed = lines.iter().filter(|line| !line.starts_with("::"));
-    let last = printed.last().expect("a line");
+    let mut printed = lines.iter().filter(|line| !line.starts_with("::"));
+    let last = printed.next_back().expect("a line");
     assert!(
         last.starts_with("seed ") && last.contains("ordain run storm --swarm"),
         "{last}"

@@ -106,7 +106,7 @@ fn read(source: &str, name: &str) -> (String, Vec<Item>) {
             .iter()
             .any(|what| **line == format!("pub {what} {name} {{"))
     };
-    let head = lines.iter().position(|line| is_head(&line)).expect(name);
+    let head = lines.iter().position(is_head).expect(name);
     let above = lines[..head].iter().rev();
     let mut docs: Vec<&str> = above
         .take_while(|line| line.starts_with("///") || line.starts_with('#'))
