@@ -185,8 +185,11 @@ fn lists(draw: &mut Draw) -> Vec<Txn> {
         *list = made[*key as usize].clone();
         list.truncate(draw.below(list.len() as u64 + 1) as usize);
         if damage && draw.below(3) == 0 && list.len() > 1 {
-            let gone = draw.below(list.len() as u64) as usize;
-            list.remove(gone);
+            let at = draw.below(list.len() as u64) as usize;
+            match draw.below(2) {
+                0 => drop(list.remove(at)),
+                _ => list.swap(0, at),
+            }
         }
     }
     txns
@@ -315,5 +318,232 @@ fn sagas_reports_every_foreign_read_of_what_is_not_the_sagas_last_word() {
             (anomaly.kind.name(), anomaly.transactions[1], key)
         });
         named.collect()
+    });
+}
+
+/// Every operation of a session's transactions, as (transaction, operation), in the session's order.
+fn session(txns: &[Txn], process: u64) -> Vec<(usize, &Op)> {
+    let mut of_it: Vec<(usize, &Txn)> = txns.iter().enumerate().collect();
+    of_it.retain(|(_, txn)| txn.process == process && txn.status != Status::Fail);
+    of_it.sort_by_key(|(_, txn)| txn.invoke);
+    let ops = of_it
+        .into_iter()
+        .flat_map(|(at, txn)| txn.ops.iter().map(move |op| (at, op)));
+    ops.collect()
+}
+
+/// Terry et al., section 3, read as it stands: for each pair of operations of a session, in order, what every read
+/// must show. The committed transactions' reads that do not, with the key.
+fn broken_guarantees(txns: &[Txn]) -> BTreeSet<(&'static str, u32, u64)> {
+    let known = |at: usize| txns[at].status == Status::Ok;
+    let reads = committed(txns).flat_map(|(at, txn)| txn.ops.iter().map(move |op| (at, op)));
+    let reads: Vec<(usize, u64, &Vec<u64>)> = reads
+        .filter_map(|(at, op)| match op {
+            Op::ReadList(key, list) => Some((at, *key, list)),
+            _ => None,
+        })
+        .collect();
+    let mut broken = BTreeSet::new();
+    // Wherever `late` is seen of this key, `early` must be seen before it.
+    let mut before = |name: &'static str, key: u64, early: u64, late: u64| {
+        for &(reader, of, list) in &reads {
+            let place = |value: u64| list.iter().position(|&v| v == value);
+            let Some(at) = place(late).filter(|_| of == key && early != late) else {
+                continue;
+            };
+            if place(early).is_none_or(|early| early > at) {
+                broken.insert((name, reader as u32, key));
+            }
+        }
+    };
+    let mut of_reads = BTreeSet::new();
+    for process in 0..3 {
+        let ops = session(txns, process);
+        for (at, &(_, earlier)) in ops.iter().enumerate().filter(|(_, op)| known(op.0)) {
+            for &(second, later) in &ops[at + 1..] {
+                match (earlier, later) {
+                    (Op::Append(k, early), Op::Append(l, late)) if k == l => {
+                        before("non-monotonic-write", *k, *early, *late);
+                    }
+                    (Op::ReadList(k, list), Op::Append(l, late)) if k == l => {
+                        for &early in list {
+                            before("writes-follow-reads-violation", *k, early, *late);
+                        }
+                    }
+                    (Op::Append(k, early), Op::ReadList(l, list)) if k == l && known(second) => {
+                        if !list.contains(early) {
+                            of_reads.insert(("read-your-writes-violation", second as u32, *k));
+                        }
+                    }
+                    (Op::ReadList(k, old), Op::ReadList(l, new)) if k == l && known(second) => {
+                        if !new.starts_with(old) {
+                            of_reads.insert(("non-monotonic-read", second as u32, *k));
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+    broken.extend(of_reads);
+    broken
+}
+
+#[test]
+fn sessions_reports_every_read_that_breaks_a_guarantee_and_no_other() {
+    let compare_kind = |kind: AnomalyKind| {
+        compare(
+            lists,
+            |txns| {
+                let mut broken = broken_guarantees(txns);
+                broken.retain(|&(name, ..)| name == kind.name());
+                broken
+            },
+            |history, _| {
+                let mut found = workload::sessions(history);
+                found.retain(|anomaly| anomaly.kind == kind);
+                let count = found.len();
+                let named = found.iter().map(|anomaly| {
+                    let key = anomaly.key.as_deref().expect("of a key");
+                    let key = key.parse::<u64>().expect("a number");
+                    (anomaly.kind.name(), anomaly.transactions[0], key)
+                });
+                let named: BTreeSet<_> = named.collect();
+                assert_eq!(named.len(), count, "a report is repeated");
+                named
+            },
+        );
+    };
+    compare_kind(AnomalyKind::NonMonotonicRead);
+    compare_kind(AnomalyKind::ReadYourWritesViolation);
+    compare_kind(AnomalyKind::NonMonotonicWrite);
+    compare_kind(AnomalyKind::WritesFollowReadsViolation);
+}
+
+/// Two registers, mostly written once; reads of any value that was written, or of the initial state.
+fn registers(draw: &mut Draw) -> Vec<Txn> {
+    let (mut next, mut written) = (0, [false; 2]);
+    let mut txns = draw.txns(6, |draw| {
+        let first = draw.below(2);
+        [first, 1 - first]
+            .into_iter()
+            .filter_map(|key| {
+                let again = written[key as usize];
+                if draw.below(if again { 12 } else { 3 }) > 0 {
+                    return (again || draw.below(2) > 0).then_some(Op::Read(key, None));
+                }
+                written[key as usize] = true;
+                next += 1;
+                Some(Op::Write(key, next))
+            })
+            .collect()
+    });
+    let written: Vec<(u64, u64)> = txns
+        .iter()
+        .flat_map(|txn| &txn.ops)
+        .filter_map(|op| match op {
+            Op::Write(key, value) => Some((*key, *value)),
+            _ => None,
+        })
+        .collect();
+    for op in txns.iter_mut().flat_map(|txn| &mut txn.ops) {
+        let Op::Read(key, value) = op else {
+            continue;
+        };
+        let of_key: Vec<u64> = written
+            .iter()
+            .filter(|(k, _)| k == key)
+            .map(|&(_, value)| value)
+            .collect();
+        let drawn = draw.below(of_key.len() as u64 * 2 + 1) as usize;
+        *value = of_key.get(drawn).copied();
+    }
+    txns
+}
+
+/// The one transaction that wrote a register, but for those that aborted.
+fn only_writer(txns: &[Txn], key: u64) -> Option<usize> {
+    let mut writers = txns.iter().enumerate();
+    let mut wrote = writers
+        .by_ref()
+        .filter(|(_, txn)| txn.status != Status::Fail && writes(txn, key));
+    let first = wrote.next()?.0;
+    wrote.next().is_none().then_some(first)
+}
+
+/// Did a transaction, another than the writer, see the only write of a register (true), or the initial state (false)?
+fn saw(txns: &[Txn], reader: usize, key: u64) -> Option<(bool, usize)> {
+    let writer = only_writer(txns, key).filter(|&writer| writer != reader)?;
+    match found(&txns[reader], key)? {
+        None => Some((false, writer)),
+        Some(value) => {
+            let mut ops = txns[writer].ops.iter();
+            let it = ops.any(|op| matches!(op, Op::Write(k, v) if (*k, *v) == (key, value)));
+            it.then_some((true, writer))
+        }
+    }
+}
+
+/// The readers, with the writers, who saw the first key's only write and not the second's.
+fn saw_one_of(txns: &[Txn], seen: u64, unseen: u64) -> Vec<(u32, u32, u32)> {
+    let readers = committed(txns).filter_map(|(reader, _)| {
+        match (saw(txns, reader, seen)?, saw(txns, reader, unseen)?) {
+            ((true, one), (false, other)) => Some((reader as u32, one as u32, other as u32)),
+            _ => None,
+        }
+    });
+    readers.collect()
+}
+
+#[test]
+fn long_fork_reports_two_keys_that_two_readers_saw_in_opposite_orders() {
+    // All the ways to show that the two are forked.
+    let forks = |txns: &[Txn]| -> BTreeSet<BTreeSet<u32>> {
+        let (one, other) = (saw_one_of(txns, 0, 1), saw_one_of(txns, 1, 0));
+        let both = one.iter().flat_map(|a| other.iter().map(move |b| (a, b)));
+        both.map(|(a, b)| BTreeSet::from([a.0, b.0, a.1, a.2]))
+            .collect()
+    };
+    compare(
+        registers,
+        |txns| BTreeSet::from_iter(forks(txns).pop_first().map(|_| "forked")),
+        |history, txns| {
+            let ways = forks(txns);
+            let found = workload::long_fork(history);
+            let reports = found.iter().map(|anomaly| {
+                let shown: BTreeSet<u32> = anomaly.transactions.iter().copied().collect();
+                assert!(ways.contains(&shown), "{anomaly:?}");
+                "forked"
+            });
+            reports.collect()
+        },
+    );
+}
+
+#[test]
+fn causal_reverse_reports_every_reader_of_a_write_and_not_of_one_that_had_completed_before_it() {
+    let definition = |txns: &[Txn]| {
+        let pairs = (0..2).flat_map(|x| (0..2).map(move |y| (x, y)));
+        let ways = pairs.flat_map(|(seen, unseen)| saw_one_of(txns, seen, unseen));
+        let reversed = ways.filter(|&(_, late, early)| {
+            let early = &txns[early as usize];
+            early.status == Status::Ok && early.complete < txns[late as usize].invoke
+        });
+        reversed
+            .map(|(reader, late, early)| (reader, early, late))
+            .collect::<BTreeSet<_>>()
+    };
+    let readers = |txns: &[Txn]| definition(txns).iter().map(|way| way.0).collect();
+    compare(registers, readers, |history, txns| {
+        let found = workload::causal_reverse(history);
+        let ways = definition(txns);
+        let shown = found.iter().map(|anomaly| {
+            let [early, late, reader] = anomaly.transactions[..] else {
+                panic!("three transactions: {anomaly:?}")
+            };
+            assert!(ways.contains(&(reader, early, late)), "{anomaly:?}");
+            reader
+        });
+        shown.collect()
     });
 }

@@ -189,20 +189,45 @@ fn written_once(history: &History) -> BTreeMap<KeyId, TxnId> {
         .collect()
 }
 
+/// Of the keys that one transaction wrote: those of which a reader saw that write, and those that it found in their
+/// initial state. Neither, if it is the writer.
+fn seen_and_unseen(
+    history: &History,
+    once: &BTreeMap<KeyId, TxnId>,
+    reader: &Txn<'_>,
+) -> (Vec<KeyId>, Vec<KeyId>) {
+    let wrote = |id: TxnId, key: KeyId, value: u64| {
+        history.txn(id).ops().any(|op| match op {
+            Op::Write { key: k, value: v } | Op::Cas { key: k, new: v, .. } => {
+                (k, v) == (key, value)
+            }
+            _ => false,
+        })
+    };
+    let (mut seen, mut unseen) = (Vec::new(), Vec::new());
+    for (key, value) in register_reads(reader) {
+        match (once.get(&key), value) {
+            (Some(&writer), _) if writer == reader.id => {}
+            (Some(_), None) => unseen.push(key),
+            (Some(&writer), Some(value)) if wrote(writer, key, value) => seen.push(key),
+            _ => {}
+        }
+    }
+    (seen, unseen)
+}
+
 /// Long fork: two readers that saw two writes in opposite orders.
 ///
-/// Looks at registers that one transaction wrote; one report for each pair of keys.
+/// Looks at registers that one transaction wrote, in reads by others; one report for each pair of keys.
 pub fn long_fork(history: &History) -> Vec<Anomaly> {
     let once = written_once(history);
     let mut saw_first_only = BTreeMap::<(KeyId, KeyId), TxnId>::new();
     let mut reported = BTreeSet::new();
     let mut anomalies = Vec::new();
     for txn in committed(history) {
-        let reads = register_reads(&txn);
-        let known = reads.iter().filter(|(key, _)| once.contains_key(key));
-        let (seen, unseen): (Vec<_>, Vec<_>) = known.partition(|(_, value)| value.is_some());
-        for &(&one, _) in &seen {
-            for &(&other, _) in &unseen {
+        let (seen, unseen) = seen_and_unseen(history, &once, &txn);
+        for &one in &seen {
+            for &other in &unseen {
                 saw_first_only.entry((one, other)).or_insert(txn.id);
                 let Some(&opposite) = saw_first_only.get(&(other, one)) else {
                     continue;
@@ -232,24 +257,18 @@ pub fn long_fork(history: &History) -> Vec<Anomaly> {
 
 /// Causal reverse: a reader that saw a write and not one that had completed before it was invoked.
 ///
-/// Looks at registers that one transaction wrote.
+/// Looks at registers that one transaction wrote, in reads by others; one report for each reader.
 pub fn causal_reverse(history: &History) -> Vec<Anomaly> {
     let once = written_once(history);
     let mut anomalies = Vec::new();
     for txn in committed(history) {
-        let reads = register_reads(&txn);
-        let writer = |key: &KeyId| once.get(key).map(|&id| (history.header(id), id, *key));
-        let unseen = reads
-            .iter()
-            .filter(|(_, value)| value.is_none())
-            .filter_map(|(key, _)| writer(key));
-        let seen = reads
-            .iter()
-            .filter(|(_, value)| value.is_some())
-            .filter_map(|(key, _)| writer(key));
+        let (seen, unseen) = seen_and_unseen(history, &once, &txn);
+        let writer = |key: KeyId| (history.header(once[&key]), once[&key], key);
+        let unseen = unseen.into_iter().map(writer);
         let certain = unseen.filter(|(header, ..)| header.status == Status::Ok);
         let earliest = certain.min_by_key(|(header, ..)| header.complete);
-        let latest = seen.max_by_key(|(header, ..)| header.invoke);
+        let latest = seen.into_iter().map(writer);
+        let latest = latest.max_by_key(|(header, ..)| header.invoke);
         let (Some((early, first, missing)), Some((late, second, found))) = (earliest, latest)
         else {
             continue;
@@ -338,137 +357,296 @@ fn missed_key(
     })
 }
 
+/// The elements of one list that somebody read, by their first place in it. Lists that are prefixes of one
+/// another share their elements, so one index serves all of them.
+type Places = BTreeMap<u64, usize>;
+
+/// Where the elements of a read begin in memory: the same for reads that are prefixes of one another.
+type Trunk = (KeyId, *const u64);
+
+fn trunk(key: KeyId, list: &[u64]) -> Trunk {
+    match list.is_empty() {
+        true => (key, std::ptr::null()),
+        false => (key, list.as_ptr()),
+    }
+}
+
+/// Is the one list a prefix of the other? Without looking at the elements, if they share them.
+fn is_prefix(short: &[u64], long: &[u64]) -> bool {
+    let shared = short.as_ptr() == long.as_ptr() && short.len() <= long.len();
+    shared || long.starts_with(short)
+}
+
 /// What a session (a process) has done to a list so far.
 #[derive(Default)]
 struct Session<'a> {
-    read: &'a [u64],
-    reader: TxnId,
+    /// What it read, but for prefixes of other reads of it.
+    reads: Vec<(&'a [u64], TxnId)>,
+    /// What it appended, as far as it is known to have committed.
     appended: Vec<(u64, TxnId)>,
+    /// So many of `appended` are known to be in this read.
+    held: (usize, &'a [u64]),
 }
 
-/// The four session guarantees, on lists: there a read shows the versions before it.
+/// What an element must come after wherever it is seen.
+struct Demand<'a> {
+    /// The element that its session had appended before it, which in turn comes after those before.
+    append: Option<(u64, TxnId)>,
+    /// What its session had read before.
+    reads: Vec<(&'a [u64], TxnId)>,
+}
+
+/// An element that comes without, or before, one that it must follow.
+#[derive(Clone, Copy)]
+struct Misplaced {
+    place: usize,
+    value: u64,
+    needed: u64,
+    /// The transaction that appended or read what was needed.
+    why: TxnId,
+}
+
+/// The first misplaced elements of a list, of either guarantee.
+#[derive(Clone, Copy, Default)]
+struct Flaws {
+    writes: Option<Misplaced>,
+    follow_reads: Option<Misplaced>,
+}
+
+/// The four session guarantees, on lists: there a read shows the versions before it, in their order.
 ///
-/// A session is a process; its transactions are taken in the order of their invocations. A write is what
-/// committed. Each guarantee is judged key by key.
+/// A session is a process: the operations of its committed transactions, in the order of invocation. Key by key,
+/// after Terry et al., section 3:
+/// - *monotonic reads*: a read extends every earlier read of its session;
+/// - *read your writes*: it holds every element that its session appended before;
+/// - *monotonic writes*: wherever an element is read, those that its session had appended before come before it;
+/// - *writes follow reads*: so do those that its session had read before.
+///
+/// An append of unknown fate that somebody saw must follow what was before it; nothing need follow it. Elements that two
+/// transactions appended prove nothing of the last two. One report for each guarantee, reader (first among the
+/// anomaly's transactions) and key.
 pub fn sessions(history: &History) -> Vec<Anomaly> {
-    let mut order: Vec<Txn<'_>> = committed(history).collect();
+    let mut order: Vec<Txn<'_>> = history.txns().filter(Txn::may_have_happened).collect();
     order.sort_by_key(|txn| (txn.header.invoke, txn.id));
-    let mut sessions = BTreeMap::<(u64, KeyId), Session<'_>>::new();
-    // What an element must come after, and which guarantee says so.
-    let mut after = BTreeMap::<(KeyId, u64), Vec<(u64, TxnId, AnomalyKind)>>::new();
-    let mut anomalies = Vec::new();
+    let longest = longest_reads(history);
+    let places: BTreeMap<Trunk, Places> = longest
+        .iter()
+        .map(|(&at, list)| (at, first_places(list)))
+        .collect();
+    let (mut sessions, mut demands) = (BTreeMap::new(), BTreeMap::new());
+    let mut found = Vec::new();
     for txn in &order {
-        for (key, list) in list_reads(txn) {
-            let session = sessions.entry((txn.header.process, key)).or_default();
-            anomalies.extend(session.judge(history, txn.id, key, list));
-            (session.read, session.reader) = (list, txn.id);
-        }
         for op in txn.ops() {
-            let Op::Append { key, value } = op else {
-                continue;
-            };
-            let session = sessions.entry((txn.header.process, key)).or_default();
-            let before = after.entry((key, value)).or_default();
-            let own = session
-                .appended
-                .last()
-                .filter(|(_, writer)| *writer != txn.id);
-            before.extend(own.map(|&(v, writer)| (v, writer, AnomalyKind::NonMonotonicWrite)));
-            let read = session.read.last();
-            before.extend(
-                read.map(|&v| (v, session.reader, AnomalyKind::WritesFollowReadsViolation)),
-            );
-            session.appended.push((value, txn.id));
+            let session: &mut Session<'_> =
+                sessions.entry((txn.header.process, op.key())).or_default();
+            match op {
+                Op::ReadList { key, list } if txn.header.status == Status::Ok => {
+                    let places = &places[&trunk(key, list)];
+                    found.extend(session.judge(history, txn.id, key, list, places));
+                }
+                Op::Append { key, value } => {
+                    demands.entry((key, value)).or_insert(Demand {
+                        append: session.appended.last().copied(),
+                        reads: session.reads.clone(),
+                    });
+                    if txn.header.status == Status::Ok {
+                        session.appended.push((value, txn.id));
+                    }
+                }
+                _ => {}
+            }
         }
     }
+    found.extend(misplaced_elements(history, &longest, &places, &demands));
+    let mut reported = BTreeSet::new();
+    found.retain(|anomaly: &Anomaly| {
+        reported.insert((anomaly.kind, anomaly.transactions[0], anomaly.key.clone()))
+    });
+    found
+}
+
+/// The longest read of each family of reads that share their elements.
+fn longest_reads(history: &History) -> BTreeMap<Trunk, &[u64]> {
+    let mut longest = BTreeMap::new();
+    for txn in committed(history) {
+        for op in txn.ops() {
+            if let Op::ReadList { key, list } = op {
+                let known: &mut &[u64] = longest.entry(trunk(key, list)).or_default();
+                if known.len() < list.len() {
+                    *known = list;
+                }
+            }
+        }
+    }
+    longest
+}
+
+fn first_places(list: &[u64]) -> Places {
+    let mut places = Places::new();
+    for (place, &value) in list.iter().enumerate() {
+        places.entry(value).or_insert(place);
+    }
+    places
+}
+
+impl<'a> Session<'a> {
+    /// Judges a read by what the session did before it, and remembers it. `places` are those of all lists that
+    /// share this one's elements.
+    fn judge(
+        &mut self,
+        history: &History,
+        reader: TxnId,
+        key: KeyId,
+        list: &'a [u64],
+        places: &Places,
+    ) -> Vec<Anomaly> {
+        let anomalies = [
+            self.went_back(history, reader, key, list),
+            self.lacks_own(history, reader, key, list, places),
+        ];
+        self.reads.retain(|(read, _)| !is_prefix(read, list));
+        if !self.reads.iter().any(|(read, _)| is_prefix(list, read)) {
+            self.reads.push((list, reader));
+        }
+        anomalies.into_iter().flatten().collect()
+    }
+
+    fn went_back(
+        &self,
+        history: &History,
+        reader: TxnId,
+        key: KeyId,
+        list: &[u64],
+    ) -> Option<Anomaly> {
+        let (read, earlier) = *self.reads.iter().find(|(read, _)| !is_prefix(read, list))?;
+        let mut cast = Cast::of([reader, earlier]);
+        let (a, b) = (cast.name(earlier), cast.name(reader));
+        let (old, new) = (explain::list(history, read), explain::list(history, list));
+        let name = history.show_key(key);
+        let text = format!(
+            "One session read {name} as {old} in {a} and then as {new} in {b}, which does not extend it."
+        );
+        let kind = AnomalyKind::NonMonotonicRead;
+        Some(explain::fact(history, kind, Some(key), cast, &text))
+    }
+
+    fn lacks_own(
+        &mut self,
+        history: &History,
+        reader: TxnId,
+        key: KeyId,
+        list: &'a [u64],
+        places: &Places,
+    ) -> Option<Anomaly> {
+        let known = is_prefix(self.held.1, list).then_some(self.held.0);
+        let known = known.unwrap_or(0);
+        let holds = |value: u64| places.get(&value).is_some_and(|&place| place < list.len());
+        let missing = self.appended[known..]
+            .iter()
+            .find(|&&(value, _)| !holds(value));
+        let Some(&(value, writer)) = missing else {
+            self.held = (self.appended.len(), list);
+            return None;
+        };
+        let mut cast = Cast::of([reader, writer]);
+        let (a, b) = (cast.name(writer), cast.name(reader));
+        let (value, name) = (history.show_value(value), history.show_key(key));
+        let text = format!(
+            "One session appended {value} to {name} in {a}, and then did not find it in {b}."
+        );
+        let kind = AnomalyKind::ReadYourWritesViolation;
+        Some(explain::fact(history, kind, Some(key), cast, &text))
+    }
+}
+
+/// The reads of misplaced elements, in the order of the readers' ids.
+fn misplaced_elements(
+    history: &History,
+    longest: &BTreeMap<Trunk, &[u64]>,
+    places: &BTreeMap<Trunk, Places>,
+    demands: &BTreeMap<(KeyId, u64), Demand<'_>>,
+) -> Vec<Anomaly> {
     let writers = only_writers(history);
-    for txn in &order {
-        for (key, list) in list_reads(txn) {
-            anomalies.extend(out_of_order(history, &after, &writers, txn.id, key, list));
+    let known = |key, value| {
+        let demand = demands.get(&(key, value));
+        demand.filter(|_| writers.contains_key(&(key, value)))
+    };
+    let flaws: BTreeMap<Trunk, Flaws> = longest
+        .iter()
+        .map(|(&at, list)| (at, flaws(list, &places[&at], |value| known(at.0, value))))
+        .collect();
+    let mut anomalies = Vec::new();
+    for txn in committed(history) {
+        for op in txn.ops() {
+            let Op::ReadList { key, list } = op else {
+                continue;
+            };
+            let Flaws {
+                writes,
+                follow_reads,
+            } = flaws[&trunk(key, list)];
+            let both = [
+                (writes, AnomalyKind::NonMonotonicWrite, "appended"),
+                (
+                    follow_reads,
+                    AnomalyKind::WritesFollowReadsViolation,
+                    "read",
+                ),
+            ];
+            for (flaw, kind, did) in both {
+                let Some(flaw) = flaw.filter(|flaw| flaw.place < list.len()) else {
+                    continue;
+                };
+                let writer = writers[&(key, flaw.value)];
+                let mut cast = Cast::of([txn.id, flaw.why, writer]);
+                let (a, b, c) = (cast.name(flaw.why), cast.name(writer), cast.name(txn.id));
+                let (needed, value) = (
+                    history.show_value(flaw.needed),
+                    history.show_value(flaw.value),
+                );
+                let text = format!(
+                    "A session {did} {needed} in {a} and then appended {value} in {b}; {c} found {value} with no \
+                     {needed} before it."
+                );
+                anomalies.push(explain::fact(history, kind, Some(key), cast, &text));
+            }
         }
     }
     anomalies
 }
 
-impl Session<'_> {
-    fn judge(&self, history: &History, reader: TxnId, key: KeyId, list: &[u64]) -> Vec<Anomaly> {
-        let mut anomalies = Vec::new();
-        let name = history.show_key(key);
-        if !list.starts_with(self.read) {
-            let mut cast = Cast::of([self.reader, reader]);
-            let (a, b) = (cast.name(self.reader), cast.name(reader));
-            let (old, new) = (
-                explain::list(history, self.read),
-                explain::list(history, list),
-            );
-            let text = format!("One session read {name} as {old} in {a} and then as {new} in {b}.");
-            anomalies.push(explain::fact(
-                history,
-                AnomalyKind::NonMonotonicRead,
-                Some(key),
-                cast,
-                &text,
-            ));
-        }
-        let held: BTreeSet<u64> = list.iter().copied().collect();
-        if let Some(&(value, writer)) = self
-            .appended
-            .iter()
-            .find(|(value, _)| !held.contains(value))
-        {
-            let mut cast = Cast::of([writer, reader]);
-            let (a, b) = (cast.name(writer), cast.name(reader));
-            let value = history.show_value(value);
-            let text = format!(
-                "One session appended {value} to {name} in {a}, and did not find it in {b}."
-            );
-            anomalies.push(explain::fact(
-                history,
-                AnomalyKind::ReadYourWritesViolation,
-                Some(key),
-                cast,
-                &text,
-            ));
-        }
-        anomalies
-    }
-}
-
-/// By key and element: the elements that must come before it, the transaction that shows why, and the anomaly if they
-/// do not.
-type Demands = BTreeMap<(KeyId, u64), Vec<(u64, TxnId, AnomalyKind)>>;
-
-/// The first element of a list that comes without, or before, one that it must follow.
-fn out_of_order(
-    history: &History,
-    after: &Demands,
-    writers: &BTreeMap<(KeyId, u64), TxnId>,
-    reader: TxnId,
-    key: KeyId,
+/// The first elements of a list that come without, or before, one that they must follow.
+fn flaws<'a, 'd: 'a>(
     list: &[u64],
-) -> Option<Anomaly> {
-    let mut earlier = BTreeSet::new();
-    for &value in list {
-        for &(needed, why, kind) in after.get(&(key, value)).into_iter().flatten() {
-            if !earlier.contains(&needed) {
-                let writer = *writers.get(&(key, value))?;
-                let mut cast = Cast::of([why, writer, reader]);
-                let (a, b, c) = (cast.name(why), cast.name(writer), cast.name(reader));
-                let did = match kind {
-                    AnomalyKind::NonMonotonicWrite => "appended",
-                    _ => "read",
-                };
-                let (needed, value) = (history.show_value(needed), history.show_value(value));
-                let text = format!(
-                    "A session {did} {needed} in {a} and then appended {value} in {b}; {c} found {value} with no \
-                     {needed} before it."
-                );
-                return Some(explain::fact(history, kind, Some(key), cast, &text));
-            }
-        }
-        earlier.insert(value);
+    places: &Places,
+    demand: impl Fn(u64) -> Option<&'a Demand<'d>>,
+) -> Flaws {
+    let mut flaws = Flaws::default();
+    for (place, &value) in list.iter().enumerate() {
+        let Some(demand) = demand(value).filter(|_| places[&value] == place) else {
+            continue;
+        };
+        let late = |needed: u64| places.get(&needed).is_none_or(|&at| at > place);
+        let misplaced = |needed, why| Misplaced {
+            place,
+            value,
+            needed,
+            why,
+        };
+        let append = demand.append.filter(|&(needed, _)| late(needed));
+        flaws.writes = flaws
+            .writes
+            .or_else(|| append.map(|(needed, why)| misplaced(needed, why)));
+        let mut unfollowed = demand.reads.iter().filter_map(|&(read, why)| {
+            let needed = match is_prefix(read, &list[..place]) {
+                true => None,
+                false => read.iter().find(|&&needed| late(needed)),
+            };
+            Some(misplaced(*needed?, why))
+        });
+        flaws.follow_reads = flaws.follow_reads.or_else(|| unfollowed.next());
     }
-    None
+    flaws
 }
 
 /// A saga: the transactions that are its steps, in order.
