@@ -66,9 +66,10 @@ impl<'de> Deserialize<'de> for Class {
 /// or a step that the spec does not have explains copies that differ, those explain lost or doubled writes, and
 /// these explain what clients saw. What is slow or never ends says least, for a run that broke anything else may
 /// well end early or stall. A property that is not named here comes last.
-pub const PRIORITY: [&str; 14] = [
+pub const PRIORITY: [&str; 15] = [
     "no-panics",
     "log-safety",
+    "log-refinement",
     "refinement",
     "replicas-agree",
     "applied-once",

@@ -1,13 +1,13 @@
 //! Whole stacks by name: deploys a protocol on a scenario, runs it in the simulated world, and judges it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
 use crate::digest::Digest;
 use crate::fates::{FateSource, Fates};
-use crate::model::refine::Refined;
+use crate::model::refine::{self, Refined, Tally};
 use crate::monitor::log_safety::LogSafety;
 use crate::monitor::{Monitor, Violation};
 use crate::plan::Plan;
@@ -281,10 +281,14 @@ fn run_as<P: Refined>(
         Box::new(Settling::new(plan)),
         Box::new(LogSafety::default()),
     ];
-    let tally = P::watch(&options).map(|(watch, tally)| {
-        monitors.push(watch);
-        tally
-    });
+    let mut watched = |watch: Result<refine::Watch<P::Process>, &'static str>| {
+        watch.map(|(watch, tally)| {
+            monitors.push(watch);
+            tally
+        })
+    };
+    let tally = watched(P::watch(&options));
+    let log_tally = P::watch_logs(&options).map(watched);
     if watch == Watch::Along {
         let along = Along::new(scenario, plan, P::promises(&options).isolation);
         monitors.push(Box::new(along.ok_or_else(|| {
@@ -317,7 +321,12 @@ fn run_as<P: Refined>(
         let monitor: &dyn std::any::Any = monitor.as_ref();
         monitor.downcast_ref::<LogSafety>()
     });
-    let tally = tally.map(|tally| tally.lock().unwrap_or_else(PoisonError::into_inner).clone());
+    let counted = |tally: Arc<Mutex<Tally>>| {
+        let tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.clone()
+    };
+    let tally = tally.map(counted);
+    let log_tally = log_tally.map(|tally| tally.map(counted));
     // A fault whose moment never came struck nobody, and excuses nothing.
     let struck = record.faults.len();
     let happened = (struck != plan.faults.len()).then(|| Plan {
@@ -337,6 +346,9 @@ fn run_as<P: Refined>(
         monitored: &record.violations,
         log_tests: log_safety.map_or(0, |monitor| monitor.exercised().total()),
         refinement: tally.as_ref().map_err(|why| *why),
+        log_refinement: log_tally
+            .as_ref()
+            .map(|tally| tally.as_ref().map_err(|why| *why)),
         panics: &record.panics,
     };
     let verdict = verdict::judge(&evidence);

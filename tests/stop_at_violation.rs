@@ -91,6 +91,7 @@ fn careless(scenario: &Scenario, plan: &Plan, along: bool) -> (Verdict, usize) {
         monitored: &record.violations,
         log_tests: 0,
         refinement: Err("not asked for here"),
+        log_refinement: None,
         panics: &record.panics,
     });
     (judged, record.violations.len())

@@ -51,6 +51,8 @@ pub struct Evidence<'a> {
     pub log_tests: u64,
     /// How the run fared against the protocol's spec, or why it was not held against one.
     pub refinement: Result<&'a Tally, &'static str>,
+    /// The same for the replicated logs that it embeds, where it embeds any.
+    pub log_refinement: Option<Result<&'a Tally, &'static str>>,
     /// Panics inside processes.
     pub panics: &'a [Panicked],
 }
@@ -207,7 +209,13 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
     properties.push(no_system_aborts(evidence, &lives));
     properties.extend(compensation_order(evidence));
     properties.push(log_safety(evidence));
-    properties.push(refinement(evidence));
+    let sampled = format!("(1 in {} transactions)", refine::SAMPLED);
+    let own = (refine::PROPERTY, evidence.refinement, sampled.as_str());
+    properties.push(refinement(evidence, own));
+    if let Some(logs) = evidence.log_refinement {
+        let logs = (refine::LOG_PROPERTY, logs, "(every log)");
+        properties.push(refinement(evidence, logs));
+    }
     properties.push(no_panics(evidence));
     concluded(evidence, &lives, properties)
 }
@@ -519,18 +527,18 @@ fn compensation_order(evidence: &Evidence<'_>) -> Option<Property> {
     Some(judged.shaped("out-of-order"))
 }
 
-/// Every step of the code against the steps of the protocol's spec.
-fn refinement(evidence: &Evidence<'_>) -> Property {
-    let mut broken =
-        { evidence.monitored.iter() }.filter(|violation| violation.property == refine::PROPERTY);
+/// Every step of the code against the steps of a spec: the property's name, how the run fared, and how much of it was
+/// looked at.
+fn refinement(
+    evidence: &Evidence<'_>,
+    (name, fared, share): (&'static str, Result<&Tally, &'static str>, &str),
+) -> Property {
+    let mut broken = { evidence.monitored.iter() }.filter(|violation| violation.property == name);
     let counterexample = broken.next().map(|violation| violation.explanation.clone());
-    let (promised, outcome, observed, exercised) = match evidence.refinement {
+    let (promised, outcome, observed, exercised) = match fared {
         Err(why) => (None, Finding::Vacuous, format!("not checked: {why}"), 0),
         Ok(tally) => {
-            let promised = format!(
-                "every step is a stutter or steps of the TLA+ spec (1 in {} transactions)",
-                refine::SAMPLED
-            );
+            let promised = format!("every step is a stutter or steps of the TLA+ spec {share}");
             let (outcome, observed) = match counterexample.is_some() {
                 false => (Finding::Held, tally.describe()),
                 true => {
@@ -542,7 +550,7 @@ fn refinement(evidence: &Evidence<'_>) -> Property {
         }
     };
     property(
-        refine::PROPERTY,
+        name,
         promised.as_deref(),
         outcome,
         observed,
@@ -552,7 +560,7 @@ fn refinement(evidence: &Evidence<'_>) -> Property {
 }
 
 fn log_safety(evidence: &Evidence<'_>) -> Property {
-    let elsewhere = [refine::PROPERTY, along::PROPERTY];
+    let elsewhere = [refine::PROPERTY, refine::LOG_PROPERTY, along::PROPERTY];
     let mut monitored =
         { evidence.monitored.iter() }.filter(|violation| !elsewhere.contains(&violation.property));
     let first = monitored.next();

@@ -198,8 +198,14 @@ pub trait Abstraction<P: Process>: Clone + Eq + Hash + Debug + Send + 'static {
     /// What tells its instances apart: a transaction, a log.
     type Name: Clone + Ord + Hash + Display + Debug + Send;
 
+    /// The property's name in violations and verdicts.
+    const PROPERTY: &'static str = PROPERTY;
+
     /// What the step that begins is about.
     fn cause(input: &Input<P::Message, P::Timer>) -> Cause;
+
+    /// Takes note of what the step that begins is a reaction to, where more has to be known of it than its cause.
+    fn hears(&mut self, _by: Addr, _input: &Input<P::Message, P::Timer>) {}
 
     /// Takes in a step, and says what it did to each instance that it touched.
     fn step(
@@ -311,6 +317,7 @@ where
 {
     host.watch(|abstraction, by, input, process, effects| {
         if !halts(effects) {
+            abstraction.hears(by, input);
             abstraction.step(by, A::cause(input), process, effects);
         }
     })
@@ -453,8 +460,9 @@ impl<P: Process, A: Abstraction<P>> Monitor<P> for Online<P, A> {
         true
     }
 
-    fn before_step(&mut self, _: Addr, input: &Input<P::Message, P::Timer>) {
+    fn before_step(&mut self, by: Addr, input: &Input<P::Message, P::Timer>) {
         self.cause = A::cause(input);
+        self.abstraction.hears(by, input);
     }
 
     fn effects_of_step(
@@ -496,7 +504,7 @@ impl<P: Process, A: Abstraction<P>> Monitor<P> for Online<P, A> {
             Violation {
                 at_ns,
                 by,
-                property: PROPERTY,
+                property: A::PROPERTY,
                 explanation,
             }
         })
@@ -524,8 +532,11 @@ impl Sample {
     }
 }
 
-/// The property's name in violations and verdicts.
+/// The name of a protocol's own refinement in violations and verdicts.
 pub const PROPERTY: &str = "refinement";
+
+/// That of the replicated logs that a protocol embeds.
+pub const LOG_PROPERTY: &str = "log-refinement";
 
 /// A monitor of a protocol's runs, and where it counts.
 pub type Watch<P> = (Box<dyn Monitor<P>>, Arc<Mutex<Tally>>);
@@ -538,6 +549,12 @@ pub trait Refined: Protocol {
     ///
     /// Why the spec does not speak of such deployments.
     fn watch(options: &Self::Options) -> Result<Watch<Self::Process>, &'static str>;
+
+    /// The monitor for the logs of a deployment with these options; nothing where the protocol embeds none. An error says
+    /// why their spec does not speak of them.
+    fn watch_logs(_: &Self::Options) -> Option<Result<Watch<Self::Process>, &'static str>> {
+        None
+    }
 }
 
 impl Refined for Naive {
