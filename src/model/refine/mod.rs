@@ -48,6 +48,7 @@ use crate::record::Observed;
 use crate::txn::TxnId;
 
 pub mod saga;
+mod transactions;
 pub mod two_phase;
 
 /// A process, perhaps inside another one that interferes with it.

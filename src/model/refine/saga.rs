@@ -12,14 +12,13 @@
 //!
 //! Never taken: `Insist` (no step after the pivot refuses), `CrashService`, `Read`, `Cut` and `Heal`.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use super::{Abstraction, Cause, Change, Guided, Refined, SAMPLED, Sample, Shows, Watch, watch};
+use super::transactions::{self, EffectsOf, messages_stay, nets_differ};
+use super::{Guided, Refined, SAMPLED, Shows, Watch, watch};
 use crate::model::spec::Members;
 use crate::model::spec::saga::{
     Budget, Message as Sent, Phase, Reply, S, STEPS_MAX, Saga as Spec, Service, State,
 };
-use crate::process::{Addr, Effect, Effects, Input, Process};
+use crate::process::{Addr, Effect};
 use crate::protocol::saga::{
     Message, Node, Options, Orchestrator, Refusal, Saga, SagaView, SemanticLocks, Shard, StepView,
     Timer,
@@ -46,9 +45,8 @@ impl Guided for Spec {
 
     fn distance(&self, from: &State, to: &State) -> u32 {
         let differ = |a: Members, b: Members| (a.0 ^ b.0).count_ones();
-        let nets = from.net.iter().zip(to.net);
         let services = from.svc.iter().zip(to.svc);
-        nets.map(|(a, b)| differ(*a, b)).sum::<u32>()
+        nets_differ(&from.net, &to.net)
             + differ(from.down, to.down)
             + differ(from.cut, to.cut)
             + differ(from.seen, to.seen)
@@ -59,24 +57,18 @@ impl Guided for Spec {
             + 2 * u32::from(from.phase != to.phase)
     }
 
-    /// Messages stay, but for one that is sent and lost at once; a service goes where it ends up.
+    /// A service goes where it ends up.
     fn may_pass(&self, from: &State, at: &State, to: &State) -> bool {
-        let nets = || from.net.iter().zip(at.net).zip(to.net);
-        let kept = nets().all(|((before, now), _)| before.0 & !now.0 == 0);
-        let extra: u32 = nets()
-            .map(|((_, now), after)| (now.0 & !after.0).count_ones())
-            .sum();
+        let kept = messages_stay(&from.net, &at.net, &to.net);
         let services = from.svc.iter().zip(at.svc).zip(to.svc);
-        kept && extra <= 1 && (at.down, at.cut, at.seen) == (to.down, to.cut, to.seen) && {
-            services
-        }
-        .all(|((before, now), after)| now == *before || now == after)
+        kept && (at.down, at.cut, at.seen) == (to.down, to.cut, to.seen) && { services }
+            .all(|((before, now), after)| now == *before || now == after)
     }
 }
 
 /// A saga that has begun.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Instance {
+pub struct Instance {
     orchestrator: Addr,
     shards: Vec<ShardId>,
     pivot: u16,
@@ -84,10 +76,6 @@ struct Instance {
 }
 
 impl Instance {
-    fn spec(&self) -> Spec {
-        spec(self.shards.len(), self.pivot)
-    }
-
     fn put(&mut self, message: Sent, step: u16) {
         let set = &mut self.state.net[message as usize];
         *set = set.with(step as u8);
@@ -144,111 +132,82 @@ fn spec(steps: usize, pivot: u16) -> Spec {
 }
 
 /// The spec states of all sagas.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Sagas {
-    sample: Sample,
-    instances: BTreeMap<TxnId, Instance>,
-}
+pub type Sagas = transactions::Transactions<Instance>;
 
-impl Sagas {
-    /// Only one in so many of them, the same ones in every run.
-    pub fn sampled(one_in: u64) -> Self {
-        Self {
-            sample: Sample { one_in },
-            ..Self::default()
+impl transactions::Instance for Instance {
+    type Spec = Spec;
+    type Node = Node;
+    type Known = ();
+
+    fn of_message(message: &Message) -> Option<TxnId> {
+        match message {
+            Message::Step(request) => Some(request.txn),
+            Message::Read { txn, .. }
+            | Message::Values { txn, .. }
+            | Message::Done { txn, .. }
+            | Message::Refused { txn, .. }
+            | Message::Compensate { txn, .. }
+            | Message::Compensated { txn, .. }
+            | Message::Confirm { txn }
+            | Message::Confirmed { txn, .. } => Some(*txn),
+            Message::Client(_) => None,
         }
     }
 
-    /// The sagas that a step may have touched.
-    fn touched(
-        &self,
-        cause: Cause,
-        node: &Node,
-        effects: &Effects<Message, Timer>,
-    ) -> BTreeSet<TxnId> {
-        let mut touched: BTreeSet<TxnId> = effects.iter().filter_map(of_effect).collect();
-        match cause {
-            Cause::Of(txn) => drop(touched.insert(txn)),
-            Cause::Boot => {
-                touched.extend(self.instances.keys());
-                if let Node::Orchestrator(orchestrator) = node {
-                    touched.extend(orchestrator.open());
-                }
-            }
-            Cause::Other => {}
-        }
-        touched.retain(|txn| self.sample.has(txn));
-        touched
-    }
-
-    /// Begins the instance of a saga that the step shows to have begun.
-    fn begin(&mut self, by: Addr, txn: TxnId, node: &Node) {
-        if let Node::Orchestrator(orchestrator) = node
-            && !self.instances.contains_key(&txn)
-            && let Some((shards, pivot)) = orchestrator.steps(txn)
-            && shards.len() <= STEPS_MAX
-        {
-            let state = stateright::Model::init_states(&spec(shards.len(), pivot)).swap_remove(0);
-            let instance = Instance {
-                orchestrator: by,
-                shards,
-                pivot,
-                state,
-            };
-            self.instances.insert(txn, instance);
+    fn of_timer(timer: &Timer) -> Option<TxnId> {
+        match timer {
+            Timer::Resend(txn) | Timer::StepTimeout(txn) => Some(*txn),
+            Timer::Client(_) | Timer::LockWait(_) => None,
         }
     }
 
-    fn advance(&mut self, by: Addr, txn: TxnId, node: &Node, effects: &Effects<Message, Timer>) {
-        let Some(instance) = self.instances.get_mut(&txn) else {
-            return;
+    fn open(node: &Node) -> Vec<TxnId> {
+        match node {
+            Node::Orchestrator(orchestrator) => orchestrator.open().collect(),
+            Node::Shard(_) | Node::Client(_) => Vec::new(),
+        }
+    }
+
+    fn takes_part((): &mut (), _: Addr, node: &Node) -> bool {
+        !matches!(node, Node::Client(_))
+    }
+
+    fn begin(by: Addr, txn: TxnId, node: &Node, _: &EffectsOf<Self>) -> Option<Self> {
+        let Node::Orchestrator(orchestrator) = node else {
+            return None;
         };
+        let (shards, pivot) = orchestrator.steps(txn)?;
+        (shards.len() <= STEPS_MAX).then(|| Self {
+            orchestrator: by,
+            state: stateright::Model::init_states(&spec(shards.len(), pivot)).swap_remove(0),
+            shards,
+            pivot,
+        })
+    }
+
+    fn advance(&mut self, (): &(), by: Addr, txn: TxnId, node: &Node, effects: &EffectsOf<Self>) {
         for effect in effects.iter() {
             if let Effect::Send { message, .. } = effect
                 && let Some((kind, step)) = in_spec(message, txn)
             {
-                instance.put(kind, step);
+                self.put(kind, step);
             }
         }
         match node {
-            Node::Orchestrator(orchestrator) if by == instance.orchestrator => {
-                instance.orchestrate(orchestrator, txn);
+            Node::Orchestrator(orchestrator) if by == self.orchestrator => {
+                self.orchestrate(orchestrator, txn);
             }
-            Node::Shard(shard) => instance.serve(shard, txn),
+            Node::Shard(shard) => self.serve(shard, txn),
             Node::Orchestrator(_) | Node::Client(_) => {}
         }
     }
-}
 
-/// The saga that an effect names.
-fn of_effect(effect: &Effect<Message, Timer>) -> Option<TxnId> {
-    match effect {
-        Effect::Send { message, .. } => of_message(message),
-        Effect::SetTimer { timer, .. } | Effect::CancelTimer(timer) => of_timer(timer),
-        Effect::Observe(observation) => observation.txn(),
-        _ => None,
+    fn spec(&self) -> Spec {
+        spec(self.shards.len(), self.pivot)
     }
-}
 
-fn of_timer(timer: &Timer) -> Option<TxnId> {
-    match timer {
-        Timer::Resend(txn) | Timer::StepTimeout(txn) => Some(*txn),
-        Timer::Client(_) | Timer::LockWait(_) => None,
-    }
-}
-
-fn of_message(message: &Message) -> Option<TxnId> {
-    match message {
-        Message::Step(request) => Some(request.txn),
-        Message::Read { txn, .. }
-        | Message::Values { txn, .. }
-        | Message::Done { txn, .. }
-        | Message::Refused { txn, .. }
-        | Message::Compensate { txn, .. }
-        | Message::Compensated { txn, .. }
-        | Message::Confirm { txn }
-        | Message::Confirmed { txn, .. } => Some(*txn),
-        Message::Client(_) => None,
+    fn state(&self) -> State {
+        self.state
     }
 }
 
@@ -265,59 +224,6 @@ fn in_spec(message: &Message, of: TxnId) -> Option<(Sent, u16)> {
         } if *txn == of => Some((Sent::Refused, *step)),
         Message::Compensated { txn, step } if *txn == of => Some((Sent::Undone, *step)),
         _ => None,
-    }
-}
-
-impl<P> Abstraction<P> for Sagas
-where
-    P: Shows<Node> + Process<Message = Message, Timer = Timer>,
-{
-    type Spec = Spec;
-    type Name = TxnId;
-
-    fn cause(input: &Input<Message, Timer>) -> Cause {
-        let of = match input {
-            Input::Boot(_) => return Cause::Boot,
-            Input::Message { message, .. } => of_message(message),
-            Input::Timer(timer) => of_timer(timer),
-            Input::Flushed(_) | Input::FlushFailed(_) => None,
-        };
-        of.map_or(Cause::Other, Cause::Of)
-    }
-
-    fn step(
-        &mut self,
-        by: Addr,
-        cause: Cause,
-        process: &P,
-        effects: &Effects<Message, Timer>,
-    ) -> Vec<Change<Spec, TxnId>> {
-        let node = process.shown();
-        if matches!(node, Node::Client(_)) {
-            return Vec::new();
-        }
-        let mut changes = Vec::new();
-        for txn in self.touched(cause, node, effects) {
-            self.begin(by, txn, node);
-            let Some(instance) = self.instances.get(&txn) else {
-                continue;
-            };
-            let (model, before) = (instance.spec(), instance.state);
-            self.advance(by, txn, node, effects);
-            changes.push(Change {
-                name: txn,
-                model,
-                before,
-                after: self.instances[&txn].state,
-            });
-        }
-        changes
-    }
-
-    fn instances(&self) -> Vec<(TxnId, Spec, State)> {
-        let instances = self.instances.iter();
-        let shown = |(txn, instance): (&TxnId, &Instance)| (*txn, instance.spec(), instance.state);
-        instances.map(shown).collect()
     }
 }
 

@@ -18,16 +18,16 @@
 //! `CrashParticipant` (what it does to a participant is what `GiveUp` does), `Cut` and `Heal`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Debug;
 use std::sync::Arc;
 
-use super::{Abstraction, Cause, Change, Guided, Refined, SAMPLED, Sample, Shows, Watch, watch};
+use super::transactions::{self, EffectsOf, messages_stay, nets_differ};
+use super::{Guided, Refined, SAMPLED, Shows, Watch, watch};
 use crate::model::spec::Members;
 use crate::model::spec::two_phase::{
     Budget, Coordinator, Message as Sent, PARTICIPANTS_MAX, Participant as Part, Record, State,
     TwoPhase as Spec,
 };
-use crate::process::{Addr, Effect, Effects, Input, Process};
+use crate::process::{Addr, Effect};
 use crate::protocol::two_phase::{
     Manager, ManagerView, Message, Node, Options, Participant, ParticipantView, Start, Timer,
     TwoPhase,
@@ -54,9 +54,8 @@ impl Guided for Spec {
 
     fn distance(&self, from: &State, to: &State) -> u32 {
         let differ = |a: Members, b: Members| (a.0 ^ b.0).count_ones();
-        let nets = from.net.iter().zip(to.net);
         let parts = from.part.iter().zip(to.part);
-        nets.map(|(a, b)| differ(*a, b)).sum::<u32>()
+        nets_differ(&from.net, &to.net)
             + differ(from.awaited, to.awaited)
             + differ(from.down, to.down)
             + differ(from.cut, to.cut)
@@ -65,46 +64,42 @@ impl Guided for Spec {
             + 2 * parts.filter(|(a, b)| **a != *b).count() as u32
     }
 
-    /// Messages stay, but for one that is sent and lost at once; a participant goes where it ends up.
+    /// A participant goes where it ends up.
     fn may_pass(&self, from: &State, at: &State, to: &State) -> bool {
-        let nets = || from.net.iter().zip(at.net).zip(to.net);
-        let kept = nets().all(|((before, now), _)| before.0 & !now.0 == 0);
-        let extra: u32 = nets()
-            .map(|((_, now), after)| (now.0 & !after.0).count_ones())
-            .sum();
+        let kept = messages_stay(&from.net, &at.net, &to.net);
         let parts = from.part.iter().zip(at.part).zip(to.part);
         let on_the_way = |before: Part, now: Part, after: Part| {
             now == before || now == after || (now == Part::Prepared && after == Part::Committed)
         };
-        kept && extra <= 1 && (at.down, at.cut) == (to.down, to.cut) && { parts }
+        kept && (at.down, at.cut) == (to.down, to.cut) && { parts }
             .all(|((before, now), after)| on_the_way(*before, now, after))
     }
 }
 
 /// A transaction that its initiator has voted for.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Instance {
+pub struct Instance {
     start: Arc<Start>,
     manager: Addr,
     state: State,
+    /// The participants whose vote was on their disks at some time.
+    forced: Members,
 }
 
 impl Instance {
     fn new(start: Arc<Start>, manager: Addr) -> Self {
-        let initial = |spec: Spec| stateright::Model::init_states(&spec).swap_remove(0);
-        let state = initial(spec(start.parts.len()));
+        let model = spec(start.parts.len());
         let mut instance = Self {
             start,
             manager,
-            state,
+            state: stateright::Model::init_states(&model).swap_remove(0),
+            forced: Members::default(),
         };
+        instance.state.coord = Coordinator::Waiting;
+        instance.state.awaited = Members::first(model.participants);
         // The initiator asks itself, without words.
         instance.put(Sent::Prepare, instance.start.initiator);
         instance
-    }
-
-    fn spec(&self) -> Spec {
-        spec(self.start.parts.len())
     }
 
     fn number(&self, shard: ShardId) -> Option<u8> {
@@ -158,14 +153,14 @@ impl Instance {
             return;
         };
         let at = usize::from(number);
-        let voted = self
-            .state
-            .in_flight(Sent::Yes, crate::model::spec::two_phase::P(number));
-        let has_aborted = self.state.part[at] == Part::Aborted && voted;
+        let has_aborted = self.state.part[at] == Part::Aborted && self.forced.has(number);
         self.state.part[at] = match participant.view(self.start.txn) {
             ParticipantView::Committed => Part::Committed,
             ParticipantView::Prepared if has_aborted => Part::Aborted,
-            ParticipantView::Prepared => Part::Prepared,
+            ParticipantView::Prepared => {
+                self.forced = self.forced.with(number);
+                Part::Prepared
+            }
             ParticipantView::Preparing => Part::Working,
             ParticipantView::Working(grant) if grant == self.start.parts[at].grant => Part::Working,
             ParticipantView::Working(_) | ParticipantView::Absent => Part::Aborted,
@@ -186,50 +181,64 @@ fn spec(participants: usize) -> Spec {
 }
 
 /// The spec states of all transactions.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Transactions {
-    sample: Sample,
-    instances: BTreeMap<TxnId, Instance>,
+pub type Transactions = transactions::Transactions<Instance>;
+
+impl transactions::Instance for Instance {
+    type Spec = Spec;
+    type Node = Node;
     /// The shard of each participant that has taken a step.
-    shards: BTreeMap<Addr, ShardId>,
-}
+    type Known = BTreeMap<Addr, ShardId>;
 
-impl Transactions {
-    /// Only one in so many of them, the same ones in every run.
-    pub fn sampled(one_in: u64) -> Self {
-        Self {
-            sample: Sample { one_in },
-            ..Self::default()
+    fn of_message(message: &Message) -> Option<TxnId> {
+        match message {
+            Message::Lock(request) => Some(request.txn),
+            Message::Start(start) => Some(start.txn),
+            Message::Prepare(request) => Some(request.txn),
+            Message::Locked { txn, .. }
+            | Message::Wound { txn, .. }
+            | Message::Probe { txn, .. }
+            | Message::Release { txn, .. }
+            | Message::Prepared { txn, .. }
+            | Message::Read { txn, .. }
+            | Message::No { txn, .. }
+            | Message::Commit { txn }
+            | Message::Abort { txn, .. }
+            | Message::Ack { txn, .. }
+            | Message::Inquiry { txn }
+            | Message::PeerInquiry { txn }
+            | Message::PeerAnswer { txn, .. } => Some(*txn),
+            Message::Client(_) | Message::Restarted { .. } | Message::Hello { .. } => None,
         }
     }
 
-    /// The transactions that a step may have touched.
-    fn touched(
-        &self,
-        cause: Cause,
-        node: &Node,
-        effects: &Effects<Message, Timer>,
-    ) -> BTreeSet<TxnId> {
-        let mut touched: BTreeSet<TxnId> = effects.iter().filter_map(of_effect).collect();
-        match cause {
-            Cause::Of(txn) => drop(touched.insert(txn)),
-            Cause::Boot => {
-                touched.extend(self.instances.keys());
-                if let Node::Participant(participant) = node {
-                    touched.extend(participant.open());
-                }
-            }
-            Cause::Other => {}
+    fn of_timer(timer: &Timer) -> Option<TxnId> {
+        match timer {
+            Timer::Client(_) => None,
+            Timer::Relock(txn)
+            | Timer::Restart(txn)
+            | Timer::Probe(txn)
+            | Timer::Inquire(txn)
+            | Timer::Resend(txn)
+            | Timer::VoteTimeout(txn) => Some(*txn),
         }
-        touched.retain(|txn| self.sample.has(txn));
-        touched
     }
 
-    /// Begins the instances of transactions that the step shows to have been voted for by their initiator.
-    fn begin(&mut self, txn: TxnId, node: &Node, effects: &Effects<Message, Timer>) {
-        if self.instances.contains_key(&txn) {
-            return;
+    fn open(node: &Node) -> Vec<TxnId> {
+        match node {
+            Node::Participant(participant) => participant.open().collect(),
+            Node::Manager(_) | Node::Client(_) => Vec::new(),
         }
+    }
+
+    fn takes_part(shards: &mut Self::Known, by: Addr, node: &Node) -> bool {
+        if let Node::Participant(participant) = node {
+            shards.insert(by, participant.shard());
+        }
+        !matches!(node, Node::Client(_))
+    }
+
+    /// Begins when the step shows that the initiator has voted.
+    fn begin(_: Addr, txn: TxnId, node: &Node, effects: &EffectsOf<Self>) -> Option<Self> {
         let voted = match node {
             Node::Participant(participant) => participant.initiated(txn),
             Node::Manager(_) | Node::Client(_) => None,
@@ -241,79 +250,39 @@ impl Transactions {
             } if start.txn == txn => Some((Arc::clone(start), *to)),
             _ => None,
         });
-        if let Some((start, manager)) = voted.or(sent)
-            && start.parts.len() <= PARTICIPANTS_MAX
-        {
-            self.instances.insert(txn, Instance::new(start, manager));
-        }
+        let (start, manager) = voted.or(sent)?;
+        (start.parts.len() <= PARTICIPANTS_MAX).then(|| Self::new(start, manager))
     }
 
-    fn advance(&mut self, by: Addr, txn: TxnId, node: &Node, effects: &Effects<Message, Timer>) {
-        let Some(instance) = self.instances.get_mut(&txn) else {
-            return;
-        };
-        if instance.state.coord == Coordinator::Idle {
-            let all = Members::first(instance.start.parts.len() as u8);
-            (instance.state.coord, instance.state.awaited) = (Coordinator::Waiting, all);
-        }
+    fn advance(
+        &mut self,
+        shards: &Self::Known,
+        by: Addr,
+        txn: TxnId,
+        node: &Node,
+        effects: &EffectsOf<Self>,
+    ) {
         for effect in effects.iter() {
             let Effect::Send { to, message } = effect else {
                 continue;
             };
-            let to_shard = self.shards.get(to).copied();
-            for (kind, shard) in in_spec(message, txn, to_shard) {
-                instance.put(kind, shard);
+            for (kind, shard) in in_spec(message, txn, shards.get(to).copied()) {
+                self.put(kind, shard);
             }
         }
         match node {
-            Node::Manager(manager) if by == instance.manager => instance.coordinate(manager),
-            Node::Participant(participant) => instance.participate(participant),
+            Node::Manager(manager) if by == self.manager => self.coordinate(manager),
+            Node::Participant(participant) => self.participate(participant),
             Node::Manager(_) | Node::Client(_) => {}
         }
     }
-}
 
-/// The transaction that an effect names.
-fn of_effect(effect: &Effect<Message, Timer>) -> Option<TxnId> {
-    match effect {
-        Effect::Send { message, .. } => of_message(message),
-        Effect::SetTimer { timer, .. } | Effect::CancelTimer(timer) => of_timer(timer),
-        Effect::Observe(observation) => observation.txn(),
-        _ => None,
+    fn spec(&self) -> Spec {
+        spec(self.start.parts.len())
     }
-}
 
-fn of_timer(timer: &Timer) -> Option<TxnId> {
-    match timer {
-        Timer::Client(_) => None,
-        Timer::Relock(txn)
-        | Timer::Restart(txn)
-        | Timer::Probe(txn)
-        | Timer::Inquire(txn)
-        | Timer::Resend(txn)
-        | Timer::VoteTimeout(txn) => Some(*txn),
-    }
-}
-
-fn of_message(message: &Message) -> Option<TxnId> {
-    match message {
-        Message::Lock(request) => Some(request.txn),
-        Message::Start(start) => Some(start.txn),
-        Message::Prepare(request) => Some(request.txn),
-        Message::Locked { txn, .. }
-        | Message::Wound { txn, .. }
-        | Message::Probe { txn, .. }
-        | Message::Release { txn, .. }
-        | Message::Prepared { txn, .. }
-        | Message::Read { txn, .. }
-        | Message::No { txn, .. }
-        | Message::Commit { txn }
-        | Message::Abort { txn, .. }
-        | Message::Ack { txn, .. }
-        | Message::Inquiry { txn }
-        | Message::PeerInquiry { txn }
-        | Message::PeerAnswer { txn, .. } => Some(*txn),
-        Message::Client(_) | Message::Restarted { .. } | Message::Hello { .. } => None,
+    fn state(&self) -> State {
+        self.state
     }
 }
 
@@ -334,65 +303,6 @@ fn in_spec(message: &Message, of: TxnId, to: Option<ShardId>) -> Vec<(Sent, Shar
         Message::Commit { txn } if *txn == of => told(Sent::Commit),
         Message::Abort { txn, .. } if *txn == of => told(Sent::Abort),
         _ => Vec::new(),
-    }
-}
-
-impl<P> Abstraction<P> for Transactions
-where
-    P: Shows<Node> + Process<Message = Message, Timer = Timer>,
-{
-    type Spec = Spec;
-    type Name = TxnId;
-
-    fn cause(input: &Input<Message, Timer>) -> Cause {
-        let of = match input {
-            Input::Boot(_) => return Cause::Boot,
-            Input::Message { message, .. } => of_message(message),
-            Input::Timer(timer) => of_timer(timer),
-            Input::Flushed(_) | Input::FlushFailed(_) => None,
-        };
-        of.map_or(Cause::Other, Cause::Of)
-    }
-
-    fn step(
-        &mut self,
-        by: Addr,
-        cause: Cause,
-        process: &P,
-        effects: &Effects<Message, Timer>,
-    ) -> Vec<Change<Spec, TxnId>> {
-        let node = process.shown();
-        match node {
-            Node::Participant(participant) => drop(self.shards.insert(by, participant.shard())),
-            Node::Manager(_) => {}
-            Node::Client(_) => return Vec::new(),
-        }
-        let mut changes = Vec::new();
-        for txn in self.touched(cause, node, effects) {
-            self.begin(txn, node, effects);
-            let Some(instance) = self.instances.get(&txn) else {
-                continue;
-            };
-            let (model, before) = (instance.spec(), instance.state);
-            let before = match before.coord {
-                Coordinator::Idle => stateright::Model::init_states(&model).swap_remove(0),
-                _ => before,
-            };
-            self.advance(by, txn, node, effects);
-            changes.push(Change {
-                name: txn,
-                model,
-                before,
-                after: self.instances[&txn].state,
-            });
-        }
-        changes
-    }
-
-    fn instances(&self) -> Vec<(TxnId, Spec, State)> {
-        let instances = self.instances.iter();
-        let shown = |(txn, instance): (&TxnId, &Instance)| (*txn, instance.spec(), instance.state);
-        instances.map(shown).collect()
     }
 }
 
