@@ -162,6 +162,31 @@ fn a_case_that_fails_by_itself_loses_everything() {
     );
 }
 
+#[test]
+fn where_removals_lead_no_further_other_seeds_do() {
+    let whole = case(2, 20);
+    let seed = whole.plan.seed;
+    let lucky = move |case: &Case| {
+        let all = transactions(case).len() == 20 && faults(case).len() == 2;
+        let few = case.plan.seed == seed + 5 && transactions(case).contains(&7);
+        all || few
+    };
+    let found = reduce(whole, &lucky, BUDGET, &mut |_| {});
+    assert_eq!(transactions(&found.case), BTreeSet::from([7]));
+    assert_eq!(
+        (faults(&found.case).len(), found.case.plan.seed),
+        (0, seed + 5)
+    );
+    assert!(found.locally_minimal);
+    // What is small already keeps its seed.
+    let small = |case: &Case| transactions(case).len() == 6 || case.plan.seed != seed;
+    let found = reduce(case(0, 6), &small, BUDGET, &mut |_| {});
+    assert_eq!(
+        (transactions(&found.case).len(), found.case.plan.seed),
+        (6, seed)
+    );
+}
+
 /// Whether a subset of faults and transactions fails, by an arbitrary table.
 fn listed(table: &[bool], case: &Case) -> bool {
     let bits = |numbers: BTreeSet<u64>| numbers.into_iter().map(|n| 1 << n).sum::<usize>();

@@ -225,15 +225,25 @@ impl Monitor<Actor> for Counter {
 
 fn watched(enough: u64, unwanted: Option<u64>, stop_on_violation: bool) -> Record<Actor> {
     let environment = world(2);
-    let mut run = Run::new(&environment, actors(&[ticker(), Role::Echo]), 1);
+    let mut run = watch(&environment, &[ticker(), Role::Echo], enough, unwanted);
+    run.options.stop_on_violation = stop_on_violation;
+    simulate(run).unwrap()
+}
+
+fn watch<'a>(
+    environment: &'a Environment,
+    roles: &[Role],
+    enough: u64,
+    unwanted: Option<u64>,
+) -> Run<'a, Actor> {
+    let mut run = Run::new(environment, actors(roles), 1);
     run.monitors.push(Box::new(Counter {
         marks: 0,
         enough,
         unwanted,
         steps: 0,
     }));
-    run.options.stop_on_violation = stop_on_violation;
-    simulate(run).unwrap()
+    run
 }
 
 #[test]
@@ -247,6 +257,31 @@ fn a_run_ends_once_a_monitor_says_that_all_is_settled_but_never_in_the_safety_ph
         (record.simulated_ns, record.marks.settled),
         (2 * SECOND, false)
     );
+}
+
+#[test]
+fn without_a_power_cut_at_the_end_a_run_waits_for_machines_on_their_way_back() {
+    let ended = |power_cycle_ns, fragile, enough| {
+        let to_fragile = Role::Ticker {
+            to: addr(3),
+            every: Delay::exactly(10 * MS),
+        };
+        let environment = Environment {
+            power_cycle_ns,
+            ..world(4)
+        };
+        let roles = [ticker(), Role::Echo, to_fragile, Role::Fragile(fragile)];
+        let record = simulate(watch(&environment, &roles, enough, None)).unwrap();
+        assert_eq!(record.processes.len(), 4);
+        record.marks.settle_ended_ns.unwrap()
+    };
+    // Machine 3 is down from 1,051 ms to 1,101 ms.
+    assert_eq!(ended(0, 105, 104), 1_041 * MS);
+    assert_eq!(ended(0, 105, 106), 1_101 * MS);
+    assert_eq!(ended(50 * MS, 105, 106), 1_061 * MS);
+    // From 1,981 ms to 2,031 ms, when nothing settles by 2 s.
+    assert_eq!(ended(0, 198, 1_000), 2_050 * MS);
+    assert_eq!(ended(50 * MS, 198, 1_000), 2_000 * MS);
 }
 
 #[test]

@@ -5,6 +5,8 @@
 //! the noise of links and disks. A candidate is kept only if its run fails in the same
 //! [`Class`]; rounds are repeated until one changes nothing, so the result is locally minimal:
 //! every single edit of the last round was tried on it, and none of the results fails in the class.
+//! Where that is not small yet, removals are tried together with other seeds: a chance of the network or of a timer
+//! falls on a message or an arming by its position, and a removal moves it elsewhere.
 //!
 //! Left as they are: the bounds that the verdict judges by (settle phase, recovery after the power cut), the
 //! links' floors and the machines' speeds, the tables, and the choices of timers and disks that follow from
@@ -85,6 +87,12 @@ fn reduce_further(search: &mut Search<'_>) {
             search.pairs(faults, &keep_faults);
             search.pairs(operations, &keep_operations);
         });
+        if search.case.digest() == before && !is_small(&search.case) {
+            stage(search, "other seeds", |search| {
+                search.reseeded(operations, &keep_operations);
+                search.reseeded(faults, &keep_faults);
+            });
+        }
         if search.case.digest() == before || search.exhausted {
             return;
         }
@@ -220,7 +228,7 @@ pub fn shrink(
             Some(known) if rank(&known) <= rank(&found) => Some(known),
             _ => Some(found),
         };
-        if smallest.as_ref().is_some_and(good) || runs >= budget {
+        if smallest.as_ref().is_some_and(|found| is_small(&found.case)) || runs >= budget {
             break;
         }
     }
@@ -235,9 +243,9 @@ pub fn shrink(
     )
 }
 
-/// Small enough not to look for a smaller result from another start.
-fn good(reduced: &Reduced) -> bool {
-    faults(&reduced.case) <= 5 && operations(&reduced.case) <= 6
+/// Small enough not to look for a smaller result by more than edits.
+fn is_small(case: &Case) -> bool {
+    faults(case) <= 5 && operations(case) <= 6
 }
 
 fn rank(reduced: &Reduced) -> (usize, usize) {

@@ -211,6 +211,30 @@ impl<'a> Search<'a> {
         }
     }
 
+    /// Removes parts, large ones first, from runs with other seeds. One success is enough: other edits do better from there.
+    pub(super) fn reseeded(
+        &mut self,
+        len: fn(&Case) -> usize,
+        keep: &(dyn Fn(&Case, &[usize]) -> Case + Sync),
+    ) {
+        let n = len(&self.case);
+        let mut parts = 2.min(n);
+        while parts > 0 {
+            let without = |case: &Case, at: usize| {
+                let (part, other) = (at / SEEDS, 1 + (at % SEEDS) as u64);
+                let gone = part * n / parts..(part + 1) * n / parts;
+                let kept: Vec<usize> = (0..n).filter(|at| !gone.contains(at)).collect();
+                let mut case = keep(case, &kept);
+                case.plan.seed = case.plan.seed.wrapping_add(other);
+                Some(case)
+            };
+            if self.first(parts * SEEDS, &without).is_some() || parts == n {
+                return;
+            }
+            parts = (parts * 2).min(n);
+        }
+    }
+
     /// Removes two elements at once where removing one does not do: only for short lists.
     pub(super) fn pairs(
         &mut self,
@@ -255,6 +279,9 @@ impl<'a> Search<'a> {
         }
     }
 }
+
+/// Other seeds that a removal is tried with.
+const SEEDS: usize = 8;
 
 /// The longest list whose pairs are tried: there are n (n - 1) / 2 of them.
 const PAIRS_MAX: usize = 12;

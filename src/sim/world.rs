@@ -200,6 +200,8 @@ pub(super) struct World<P: Process> {
     watched_steps: bool,
     /// Something was observed since the monitors were last asked whether all is settled.
     unasked: bool,
+    /// The settle phase has been prolonged once, for a machine on its way back.
+    late: bool,
     pub(super) processes: Vec<(Addr, P)>,
 }
 
@@ -256,6 +258,7 @@ impl<P: Process> World<P> {
             watched_steps: monitors.iter().any(|monitor| monitor.watches_steps()),
             monitors,
             unasked: false,
+            late: false,
             processes: Vec::new(),
             environment,
             options,
@@ -419,13 +422,26 @@ impl<P: Process> World<P> {
                 let bound_ns = self.now_ns + self.environment.settle_ns;
                 self.heap.push(bound_ns, Event::PhaseEnds(Phase::Settle));
             }
+            Phase::Settle if !self.may_be_read() && !std::mem::replace(&mut self.late, true) => {
+                let back_ns = self.now_ns + self.environment.supervisor_ns;
+                self.heap.push(back_ns, Event::PhaseEnds(Phase::Settle));
+            }
             Phase::Settle => self.end_settle(false),
             Phase::PowerCycle | Phase::Over => self.phase = Phase::Over,
         }
     }
 
     fn settled(&self) -> bool {
-        self.monitors.iter().any(|monitor| monitor.settled())
+        self.monitors.iter().any(|monitor| monitor.settled()) && self.may_be_read()
+    }
+
+    /// Whether what the processes hold can be read off them: without a power cut at the end, one whose machine is
+    /// on its way back shows nothing, and would seem to have lost what its disk holds.
+    fn may_be_read(&self) -> bool {
+        let machines = self.machines.iter().zip(&self.environment.machines);
+        let mut servers = machines.filter_map(|(machine, is)| (!is.client).then_some(machine));
+        self.environment.power_cycle_ns > 0
+            || servers.all(|machine| machine.panics >= PANICS_MAX || machine.has_booted())
     }
 
     fn end_settle(&mut self, settled: bool) {
@@ -645,6 +661,7 @@ impl<P: Process> World<P> {
                     bytes: disk.len_bytes(),
                 });
                 self.strikes.watch("booted", by.node, self.now_ns);
+                self.unasked = true;
                 Input::Boot(disk)
             }
             Waiting::Letter(letter) => {
@@ -1064,6 +1081,12 @@ impl<P: Process> World<P> {
 }
 
 impl<M, T> Machine<M, T> {
+    /// Whether it is up, and its processes have read their disks.
+    fn has_booted(&self) -> bool {
+        let boots = |queued: &Queued<M, T>| matches!(queued.input, Waiting::Boot);
+        self.downs == 0 && !self.queue.iter().any(boots)
+    }
+
     fn new(ports: usize, clock: Clock) -> Self {
         Self {
             queue: VecDeque::new(),
