@@ -1,5 +1,5 @@
 //! No bytes whatever make a reader of histories panic, hang or grow without bound, and what it accepts the checkers
-//! judge: mutations of good histories in all three formats.
+//! judge: mutations of good histories in all three formats. Cut into blocks of any size, a text says the same.
 //!
 //! Runs for two seconds; with `ORDAIN_FUZZ_SECONDS` set, for as long, starting from `ORDAIN_FUZZ_SEED` (1). The
 //! mutants depend on the seed alone, so a failing one is found again by its number.
@@ -7,14 +7,16 @@
 #[path = "support/histories.rs"]
 mod histories;
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use histories::{Random, Spec};
 use ordain::check::linearizability;
-use ordain::check::parse::{self, ParseError, Strictness};
-use ordain::check::{Model, Options, check, explain};
+use ordain::check::parse::{self, Blocks, ParseError, Strictness};
+use ordain::check::{History, Model, Options, check, explain};
 
 /// Histories to start from: every format and every sort of operation.
 fn corpus() -> Vec<Vec<u8>> {
@@ -30,7 +32,7 @@ fn corpus() -> Vec<Vec<u8>> {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(&json).expect("memory takes all");
     let mut corpus = vec![json, native, gzip.finish().expect("memory takes all")];
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/histories");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/histories");
     let mut files: Vec<_> = std::fs::read_dir(folder)
         .expect("the corpus")
         .map(|entry| entry.expect("a file").path())
@@ -134,11 +136,43 @@ fn mutate(random: &mut Random, corpus: &[Vec<u8>]) -> Vec<u8> {
     text
 }
 
+/// All that a history says, and how it numbers its keys and names.
+fn content(history: &History) -> String {
+    let mut content = String::new();
+    for txn in history.txns() {
+        let ops: Vec<_> = txn.ops().collect();
+        writeln!(content, "{:?} {ops:?}", txn.header).expect("memory takes all");
+    }
+    for key in 0..history.key_count() as u32 {
+        let (name, order) = (history.show_key(key), history.version_order(key));
+        writeln!(content, "{name} {order:?}").expect("memory takes all");
+    }
+    content
+}
+
+/// Small blocks and parts: most records are cut somewhere, and many cuts are no boundaries of records.
+fn small_blocks(random: &mut Random) -> Blocks {
+    Blocks {
+        first: 1 + random.below(300) as usize,
+        block: 1 + random.below(3000) as usize,
+        part: 1 + random.below(300) as usize,
+    }
+}
+
 /// Reads, writes back, and checks whatever was accepted.
-fn exercise(text: &[u8]) -> bool {
+fn exercise(text: &[u8], random: &mut Random) -> bool {
     let mut accepted = false;
     for strictness in [Strictness::Strict, Strictness::Lenient] {
-        match parse::read(text, strictness) {
+        let whole = parse::read(text, strictness);
+        let cut = parse::read_in_blocks(text, Path::new("-"), strictness, small_blocks(random));
+        match (&whole, &cut) {
+            (Ok(whole), Ok(cut)) => assert_eq!(content(whole), content(cut)),
+            // A broken gzip stream may be noticed before what is wrong with the text before it.
+            (Err(ParseError::Io { .. }), Err(_)) | (Err(_), Err(ParseError::Io { .. })) => {}
+            (Err(whole), Err(cut)) => assert_eq!(whole.to_string(), cut.to_string()),
+            (whole, cut) => panic!("{:?} and {:?}", whole.as_ref().err(), cut.as_ref().err()),
+        }
+        match whole {
             Err(ParseError::Content { line, reason, .. }) => {
                 assert!(line > 0 && !reason.is_empty());
             }
@@ -183,8 +217,9 @@ fn mutated_histories_are_read_or_refused_and_never_panic() {
     let (mut tried, mut accepted) = (0u64, 0u64);
     while begun.elapsed() < bound {
         let seed = first + tried;
-        let text = mutate(&mut Random(seed.wrapping_mul(0x9e37_79b9)), &corpus);
-        match catch_unwind(AssertUnwindSafe(|| exercise(&text))) {
+        let mut random = Random(seed.wrapping_mul(0x9e37_79b9));
+        let text = mutate(&mut random, &corpus);
+        match catch_unwind(AssertUnwindSafe(|| exercise(&text, &mut random))) {
             Ok(read) => accepted += u64::from(read),
             Err(_) => panic!("seed {seed}: {:?}", String::from_utf8_lossy(&text)),
         }

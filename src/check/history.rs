@@ -30,7 +30,7 @@ pub type KeyId = u32;
 pub const NEVER: u64 = u64::MAX;
 
 /// Values from here on may stand for a text, see [`HistoryBuilder::name`].
-const NAME_BASE: u64 = 1 << 63;
+pub(super) const NAME_BASE: u64 = 1 << 63;
 
 /// What a client knows about the fate of its transaction.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]

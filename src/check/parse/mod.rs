@@ -15,8 +15,11 @@
 //!
 //! JSON may be one record a line or one array; EDN may be bare maps, a vector of them, or tagged. Which it is
 //! shows in the first bytes. The order of the records is real time: a record's index, from 0, is its instant.
-//! The file is streamed: memory goes to the history and one buffer.
+//! The file is streamed, and read on all threads: memory goes to the history and a few blocks of text, and
+//! what comes out does not depend on the threads.
 
+mod batch;
+mod blocks;
 mod cursor;
 mod record;
 
@@ -26,8 +29,10 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::history::{History, HistoryBuilder, NEVER, Op, Status};
-use cursor::{Cursor, Stop};
-use record::{Arg, Event, EventKind, Ops, RawOp, Verb};
+use batch::{Batch, Wrong};
+use blocks::Block;
+pub use blocks::Blocks;
+use record::{Arg, Event, EventKind, Line, Names, RawOp, Verb, Versions};
 
 /// A file or stream that is no history.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +98,24 @@ pub fn read_named(
     path: &Path,
     strictness: Strictness,
 ) -> Result<History, ParseError> {
+    read_in_blocks(source, path, strictness, Blocks::default())
+}
+
+/// The same, with the text cut as told: history or error are the same, whatever the sizes.
+///
+/// # Errors
+/// As [`read_file`].
+///
+/// # Panics
+/// If a size is 0.
+pub fn read_in_blocks(
+    source: impl Read,
+    path: &Path,
+    strictness: Strictness,
+    sizes: Blocks,
+) -> Result<History, ParseError> {
+    let Blocks { first, block, part } = sizes;
+    assert!(first.min(block).min(part) > 0, "{sizes:?}");
     let io = |source| ParseError::Io {
         path: path.to_path_buf(),
         source,
@@ -100,9 +123,10 @@ pub fn read_named(
     let mut source = BufReader::new(source);
     let gzip = source.fill_buf().map_err(io)?.starts_with(&[0x1f, 0x8b]);
     let mut reader = Reader::new(strictness);
+    let merge = |block: &mut Block| reader.merge(block);
     let result = match gzip {
-        true => reader.stream(flate2::bufread::MultiGzDecoder::new(source)),
-        false => reader.stream(source),
+        true => blocks::read(flate2::bufread::MultiGzDecoder::new(source), sizes, merge),
+        false => blocks::read(source, sizes, merge),
     };
     match result {
         Ok(()) => Ok(reader.finish()),
@@ -115,34 +139,51 @@ pub fn read_named(
     }
 }
 
-/// How much is read at a time.
-const CHUNK: usize = 1 << 20;
-
 enum Failure {
     Io(io::Error),
     Content(String),
 }
 
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Failure::Io(error)
+    }
+}
+
 /// A transaction that was invoked and has not completed.
 struct Outstanding {
     invoke: u64,
-    ops: Ops,
+    ops: Vec<RawOp>,
 }
 
+impl Outstanding {
+    /// The operations without what they returned, which an invocation cannot know.
+    fn as_ops(&self) -> Ops<'_> {
+        Ops {
+            ops: &self.ops,
+            elements: &[],
+        }
+    }
+}
+
+/// The operations of a record.
+#[derive(Clone, Copy)]
+struct Ops<'a> {
+    ops: &'a [RawOp],
+    elements: &'a [u64],
+}
+
+/// Puts records together to transactions.
 struct Reader {
     strictness: Strictness,
     builder: HistoryBuilder,
     /// By process. A process has one, unless the strictness is lenient.
     outstanding: BTreeMap<u64, Vec<Outstanding>>,
-    spare: Vec<Ops>,
-    ops: Ops,
+    spare: Vec<Vec<RawOp>>,
     /// The index of the next record.
     index: u64,
-    /// Lines before the buffer; once an error is found, before its record.
+    /// Lines before the block; once an error is found, before its record.
     line: u64,
-    json: Option<bool>,
-    /// Are the records in an array, and is it closed?
-    array: Option<bool>,
 }
 
 impl Reader {
@@ -152,110 +193,75 @@ impl Reader {
             builder: HistoryBuilder::new(),
             outstanding: BTreeMap::new(),
             spare: Vec::new(),
-            ops: Ops::default(),
             index: 0,
             line: 0,
-            json: None,
-            array: None,
         }
     }
 
-    /// Reads records until the end. What is incomplete at the end of the buffer is read again with more.
-    fn stream(&mut self, mut source: impl Read) -> Result<(), Failure> {
-        let mut buffer: Vec<u8> = Vec::new();
-        let mut want = CHUNK;
-        loop {
-            let had = buffer.len();
-            let mut limited = source.by_ref().take(want as u64);
-            let got = limited.read_to_end(&mut buffer).map_err(Failure::Io)?;
-            if got == 0 {
-                // A blank ends whatever the text left open.
-                buffer.push(b'\n');
-            }
-            let used = self.records(&buffer, got == 0)?;
-            self.line += newlines(&buffer[..used]);
-            buffer.drain(..used);
-            if got == 0 {
-                return Ok(());
-            }
-            // A record larger than the buffer: double it, so that reading again stays linear.
-            want = if used == 0 { had + got } else { CHUNK };
-        }
-    }
-
-    /// Reads the records in a text; how many bytes they took.
-    fn records(&mut self, text: &[u8], last: bool) -> Result<usize, Failure> {
-        let mut cursor = Cursor::new(text, self.json.unwrap_or(false));
-        loop {
-            let start = cursor.at;
-            let reason = match self.next(&mut cursor) {
-                Ok(()) => continue,
-                Err(Stop::Bad(reason)) => reason,
-                Err(Stop::Incomplete) if !last => return Ok(start),
-                Err(Stop::Incomplete) => {
-                    // Nothing but blanks and comments is the end.
-                    let mut rest = Cursor {
-                        at: start,
-                        ..cursor
-                    };
-                    if rest.blanks() == Err(Stop::Incomplete) && self.array != Some(false) {
-                        return Ok(text.len());
-                    }
-                    cursor.at = rest.at;
-                    "the text ends within a record".into()
-                }
-            };
-            let at = text.len().min(cursor.at);
-            self.line += newlines(&text[..at]);
-            return Err(Failure::Content(reason));
-        }
-    }
-
-    /// Reads one record, or a bracket of the array around them.
-    fn next(&mut self, cursor: &mut Cursor) -> Result<(), Stop> {
-        let byte = cursor.token()?;
-        match (byte, self.array) {
-            (b'[', None) if self.index == 0 => {
-                self.array = Some(false);
-                cursor.at += 1;
-                return Ok(());
-            }
-            (b']', Some(false)) => {
-                self.array = Some(true);
-                cursor.at += 1;
-                return Ok(());
-            }
-            (b'{' | b'#', None | Some(false)) => {}
-            _ => {
-                let found = char::from(byte);
-                return cursor::bad(format!("expected a record, '{{', found '{found}'"));
+    /// Takes the records of a block, up to what is wrong with it.
+    fn merge(&mut self, block: &mut Block) -> Result<(), Failure> {
+        for batch in &mut block.batches {
+            self.adopt_names(batch);
+            let taken = self.records(batch);
+            let wrong = taken.err().or_else(|| batch.wrong.take());
+            if let Some(Wrong { at, reason }) = wrong {
+                self.line += newlines(&block.text[..at]);
+                return Err(Failure::Content(reason));
             }
         }
-        if self.json.is_none() {
-            let mut ahead = *cursor;
-            ahead.at += 1;
-            let json = byte == b'{' && ahead.token()? == b'"';
-            (self.json, cursor.json) = (Some(json), json);
-        }
-        let mut ops = std::mem::take(&mut self.ops);
-        let event = record::record(cursor, &mut self.builder, &mut ops);
-        self.ops = ops;
-        if let Some(event) = event? {
-            self.event(event).map_err(Stop::Bad)?;
-        }
-        self.index += 1;
+        self.line += newlines(&block.text[..block.end()]);
         Ok(())
     }
 
-    fn event(&mut self, event: Event) -> Result<(), String> {
+    /// Gives the names of a batch the numbers that they have in the history.
+    fn adopt_names(&mut self, batch: &mut Batch) {
+        if batch.names.is_empty() {
+            return;
+        }
+        let texts = batch.names.texts();
+        let numbers: Vec<u64> = texts.map(|text| self.builder.name(text)).collect();
+        batch.rename(|value| Names::index(value).map_or(value, |at| numbers[at]));
+    }
+
+    /// Takes the records of a batch; those that fit to nothing end it.
+    fn records(&mut self, batch: &Batch) -> Result<(), Wrong> {
+        let mut start = 0;
+        for record in &batch.records {
+            let ops = Ops {
+                ops: &batch.ops[start..record.ops_end],
+                elements: &batch.elements,
+            };
+            start = record.ops_end;
+            let taken = match record.line {
+                Line::Event(event) => self.event(event, ops),
+                Line::Versions(at) => self.version_order(&batch.versions[at]),
+                Line::Other => Ok(()),
+            };
+            taken.map_err(|reason| Wrong {
+                at: record.end,
+                reason,
+            })?;
+            self.index += 1;
+        }
+        Ok(())
+    }
+
+    fn version_order(&mut self, versions: &Versions) -> Result<(), String> {
+        match self.builder.version_order(versions.key, &versions.order) {
+            true => Ok(()),
+            false => Err("the order of this key's versions was given before".into()),
+        }
+    }
+
+    fn event(&mut self, event: Event, ops: Ops<'_>) -> Result<(), String> {
         if event.kind == EventKind::Invoke {
-            return self.invoke(event);
+            return self.invoke(event, ops);
         }
         let outstanding = self.outstanding.entry(event.process).or_default();
         let at = match self.strictness {
             Strictness::Strict => 0,
             Strictness::Lenient => {
-                let fits = |open: &Outstanding| mismatch(&open.ops, &self.ops).is_none();
+                let fits = |open: &Outstanding| mismatch(&open.ops, ops.ops).is_none();
                 outstanding.iter().position(fits).unwrap_or(0)
             }
         };
@@ -266,21 +272,19 @@ impl Reader {
                     event.process
                 )),
                 Strictness::Lenient => {
-                    let ops = std::mem::take(&mut self.ops);
                     // Nobody knows when it was invoked: it may have been concurrent with all before.
-                    self.complete(event, 0, &ops);
-                    self.ops = ops;
+                    self.complete(event, 0, ops);
                     Ok(())
                 }
             };
         }
         let open = outstanding.remove(at);
-        let result = self.pair(event, &open);
+        let result = self.pair(event, &open, ops);
         self.spare.push(open.ops);
         result
     }
 
-    fn invoke(&mut self, event: Event) -> Result<(), String> {
+    fn invoke(&mut self, event: Event, ops: Ops<'_>) -> Result<(), String> {
         let outstanding = self.outstanding.entry(event.process).or_default();
         if let (Strictness::Strict, Some(open)) = (self.strictness, outstanding.first()) {
             return Err(format!(
@@ -288,58 +292,61 @@ impl Reader {
                 event.process, open.invoke
             ));
         }
-        let mut ops = self.spare.pop().unwrap_or_default();
-        std::mem::swap(&mut ops, &mut self.ops);
+        let mut kept = self.spare.pop().unwrap_or_default();
+        kept.clear();
+        kept.extend_from_slice(ops.ops);
         outstanding.push(Outstanding {
             invoke: self.index,
-            ops,
+            ops: kept,
         });
         Ok(())
     }
 
-    fn pair(&mut self, event: Event, open: &Outstanding) -> Result<(), String> {
-        let ops = std::mem::take(&mut self.ops);
+    fn pair(&mut self, event: Event, open: &Outstanding, ops: Ops<'_>) -> Result<(), String> {
         // Only a success has results. What else there is may be cut short or hold nothing.
-        let result = match event.kind {
-            EventKind::Ok if event.has_value => match mismatch(&open.ops, &ops) {
-                Some(reason) if self.strictness == Strictness::Strict => Err(reason),
-                _ => {
-                    self.complete(event, open.invoke, &ops);
-                    Ok(())
+        match event.kind {
+            EventKind::Ok if event.has_value => {
+                let mismatch = mismatch(&open.ops, ops.ops);
+                if let (Some(reason), Strictness::Strict) = (mismatch, self.strictness) {
+                    return Err(reason);
                 }
-            },
-            EventKind::Ok => Err("a successful transaction without a value".into()),
-            _ => {
-                self.complete(event, open.invoke, &open.ops);
-                Ok(())
+                self.complete(event, open.invoke, ops);
             }
-        };
-        self.ops = ops;
-        result
+            EventKind::Ok => return Err("a successful transaction without a value".into()),
+            _ => self.complete(event, open.invoke, open.as_ops()),
+        }
+        Ok(())
     }
 
-    fn complete(&mut self, event: Event, invoke: u64, ops: &Ops) {
+    fn complete(&mut self, event: Event, invoke: u64, ops: Ops<'_>) {
         let status = match event.kind {
             EventKind::Ok => Status::Ok,
             EventKind::Fail => Status::Fail,
             EventKind::Info | EventKind::Invoke => Status::Info,
         };
-        self.builder.begin(event.process, invoke);
-        for op in &ops.ops {
-            push(&mut self.builder, op, &ops.elements, status);
+        self.transaction(event.process, invoke, Some(self.index), status, ops);
+    }
+
+    fn transaction(
+        &mut self,
+        process: u64,
+        invoke: u64,
+        complete: Option<u64>,
+        status: Status,
+        ops: Ops<'_>,
+    ) {
+        self.builder.begin(process, invoke);
+        for op in ops.ops {
+            push(&mut self.builder, op, ops.elements, status);
         }
-        self.builder.end(status, Some(self.index));
+        self.builder.end(status, complete);
     }
 
     /// What never completed is indeterminate.
     fn finish(mut self) -> History {
         for (process, outstanding) in std::mem::take(&mut self.outstanding) {
             for open in outstanding {
-                self.builder.begin(process, open.invoke);
-                for op in &open.ops.ops {
-                    push(&mut self.builder, op, &open.ops.elements, Status::Info);
-                }
-                self.builder.end(Status::Info, None);
+                self.transaction(process, open.invoke, None, Status::Info, open.as_ops());
             }
         }
         self.builder.nil_reads_of_lists();
@@ -348,27 +355,28 @@ impl Reader {
 }
 
 fn newlines(text: &[u8]) -> u64 {
-    text.iter().filter(|&&byte| byte == b'\n').count() as u64
+    // Sums of bytes that cannot overflow a byte: compilers turn these into vector instructions.
+    let count = |part: &[u8]| part.iter().map(|&byte| u8::from(byte == b'\n')).sum::<u8>();
+    text.chunks(255).map(|part| u64::from(count(part))).sum()
 }
 
 /// Why a completion is not that of an invocation: it must have the same operations on the same keys.
-fn mismatch(invoked: &Ops, completed: &Ops) -> Option<String> {
-    if invoked.ops.len() != completed.ops.len() {
+fn mismatch(invoked: &[RawOp], completed: &[RawOp]) -> Option<String> {
+    if invoked.len() != completed.len() {
         // A bank's reads are invoked without the accounts.
-        let whole_reads =
-            invoked.ops.len() < 2 && invoked.ops.iter().all(|op| op.verb == Verb::Read);
+        let whole_reads = invoked.len() < 2 && invoked.iter().all(|op| op.verb == Verb::Read);
         return (!whole_reads).then(|| {
             format!(
                 "{} operations completed of {} that were invoked",
-                completed.ops.len(),
-                invoked.ops.len()
+                completed.len(),
+                invoked.len()
             )
         });
     }
-    let mut pairs = invoked.ops.iter().zip(&completed.ops).zip(1..);
+    let mut pairs = invoked.iter().zip(completed).zip(1..);
     let differs = |(a, b): (&RawOp, &RawOp)| {
         let writes = a.verb != Verb::Read && a.arg != b.arg;
-        a.verb != b.verb || a.key != b.key && completed.ops.len() > 1 || writes
+        a.verb != b.verb || a.key != b.key && completed.len() > 1 || writes
     };
     let (_, at) = pairs.find(|&(pair, _)| differs(pair))?;
     Some(format!(

@@ -1,6 +1,9 @@
 //! One record of a history: a map with a type, a process, a function and a value.
 
-use super::super::history::HistoryBuilder;
+use std::collections::BTreeMap;
+
+use super::super::history::NAME_BASE;
+use super::batch::Batch;
 use super::cursor::{Cursor, Parsed, Scalar, bad};
 
 /// What a record says happened.
@@ -25,7 +28,7 @@ pub(super) enum Verb {
 pub(super) enum Arg {
     Nil,
     Value(u64),
-    /// Part of [`Ops::elements`].
+    /// Part of [`Batch::elements`].
     List(usize, usize),
     Pair(u64, u64),
     Delta(i64),
@@ -38,25 +41,7 @@ pub(super) struct RawOp {
     pub arg: Arg,
 }
 
-/// The operations of a record, in buffers that are used again.
-#[derive(Clone, Default, Debug)]
-pub(super) struct Ops {
-    pub ops: Vec<RawOp>,
-    pub elements: Vec<u64>,
-}
-
-impl Ops {
-    pub fn clear(&mut self) {
-        self.ops.clear();
-        self.elements.clear();
-    }
-
-    fn push(&mut self, verb: Verb, key: u64, arg: Arg) {
-        self.ops.push(RawOp { verb, key, arg });
-    }
-}
-
-/// A record without its operations.
+/// What a record says of a transaction, without its operations.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Event {
     pub kind: EventKind,
@@ -65,17 +50,70 @@ pub(super) struct Event {
     pub has_value: bool,
 }
 
-/// Reads the record under the cursor and its operations; none if no client made it (a nemesis, say).
-pub(super) fn record(
-    cursor: &mut Cursor,
-    builder: &mut HistoryBuilder,
-    ops: &mut Ops,
-) -> Parsed<Option<Event>> {
-    ops.clear();
+/// A record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Line {
+    /// Of a transaction.
+    Event(Event),
+    /// Of a key's versions: its index in the batch.
+    Versions(usize),
+    /// Of something that no client did (a nemesis, say).
+    Other,
+}
+
+/// All versions of a key, oldest first.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Versions {
+    pub key: u64,
+    pub order: Vec<u64>,
+}
+
+/// Texts that stand where others have numbers. They get numbers that no number of a text has, in the order in
+/// which they turn up in a batch.
+#[derive(Default, Debug)]
+pub(super) struct Names {
+    numbers: BTreeMap<Box<str>, u64>,
+    texts: Vec<Box<str>>,
+}
+
+impl Names {
+    fn number(&mut self, text: &str) -> u64 {
+        if let Some(&number) = self.numbers.get(text) {
+            return number;
+        }
+        let number = NAME_BASE + self.texts.len() as u64;
+        self.texts.push(text.into());
+        self.numbers.insert(text.into(), number);
+        number
+    }
+
+    /// The position in [`texts`](Self::texts) of what a number stands for, if it is a name's.
+    pub fn index(number: u64) -> Option<usize> {
+        number.checked_sub(NAME_BASE).map(|at| at as usize)
+    }
+
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.texts.iter().map(|text| &**text)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.texts.is_empty()
+    }
+
+    pub fn clear(&mut self) {
+        self.numbers.clear();
+        self.texts.clear();
+    }
+}
+
+/// Reads the record under the cursor. Its operations and names go to the batch, and stay there in part if the
+/// record turns out to be incomplete.
+pub(super) fn record(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<Line> {
     if !cursor.json && cursor.token()? == b'#' {
         cursor.tag()?;
     }
     cursor.expect(b'{')?;
+    let ops_before = batch.ops.len();
     let (mut kind, mut process, mut function) = (None, None, None);
     let mut value: Option<Cursor> = None;
     let mut key: Option<Cursor> = None;
@@ -91,7 +129,7 @@ pub(super) fn record(
             b"process" => process = Some(cursor.scalar()?),
             b"f" => function = Some(cursor.scalar()?),
             b"value" => {
-                has_txn = txn(cursor, builder, ops)?;
+                has_txn = txn(cursor, batch)?;
                 if !has_txn {
                     cursor.blanks()?;
                     value = Some(*cursor);
@@ -105,13 +143,13 @@ pub(super) fn record(
         return bad("a record without a type");
     };
     if let Scalar::Text(b"versions" | b":versions") = kind {
-        version_order(key, value, has_txn && ops.ops.is_empty(), builder)?;
-        return Ok(None);
+        let is_empty = has_txn && batch.ops.len() == ops_before;
+        return version_order(key, value, is_empty, batch);
     }
     let kind = event_kind(kind)?;
     let process = match process {
         Some(Scalar::Number(process)) => process,
-        Some(Scalar::Text(_)) => return Ok(None),
+        Some(Scalar::Text(_)) => return Ok(Line::Other),
         Some(other) => {
             return bad(format!(
                 "a process is a number of at least 0, not {other:?}"
@@ -120,9 +158,9 @@ pub(super) fn record(
         None => return bad("a record without a process"),
     };
     if let Some(mut value) = value {
-        has_txn = plain(&mut value, function, builder, ops)?;
+        has_txn = plain(&mut value, function, batch)?;
     }
-    Ok(Some(Event {
+    Ok(Line::Event(Event {
         kind,
         process,
         has_value: has_txn,
@@ -135,28 +173,26 @@ fn version_order(
     key: Option<Cursor>,
     value: Option<Cursor>,
     is_empty: bool,
-    builder: &mut HistoryBuilder,
-) -> Parsed<()> {
+    batch: &mut Batch,
+) -> Parsed<Line> {
     let (Some(mut key), true) = (key, is_empty || value.is_some()) else {
         return bad("versions have a key, and a value: the list of them, oldest first");
     };
-    let key = number(key.scalar()?, builder)?;
-    let mut versions = Vec::new();
+    let key = number(key.scalar()?, &mut batch.names)?;
+    let mut order = Vec::new();
     if let Some(mut value) = value {
         value.expect(b'[')?;
         while !value.accept(b']')? {
-            versions.push(number(value.scalar()?, builder)?);
+            order.push(number(value.scalar()?, &mut batch.names)?);
         }
     }
-    let mut sorted = versions.clone();
+    let mut sorted = order.clone();
     sorted.sort_unstable();
     if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
         return bad("a version comes twice in the order of a key's versions");
     }
-    match builder.version_order(key, &versions) {
-        true => Ok(()),
-        false => bad("the order of this key's versions was given before"),
-    }
+    batch.versions.push(Versions { key, order });
+    Ok(Line::Versions(batch.versions.len() - 1))
 }
 
 fn event_kind(scalar: Scalar) -> Parsed<EventKind> {
@@ -183,12 +219,12 @@ fn shown(scalar: Scalar) -> String {
 
 /// The number of a scalar, or the one that stands for its text.
 #[inline]
-fn number(scalar: Scalar, builder: &mut HistoryBuilder) -> Parsed<u64> {
+fn number(scalar: Scalar, names: &mut Names) -> Parsed<u64> {
     match scalar {
         Scalar::Number(number) => Ok(number),
         Scalar::Nil => bad("nil where a value is needed"),
-        Scalar::Negative(number) => Ok(builder.name(&number.to_string())),
-        Scalar::Text(text) => Ok(builder.name(&unescape(text))),
+        Scalar::Negative(number) => Ok(names.number(&number.to_string())),
+        Scalar::Text(text) => Ok(names.number(&unescape(text))),
     }
 }
 
@@ -201,7 +237,7 @@ fn unescape(text: &[u8]) -> String {
 }
 
 /// Reads a transaction, `[[:append 5 1] [:r 6 nil]]`; false, and nothing consumed, if the value is something else.
-fn txn(cursor: &mut Cursor, builder: &mut HistoryBuilder, ops: &mut Ops) -> Parsed<bool> {
+fn txn(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<bool> {
     let start = *cursor;
     if cursor.accept(b'[')? && matches!(cursor.token()?, b'[' | b']') {
         let is_txn = cursor.peek()? == b']' || {
@@ -212,7 +248,7 @@ fn txn(cursor: &mut Cursor, builder: &mut HistoryBuilder, ops: &mut Ops) -> Pars
         };
         if is_txn {
             while !cursor.accept(b']')? {
-                micro_op(cursor, builder, ops)?;
+                micro_op(cursor, batch)?;
             }
             return Ok(true);
         }
@@ -221,7 +257,7 @@ fn txn(cursor: &mut Cursor, builder: &mut HistoryBuilder, ops: &mut Ops) -> Pars
     Ok(false)
 }
 
-fn micro_op(cursor: &mut Cursor, builder: &mut HistoryBuilder, ops: &mut Ops) -> Parsed<()> {
+fn micro_op(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<()> {
     cursor.expect(b'[')?;
     let verb = match cursor.scalar()? {
         Scalar::Text(b"append" | b":append") => Verb::Append,
@@ -236,48 +272,45 @@ fn micro_op(cursor: &mut Cursor, builder: &mut HistoryBuilder, ops: &mut Ops) ->
             ));
         }
     };
-    let key = number(cursor.scalar()?, builder)?;
+    let key = number(cursor.scalar()?, &mut batch.names)?;
     let arg = match verb {
         Verb::Read if cursor.token()? == b']' => Arg::Nil,
-        Verb::Read => read_result(cursor, builder, &mut ops.elements)?,
-        Verb::Cas => pair(cursor, builder)?,
+        Verb::Read => read_result(cursor, batch)?,
+        Verb::Cas => pair(cursor, batch)?,
         Verb::Add => Arg::Delta(signed(cursor.scalar()?)?),
-        _ => Arg::Value(number(cursor.scalar()?, builder)?),
+        _ => Arg::Value(number(cursor.scalar()?, &mut batch.names)?),
     };
     cursor.expect(b']')?;
-    ops.push(verb, key, arg);
+    batch.push(verb, key, arg);
     Ok(())
 }
 
 /// A list, a value or nil.
-fn read_result(
-    cursor: &mut Cursor,
-    builder: &mut HistoryBuilder,
-    elements: &mut Vec<u64>,
-) -> Parsed<Arg> {
+fn read_result(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<Arg> {
     if cursor.token()? != b'[' {
         return Ok(match cursor.scalar()? {
             Scalar::Nil => Arg::Nil,
-            scalar => Arg::Value(number(scalar, builder)?),
+            scalar => Arg::Value(number(scalar, &mut batch.names)?),
         });
     }
     cursor.at += 1;
-    let start = elements.len();
-    loop {
-        // The one hot loop: elements with a single blank or comma between them.
-        match cursor.token()? {
-            b']' => break,
-            _ => elements.push(number(cursor.scalar()?, builder)?),
-        }
+    let start = batch.elements.len();
+    // The one hot loop: elements are mostly numbers with a comma between them.
+    while cursor.token()? != b']' {
+        let element = match cursor.digits() {
+            Some(number) => number,
+            None => number(cursor.scalar()?, &mut batch.names)?,
+        };
+        batch.elements.push(element);
     }
     cursor.at += 1;
-    Ok(Arg::List(start, elements.len()))
+    Ok(Arg::List(start, batch.elements.len()))
 }
 
-fn pair(cursor: &mut Cursor, builder: &mut HistoryBuilder) -> Parsed<Arg> {
+fn pair(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<Arg> {
     cursor.expect(b'[')?;
-    let expected = number(cursor.scalar()?, builder)?;
-    let new = number(cursor.scalar()?, builder)?;
+    let expected = number(cursor.scalar()?, &mut batch.names)?;
+    let new = number(cursor.scalar()?, &mut batch.names)?;
     cursor.expect(b']')?;
     Ok(Arg::Pair(expected, new))
 }
@@ -285,12 +318,7 @@ fn pair(cursor: &mut Cursor, builder: &mut HistoryBuilder) -> Parsed<Arg> {
 /// Reads the value of an operation on one object: `:f :read :value 3`, `:f :cas :value [1 2]`, with a key before
 /// it (`[k 3]`) if there are several objects; a bank's `{:from 0 :to 1 :amount 5}` or `{0 10, 1 20}`; a set's
 /// or counter's `:f :add :value 3`. False if it is nil.
-fn plain(
-    cursor: &mut Cursor,
-    function: Option<Scalar>,
-    builder: &mut HistoryBuilder,
-    ops: &mut Ops,
-) -> Parsed<bool> {
+fn plain(cursor: &mut Cursor, function: Option<Scalar>, batch: &mut Batch) -> Parsed<bool> {
     let function = match function {
         Some(Scalar::Text(text)) => text.strip_prefix(b":").unwrap_or(text),
         _ => return bad("the value is no transaction, and the record has no f to say what it is"),
@@ -300,7 +328,7 @@ fn plain(
         b"write" | b"w" => Verb::Write,
         b"cas" => Verb::Cas,
         b"add" => Verb::Add,
-        b"transfer" => return transfer(cursor, builder, ops),
+        b"transfer" => return transfer(cursor, batch),
         b"txn" if cursor.scalar() == Ok(Scalar::Nil) => return Ok(false),
         other => {
             let name = String::from_utf8_lossy(other);
@@ -310,33 +338,27 @@ fn plain(
         }
     };
     match (verb, cursor.token()?) {
-        (Verb::Read, b'{') => return balances(cursor, builder, ops),
-        (Verb::Cas, b'[') => return cas(cursor, builder, ops),
+        (Verb::Read, b'{') => return balances(cursor, batch),
+        (Verb::Cas, b'[') => return cas(cursor, batch),
         (Verb::Read | Verb::Write | Verb::Add, b'[') => {
             cursor.at += 1;
-            let key = number(cursor.scalar()?, builder)?;
-            single(cursor, verb, key, builder, ops)?;
+            let key = number(cursor.scalar()?, &mut batch.names)?;
+            single(cursor, verb, key, batch)?;
             cursor.expect(b']')?;
         }
-        _ => single(cursor, verb, 0, builder, ops)?,
+        _ => single(cursor, verb, 0, batch)?,
     }
     Ok(true)
 }
 
-fn single(
-    cursor: &mut Cursor,
-    verb: Verb,
-    key: u64,
-    builder: &mut HistoryBuilder,
-    ops: &mut Ops,
-) -> Parsed<()> {
+fn single(cursor: &mut Cursor, verb: Verb, key: u64, batch: &mut Batch) -> Parsed<()> {
     let arg = match (verb, cursor.scalar()?) {
         (Verb::Read, Scalar::Nil) => Arg::Nil,
         (Verb::Add, scalar) => Arg::Delta(signed(scalar)?),
         (Verb::Cas, _) => return bad("a cas has a pair of values"),
-        (_, scalar) => Arg::Value(number(scalar, builder)?),
+        (_, scalar) => Arg::Value(number(scalar, &mut batch.names)?),
     };
-    ops.push(verb, key, arg);
+    batch.push(verb, key, arg);
     Ok(())
 }
 
@@ -352,20 +374,23 @@ fn signed(scalar: Scalar) -> Parsed<i64> {
 }
 
 /// `[1 2]` or `[key [1 2]]`.
-fn cas(cursor: &mut Cursor, builder: &mut HistoryBuilder, ops: &mut Ops) -> Parsed<bool> {
+fn cas(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<bool> {
     cursor.expect(b'[')?;
-    let first = number(cursor.scalar()?, builder)?;
+    let first = number(cursor.scalar()?, &mut batch.names)?;
     let (key, arg) = match cursor.token()? {
-        b'[' => (first, pair(cursor, builder)?),
-        _ => (0, Arg::Pair(first, number(cursor.scalar()?, builder)?)),
+        b'[' => (first, pair(cursor, batch)?),
+        _ => (
+            0,
+            Arg::Pair(first, number(cursor.scalar()?, &mut batch.names)?),
+        ),
     };
     cursor.expect(b']')?;
-    ops.push(Verb::Cas, key, arg);
+    batch.push(Verb::Cas, key, arg);
     Ok(true)
 }
 
 /// A transfer between accounts is two additions.
-fn transfer(cursor: &mut Cursor, builder: &mut HistoryBuilder, ops: &mut Ops) -> Parsed<bool> {
+fn transfer(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<bool> {
     if cursor.token()? != b'{' {
         return match cursor.scalar()? {
             Scalar::Nil => Ok(false),
@@ -376,8 +401,8 @@ fn transfer(cursor: &mut Cursor, builder: &mut HistoryBuilder, ops: &mut Ops) ->
     let (mut from, mut to, mut amount) = (None, None, None);
     while !cursor.accept(b'}')? {
         match cursor.name()? {
-            b"from" => from = Some(number(cursor.scalar()?, builder)?),
-            b"to" => to = Some(number(cursor.scalar()?, builder)?),
+            b"from" => from = Some(number(cursor.scalar()?, &mut batch.names)?),
+            b"to" => to = Some(number(cursor.scalar()?, &mut batch.names)?),
             b"amount" => amount = Some(signed(cursor.scalar()?)?),
             _ => cursor.skip()?,
         }
@@ -385,13 +410,13 @@ fn transfer(cursor: &mut Cursor, builder: &mut HistoryBuilder, ops: &mut Ops) ->
     let (Some(from), Some(to), Some(amount)) = (from, to, amount) else {
         return bad("a transfer has from, to and amount");
     };
-    ops.push(Verb::Add, from, Arg::Delta(amount.wrapping_neg()));
-    ops.push(Verb::Add, to, Arg::Delta(amount));
+    batch.push(Verb::Add, from, Arg::Delta(amount.wrapping_neg()));
+    batch.push(Verb::Add, to, Arg::Delta(amount));
     Ok(true)
 }
 
 /// Every account's balance.
-fn balances(cursor: &mut Cursor, builder: &mut HistoryBuilder, ops: &mut Ops) -> Parsed<bool> {
+fn balances(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<bool> {
     cursor.expect(b'{')?;
     while !cursor.accept(b'}')? {
         let account = match cursor.json {
@@ -401,15 +426,15 @@ fn balances(cursor: &mut Cursor, builder: &mut HistoryBuilder, ops: &mut Ops) ->
                 let text = std::str::from_utf8(name).ok();
                 let number = text.and_then(|text| text.parse::<u64>().ok());
                 let number = number.filter(|&number| i64::try_from(number).is_ok());
-                number.unwrap_or_else(|| builder.name(&unescape(name)))
+                number.unwrap_or_else(|| batch.names.number(&unescape(name)))
             }
-            false => number(cursor.scalar()?, builder)?,
+            false => number(cursor.scalar()?, &mut batch.names)?,
         };
         let arg = match cursor.scalar()? {
             Scalar::Nil => Arg::Nil,
-            scalar => Arg::Value(number(scalar, builder)?),
+            scalar => Arg::Value(number(scalar, &mut batch.names)?),
         };
-        ops.push(Verb::Read, account, arg);
+        batch.push(Verb::Read, account, arg);
     }
     Ok(true)
 }
