@@ -335,17 +335,31 @@ impl FaultKind {
     /// Every machine that the fault names.
     pub fn nodes(&self) -> Vec<NodeId> {
         match self {
+            FaultKind::CorruptRead { node, .. } => vec![*node],
+            kind => kind
+                .clone()
+                .node_lists()
+                .into_iter()
+                .flatten()
+                .map(|node| *node)
+                .collect(),
+        }
+    }
+
+    /// The lists of machines that it names: one, or the two sides of its links.
+    pub(crate) fn node_lists(&mut self) -> Vec<&mut Vec<NodeId>> {
+        match self {
             FaultKind::Cut { from, to, .. }
             | FaultKind::Flap { from, to, .. }
-            | FaultKind::Degrade { from, to, .. } => from.iter().chain(to).copied().collect(),
+            | FaultKind::Degrade { from, to, .. } => vec![from, to],
             FaultKind::Crash { nodes, .. }
             | FaultKind::Pause { nodes }
             | FaultKind::Slow { nodes, .. }
             | FaultKind::SlowFlush { nodes, .. }
             | FaultKind::FailFlush { nodes, .. }
             | FaultKind::ClockStep { nodes, .. }
-            | FaultKind::ClockDrift { nodes, .. } => nodes.clone(),
-            FaultKind::CorruptRead { node, .. } => vec![*node],
+            | FaultKind::ClockDrift { nodes, .. } => vec![nodes],
+            FaultKind::CorruptRead { .. } => vec![],
         }
     }
 }

@@ -1,23 +1,16 @@
 //! The numbers that the literature predicts, reproduced by the shipped scenarios.
 
+#[path = "support/scenarios.rs"]
+mod scenarios;
+
 use std::fmt::Write as _;
 
-use ordain::cli::SHIPPED;
 use ordain::compare::{Line, compare};
 use ordain::plan::Plan;
 use ordain::scenario::Scenario;
 use ordain::stack;
 use ordain::trace::{TraceEvent, TraceKind};
-
-fn scenario(name: &str, overrides: &[(&str, &str)]) -> Scenario {
-    let (_, text) = SHIPPED
-        .iter()
-        .find(|(shipped, _)| *shipped == name)
-        .expect("it ships");
-    let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
-    let overrides: Vec<_> = overrides.iter().map(owned).collect();
-    stack::read_scenario(name, text, &overrides).unwrap_or_else(|bad| panic!("{bad}"))
-}
+use scenarios::shipped;
 
 fn line(scenario: &Scenario, protocol: &str, seeds: u64) -> Line {
     let seeds: Vec<u64> = (1..=seeds).collect();
@@ -45,7 +38,7 @@ fn two_sigma(p: f64, n: f64) -> f64 {
 
 #[test]
 fn one_node_in_three_failing_2_percent_leaves_2_percent_of_transfers_half_applied() {
-    let line = line(&scenario("naive-partial", &[]), "naive", 10_000);
+    let line = line(&shipped("naive-partial", &[]), "naive", 10_000);
     let share = broken(&line, "atomicity") / 10_000.0;
     assert!((share - 0.02).abs() <= two_sigma(0.02, 10_000.0), "{share}");
     // The missing write is missing money: in every such run, and in no other.
@@ -56,7 +49,7 @@ fn one_node_in_three_failing_2_percent_leaves_2_percent_of_transfers_half_applie
 fn failure_rates_of_1_1_and_2_percent_leave_3_95_percent_of_transfers_failing_nearly_all_half_applied()
  {
     let rates = [("fault.0.probability", "1%"), ("fault.1.probability", "1%")];
-    let line = line(&scenario("naive-partial", &rates), "naive", 10_000);
+    let line = line(&shipped("naive-partial", &rates), "naive", 10_000);
     let any_failure = 1.0 - 0.99 * 0.99 * 0.98;
     let share = broken(&line, "durability") / 10_000.0;
     assert!(
@@ -72,7 +65,7 @@ fn failure_rates_of_1_1_and_2_percent_leave_3_95_percent_of_transfers_failing_ne
 
 #[test]
 fn about_14_000_payments_queue_behind_one_in_doubt_for_90_seconds() {
-    let line = line(&scenario("locked-merchant", &[]), "2pc", 1);
+    let line = line(&shipped("locked-merchant", &[]), "2pc", 1);
     // Arrivals in 90 s are Poisson with mean 14,004 and standard deviation 118; a few more arrive while the
     // stand-by recovers and the queue begins to drain.
     let queued = line.open_max as f64;
@@ -87,7 +80,7 @@ fn about_14_000_payments_queue_behind_one_in_doubt_for_90_seconds() {
 
 #[test]
 fn seats_held_in_vain_follow_littles_law_and_none_is_lost_or_sold_twice() {
-    let line = line(&scenario("seat-booking", &[]), "saga", 1);
+    let line = line(&shipped("seat-booking", &[]), "saga", 1);
     // 800 attempts a second, 4 % of which hold a seat for about 0.2 s until it is released.
     let expected = 800.0 * 0.04 * 0.2;
     let held = line.held_in_vain_mean;
@@ -106,7 +99,7 @@ fn seats_held_in_vain_follow_littles_law_and_none_is_lost_or_sold_twice() {
 
 #[test]
 fn five_other_seeds_tell_the_same_story_about_settlement() {
-    let scenario = scenario("settlement", &[]);
+    let scenario = shipped("settlement", &[]);
     let seeds = 5;
     let calvin = line(&scenario, "calvin", seeds);
     assert_eq!(calvin.ok, seeds);

@@ -1,21 +1,14 @@
 //! The lock-based, the compensating and the careless protocol in the simulated world, under everything that the
 //! storm scenario throws at them: what each promises holds on every seed, and what it does not promise breaks.
 
-use ordain::cli::SHIPPED;
+#[path = "support/scenarios.rs"]
+mod scenarios;
+
 use ordain::compare::{Line, compare};
 use ordain::scenario::Scenario;
-use ordain::stack;
+use scenarios::shipped;
 
 const SEEDS: u64 = 100;
-
-fn storm(overrides: &[(&str, &str)]) -> Scenario {
-    let (_, text) = { SHIPPED.iter() }
-        .find(|(name, _)| *name == "storm")
-        .expect("it ships");
-    let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
-    let overrides: Vec<_> = overrides.iter().map(owned).collect();
-    stack::read_scenario("storm", text, &overrides).unwrap_or_else(|bad| panic!("{bad}"))
-}
 
 fn line(scenario: &Scenario, protocol: &str) -> Line {
     let seeds: Vec<u64> = (1..=SEEDS).collect();
@@ -45,7 +38,7 @@ fn broken(line: &Line, property: &str) -> u64 {
 
 #[test]
 fn two_phase_commit_is_atomic_and_strict_and_ends_once_all_machines_are_back() {
-    let line = line(&storm(&[]), "2pc");
+    let line = line(&shipped("storm", &[]), "2pc");
     assert_as_promised(&line);
     assert_eq!(
         (broken(&line, "atomicity"), broken(&line, "isolation")),
@@ -65,13 +58,16 @@ fn two_phase_commit_with_every_option_keeps_its_promises() {
         ("protocol.2pc.read-only-optimisation", "true"),
         ("protocol.2pc.one-participant-optimisation", "true"),
     ];
-    assert_as_promised(&line(&storm(&options), "2pc"));
+    assert_as_promised(&line(&shipped("storm", &options), "2pc"));
 }
 
 #[test]
 fn every_saga_ends_all_done_or_all_compensated() {
     for locks in ["\"none\"", "\"wait\"", "\"refuse\""] {
-        let line = line(&storm(&[("protocol.saga.semantic-locks", locks)]), "saga");
+        let line = line(
+            &shipped("storm", &[("protocol.saga.semantic-locks", locks)]),
+            "saga",
+        );
         assert_as_promised(&line);
         assert_eq!(broken(&line, "atomicity"), 0);
     }
@@ -79,7 +75,7 @@ fn every_saga_ends_all_done_or_all_compensated() {
 
 #[test]
 fn commit_everywhere_leaves_transactions_half_done() {
-    let line = line(&storm(&[]), "naive");
+    let line = line(&shipped("storm", &[]), "naive");
     assert!(
         broken(&line, "atomicity") > SEEDS / 4,
         "{:?}",

@@ -1,11 +1,15 @@
 //! Replay from a folder alone: identical if nobody touched it; a clear word, and never a panic, if somebody did.
 
+#[path = "support/scenarios.rs"]
+mod scenarios;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ordain::random::Stream;
 use ordain::{artifact, stack};
+use scenarios::shipped;
 use serde_json::Value;
 
 const FILES: [&str; 7] = [
@@ -22,12 +26,7 @@ const FILES: [&str; 7] = [
 fn kept(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = fs::remove_dir_all(&folder);
-    let (_, text) = { ordain::cli::SHIPPED.iter() }
-        .find(|(name, _)| *name == "storm")
-        .expect("it ships");
-    let overrides = [("workload.transactions".to_owned(), "6".to_owned())];
-    let scenario =
-        stack::read_scenario("storm", text, &overrides).unwrap_or_else(|bad| panic!("{bad}"));
+    let scenario = shipped("storm", &[("workload.transactions", "6")]);
     let plan = ordain::plan::Plan::draw(&scenario, 3);
     let run = stack::run(&scenario, "2pc", &plan, true).expect("it runs");
     let plan = run.kept.plan.clone().expect("kept");

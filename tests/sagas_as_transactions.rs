@@ -1,21 +1,15 @@
 //! Sagas in the simulated world: what others see of unfinished sagas has the name that it has for transactions.
 
-use ordain::cli::SHIPPED;
+#[path = "support/scenarios.rs"]
+mod scenarios;
+
 use ordain::plan::Plan;
 use ordain::scenario::Scenario;
 use ordain::stack::{self, Run};
 use ordain::verdict::{Finding, Property, Status};
+use scenarios::shipped;
 
 const SEEDS: u64 = 40;
-
-fn storm(overrides: &[(&str, &str)]) -> Scenario {
-    let (_, text) = { SHIPPED.iter() }
-        .find(|(name, _)| *name == "storm")
-        .expect("it ships");
-    let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
-    let overrides: Vec<_> = overrides.iter().map(owned).collect();
-    stack::read_scenario("storm", text, &overrides).unwrap_or_else(|bad| panic!("{bad}"))
-}
 
 fn property<'a>(run: &'a Run, name: &str) -> &'a Property {
     let mut properties = run.verdict.properties.iter();
@@ -32,7 +26,7 @@ fn runs(scenario: &Scenario, protocol: &str) -> Vec<Run> {
 
 #[test]
 fn what_others_see_of_unfinished_sagas_is_named_and_breaks_no_promise() {
-    let runs = runs(&storm(&[]), "saga");
+    let runs = runs(&shipped("storm", &[]), "saga");
     for run in &runs {
         let whole = property(run, "saga-isolation");
         assert!(whole.exercised > 0, "seed {}", run.seed);
@@ -70,7 +64,7 @@ fn what_others_see_of_unfinished_sagas_is_named_and_breaks_no_promise() {
 #[test]
 fn semantic_locks_keep_others_from_building_on_what_is_compensated_later() {
     let count = |locks: &str| {
-        let scenario = storm(&[("protocol.saga.semantic-locks", locks)]);
+        let scenario = shipped("storm", &[("protocol.saga.semantic-locks", locks)]);
         let runs = runs(&scenario, "saga");
         let broken = runs.iter().map(|run| property(run, "saga-isolation"));
         broken
@@ -86,7 +80,7 @@ fn semantic_locks_keep_others_from_building_on_what_is_compensated_later() {
 
 #[test]
 fn other_protocols_have_no_steps_to_judge() {
-    let scenario = storm(&[]);
+    let scenario = shipped("storm", &[]);
     let run = stack::run(&scenario, "2pc", &Plan::draw(&scenario, 1), false).expect("it runs");
     let mut names = run.verdict.properties.iter().map(|property| property.name);
     assert!(!names.any(|name| name == "saga-isolation"));

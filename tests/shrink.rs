@@ -1,11 +1,13 @@
 //! Shrinking: with oracles whose smallest answer is known beforehand, and on runs that really fail.
 
+#[path = "support/scenarios.rs"]
+mod scenarios;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ordain::artifact::{self, Regression};
-use ordain::cli::SHIPPED;
 use ordain::failure::{self, Class};
 use ordain::plan::{Fault, FaultKind, Plan, When};
 use ordain::process::NodeId;
@@ -15,15 +17,7 @@ use ordain::shrink::{BUDGET, CannotShrink, Case, Reduced, Shrunk, reduce, shrink
 use ordain::stack;
 use ordain::txn::Op;
 use proptest::prelude::*;
-
-fn shipped(name: &str, overrides: &[(&str, &str)]) -> Scenario {
-    let (_, text) = { SHIPPED.iter() }
-        .find(|(shipped, _)| *shipped == name)
-        .expect("it ships");
-    let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
-    let overrides: Vec<_> = overrides.iter().map(owned).collect();
-    stack::read_scenario(name, text, &overrides).unwrap_or_else(|bad| panic!("{bad}"))
-}
+use scenarios::shipped;
 
 /// A case with so many faults, told apart by their positions, and so many transactions, told apart by their ids.
 fn case(faults: u32, transactions: u32) -> Case {

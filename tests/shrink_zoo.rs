@@ -1,12 +1,15 @@
 //! Shrinking on planted bugs: what hundreds of faults and transactions hid comes down to a handful.
 #![cfg(feature = "zoo")]
 
-use ordain::cli::SHIPPED;
+#[path = "support/scenarios.rs"]
+mod scenarios;
+
 use ordain::failure::{self, Class};
 use ordain::plan::Plan;
 use ordain::scenario::Scenario;
 use ordain::shrink::{Shrunk, shrink};
 use ordain::{campaign::swarm, report, stack, zoo};
+use scenarios::shipped;
 
 /// The first swarm plan that the bug makes fail, and how.
 fn caught(scenario: &Scenario, protocol: &str) -> (Plan, Class) {
@@ -20,11 +23,7 @@ fn caught(scenario: &Scenario, protocol: &str) -> (Plan, Class) {
 
 fn shrunk(bug: &str) -> Shrunk {
     let planted = zoo::by_name(bug).expect("it is planted");
-    let (_, text) = { SHIPPED.iter() }
-        .find(|(name, _)| *name == planted.scenario)
-        .expect("it ships");
-    let scenario = stack::read_scenario(planted.scenario, text, &[]);
-    let scenario = scenario.unwrap_or_else(|bad| panic!("{bad}"));
+    let scenario = shipped(planted.scenario, &[]);
     zoo::with(Some(planted.bug), || {
         let (plan, class) = caught(&scenario, planted.protocol);
         shrink(

@@ -1,7 +1,9 @@
 //! The checker of isolation that runs along with a simulation: it never stops a protocol that keeps its promise, it stops
 //! one that breaks it, and what it stops at the checker of whole histories finds in the part that was run.
 
-use ordain::cli::SHIPPED;
+#[path = "support/scenarios.rs"]
+mod scenarios;
+
 use ordain::fates::FateSource;
 use ordain::monitor::Monitor;
 use ordain::plan::Plan;
@@ -13,15 +15,12 @@ use ordain::sim;
 use ordain::stack;
 use ordain::verdict::along::{Along, PROPERTY};
 use ordain::verdict::{self, Evidence, Finding, Verdict};
+use scenarios::shipped;
 
 const SEEDS: u64 = 40;
 
 fn storm(workload: &str) -> Scenario {
-    let (_, text) = { SHIPPED.iter() }
-        .find(|(name, _)| *name == "storm")
-        .expect("it ships");
-    let overrides = vec![("workload.kind".to_owned(), format!("\"{workload}\""))];
-    stack::read_scenario("storm", text, &overrides).unwrap_or_else(|bad| panic!("{bad}"))
+    shipped("storm", &[("workload.kind", &format!("\"{workload}\""))])
 }
 
 fn isolation(verdict: &Verdict) -> Finding {

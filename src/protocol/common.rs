@@ -60,21 +60,26 @@ pub fn client_processes<M: CarriesClient>(
         .collect()
 }
 
+/// The timers of a process that may be a client.
+pub trait HoldsClientTimers {
+    /// The client's timer, if it is one.
+    fn of_client(self) -> Option<ClientTimer>;
+}
+
 /// Runs a step of a client inside a process with timers of its own. Timers that are not a client's do nothing.
-pub fn step_client<M: CarriesClient, T>(
+pub fn step_client<M: CarriesClient, T: HoldsClientTimers>(
     client: &mut Client<M>,
     now: WallTime,
     input: Input<M, T>,
     out: &mut Effects<M, T>,
-    wrap: impl Fn(ClientTimer) -> T,
-    unwrap: impl Fn(T) -> Option<ClientTimer>,
+    wrap: fn(ClientTimer) -> T,
 ) {
     let input = match input {
         Input::Boot(disk) => Input::Boot(disk),
         Input::Message { from, message } => Input::Message { from, message },
         Input::Flushed(flush) => Input::Flushed(flush),
         Input::FlushFailed(flush) => Input::FlushFailed(flush),
-        Input::Timer(timer) => match unwrap(timer) {
+        Input::Timer(timer) => match timer.of_client() {
             Some(timer) => Input::Timer(timer),
             None => return,
         },

@@ -94,34 +94,17 @@ fn all_machines(environment: &mut Environment, calm: impl Fn(&mut Machine) -> bo
     machines.fold(false, |changed, machine| calm(machine) | changed)
 }
 
-/// The lists of machines that a fault names: one, or the two sides of its links.
-pub(super) fn node_lists(kind: &mut FaultKind) -> Vec<&mut Vec<NodeId>> {
-    match kind {
-        FaultKind::Cut { from, to, .. }
-        | FaultKind::Flap { from, to, .. }
-        | FaultKind::Degrade { from, to, .. } => vec![from, to],
-        FaultKind::Crash { nodes, .. }
-        | FaultKind::Pause { nodes }
-        | FaultKind::Slow { nodes, .. }
-        | FaultKind::SlowFlush { nodes, .. }
-        | FaultKind::FailFlush { nodes, .. }
-        | FaultKind::ClockStep { nodes, .. }
-        | FaultKind::ClockDrift { nodes, .. } => vec![nodes],
-        FaultKind::CorruptRead { .. } => vec![],
-    }
-}
-
 /// Edits within each fault: fewer machines, one direction, a simpler kind.
 pub(super) fn within_faults(case: &Case) -> Vec<Edit> {
     let mut edits = Vec::new();
     for (at, fault) in case.plan.faults.iter().enumerate() {
         let mut kind = fault.kind.clone();
-        let lists = node_lists(&mut kind).into_iter();
+        let lists = kind.node_lists().into_iter();
         let lens: Vec<usize> = lists.map(|list| list.len()).collect();
         for (list, len) in lens.into_iter().enumerate().filter(|(_, len)| *len > 1) {
             let keep = |range: std::ops::Range<usize>| {
                 on_plan(move |plan| {
-                    let mut lists = node_lists(&mut plan.faults[at].kind);
+                    let mut lists = plan.faults[at].kind.node_lists();
                     *lists[list] = lists[list][range.clone()].to_vec();
                     true
                 })
@@ -129,7 +112,7 @@ pub(super) fn within_faults(case: &Case) -> Vec<Edit> {
             edits.extend([keep(0..len / 2), keep(len / 2..len)]);
             edits.extend((0..len).map(|gone| {
                 on_plan(move |plan| {
-                    node_lists(&mut plan.faults[at].kind)[list].remove(gone);
+                    plan.faults[at].kind.node_lists()[list].remove(gone);
                     true
                 })
             }));

@@ -257,7 +257,7 @@ fn carry_faults(plan: &mut Plan, node: &impl Fn(NodeId) -> Option<NodeId>) {
             FaultKind::CorruptRead { node, .. } => carry(node),
             kind => {
                 let mut whole = true;
-                for side in super::edits::node_lists(kind) {
+                for side in kind.node_lists() {
                     side.retain_mut(carry);
                     whole &= !side.is_empty();
                 }

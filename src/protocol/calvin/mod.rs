@@ -32,7 +32,7 @@ use crate::client::{Client, ClientTimer, Operation, Patience};
 use crate::consensus::{self, Config, Log, LogTimer};
 use crate::plan::PlannedOperation;
 use crate::process::{Addr, Delay, Effects, FileId, Input, NodeId, Process, WallTime};
-use crate::protocol::common::step_client;
+use crate::protocol::common::{HoldsClientTimers, step_client};
 use crate::protocol::{
     Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol, ShardState,
 };
@@ -184,6 +184,15 @@ pub enum Node {
     Client(Client<Message>),
 }
 
+impl HoldsClientTimers for Timer {
+    fn of_client(self) -> Option<ClientTimer> {
+        match self {
+            Timer::Client(timer) => Some(timer),
+            _ => None,
+        }
+    }
+}
+
 impl Process for Node {
     type Message = Message;
     type Timer = Timer;
@@ -197,19 +206,7 @@ impl Process for Node {
         match self {
             Node::Front(front) => front.step(now, input, out),
             Node::Shard(shard) => shard.step(input, out),
-            Node::Client(client) => {
-                step_client(
-                    client,
-                    now,
-                    input,
-                    out,
-                    Timer::Client,
-                    |timer| match timer {
-                        Timer::Client(timer) => Some(timer),
-                        _ => None,
-                    },
-                )
-            }
+            Node::Client(client) => step_client(client, now, input, out, Timer::Client),
         }
     }
 }

@@ -53,7 +53,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::common::{client_processes, home_key, step_client};
+use super::common::{HoldsClientTimers, client_processes, home_key, step_client};
 use super::journal;
 use super::{Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol, ShardState};
 use crate::client::{CarriesClient, Client, ClientMessage, ClientTimer, Patience};
@@ -476,6 +476,15 @@ pub enum Node {
     Client(Client<Message>),
 }
 
+impl HoldsClientTimers for Timer {
+    fn of_client(self) -> Option<ClientTimer> {
+        match self {
+            Timer::Client(timer) => Some(timer),
+            _ => None,
+        }
+    }
+}
+
 impl Process for Node {
     type Message = Message;
     type Timer = Timer;
@@ -484,19 +493,7 @@ impl Process for Node {
         match self {
             Node::Manager(manager) => manager.step(now, input, out),
             Node::Participant(participant) => participant.step(now, input, out),
-            Node::Client(client) => {
-                step_client(
-                    client,
-                    now,
-                    input,
-                    out,
-                    Timer::Client,
-                    |timer| match timer {
-                        Timer::Client(timer) => Some(timer),
-                        _ => None,
-                    },
-                )
-            }
+            Node::Client(client) => step_client(client, now, input, out, Timer::Client),
         }
     }
 }

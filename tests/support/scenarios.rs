@@ -1,0 +1,13 @@
+//! Scenarios that ship with the program, with other values for some of their keys.
+
+use ordain::scenario::Scenario;
+use ordain::{cli, stack};
+
+pub fn shipped(name: &str, overrides: &[(&str, &str)]) -> Scenario {
+    let (_, text) = { cli::SHIPPED.iter() }
+        .find(|(shipped, _)| *shipped == name)
+        .expect("it ships");
+    let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+    let overrides: Vec<_> = overrides.iter().map(owned).collect();
+    stack::read_scenario(name, text, &overrides).unwrap_or_else(|bad| panic!("{bad}"))
+}
