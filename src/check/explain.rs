@@ -96,7 +96,16 @@ impl Cast {
 
     /// "Let:" and one line for each transaction.
     pub fn introduce(&self, history: &History) -> String {
-        let mut text = String::from("Let:\n");
+        self.listed("Let:\n", history)
+    }
+
+    /// The same, where without any one of them there would be nothing to tell.
+    pub(super) fn introduce_needed(&self, history: &History) -> String {
+        self.listed("Let (none can be left out):\n", history)
+    }
+
+    fn listed(&self, heading: &str, history: &History) -> String {
+        let mut text = String::from(heading);
         for (at, &txn) in self.0.iter().enumerate() {
             let _ = writeln!(text, "  T{} = {}", at + 1, transaction(history, txn));
         }
@@ -169,16 +178,7 @@ pub fn cycle(history: &History, kind: AnomalyKind, steps: Vec<Step>) -> Anomaly 
     let mut cast = Cast::of(steps.iter().map(|step| step.from));
     let mut text = cast.introduce(history);
     text.push_str("Then:\n");
-    for (at, step) in steps.iter().enumerate() {
-        let (from, to) = (cast.name(step.from), cast.name(step.to));
-        let reason = because(history, &step.because, &from, &to);
-        let last = at + 1 == steps.len();
-        let (however, end) = match last {
-            true => ("However, ", ": a contradiction!"),
-            false => ("", "."),
-        };
-        let _ = writeln!(text, "  - {however}{from} < {to}, because {reason}{end}");
-    }
+    text.push_str(&told(history, &steps, &mut cast, |_| String::new()));
     Anomaly {
         kind,
         transactions: steps.iter().map(|step| step.from).collect(),
@@ -186,6 +186,125 @@ pub fn cycle(history: &History, kind: AnomalyKind, steps: Vec<Step>) -> Anomaly 
         key: None,
         explanation: text,
     }
+}
+
+/// A cycle of a list history with the transactions that show it, of which none can be left out: who committed
+/// although no client was told, and who read the orders of versions.
+pub(super) fn cycle_shown(
+    history: &History,
+    kind: AnomalyKind,
+    steps: Vec<Step>,
+    members: &[TxnId],
+) -> Anomaly {
+    let on_cycle = steps.iter().map(|step| step.from);
+    let mut cast = Cast::of(on_cycle.chain(members.iter().copied()));
+    let transactions = cast.0.clone();
+    let mut text = cast.introduce_needed(history);
+    text.push_str("Then:\n");
+    for step in &steps {
+        text.push_str(&committed_unknown(history, step.from, &mut cast));
+    }
+    let mut names = Cast::of(transactions.iter().copied());
+    text.push_str(&told(history, &steps, &mut cast, |step| {
+        order_shown(history, step, &transactions, &mut names)
+    }));
+    Anomaly {
+        kind,
+        transactions,
+        cycle: steps,
+        key: None,
+        explanation: text,
+    }
+}
+
+/// One line for each step, the last of which is the contradiction; `shown` adds what shows a step.
+fn told(
+    history: &History,
+    steps: &[Step],
+    cast: &mut Cast,
+    mut shown: impl FnMut(&Step) -> String,
+) -> String {
+    let mut text = String::new();
+    for (at, step) in steps.iter().enumerate() {
+        let (from, to) = (cast.name(step.from), cast.name(step.to));
+        let reason = because(history, &step.because, &from, &to) + &shown(step);
+        let last = at + 1 == steps.len();
+        let (however, end) = match last {
+            true => ("However, ", ": a contradiction!"),
+            false => ("", "."),
+        };
+        let _ = writeln!(text, "  - {however}{from} < {to}, because {reason}{end}");
+    }
+    text
+}
+
+/// Who of these read a list of this key (by name) that holds the value.
+fn reader_of<'h>(
+    history: &'h History,
+    members: &[TxnId],
+    key: &str,
+    value: u64,
+) -> Option<(TxnId, &'h [u64])> {
+    members.iter().find_map(|&id| {
+        let list = history.txn(id).ops().find_map(|op| match op {
+            Op::ReadList { key: k, list }
+                if list.contains(&value) && history.show_key(k) == key =>
+            {
+                Some(list)
+            }
+            _ => None,
+        });
+        Some((id, list?))
+    })
+}
+
+/// Why the one version came before the other, if somebody read that.
+fn order_shown(history: &History, step: &Step, members: &[TxnId], cast: &mut Cast) -> String {
+    let Dependency::WriteWrite {
+        key,
+        from_value,
+        to_value,
+    } = &step.because
+    else {
+        return String::new();
+    };
+    let both = reader_of(history, members, key, *to_value);
+    if let Some((reader, read)) = both.filter(|(_, list)| list.contains(from_value)) {
+        return format!(", as {} read ({})", cast.name(reader), list(history, read));
+    }
+    match reader_of(history, members, key, *from_value) {
+        Some((reader, read)) => format!(
+            ": {} read {}, which ends before it",
+            cast.name(reader),
+            list(history, read)
+        ),
+        None => String::new(),
+    }
+}
+
+/// A sentence that says why a transaction of unknown fate committed; nothing for others.
+fn committed_unknown(history: &History, txn: TxnId, cast: &mut Cast) -> String {
+    if history.header(txn).status != Status::Info {
+        return String::new();
+    }
+    let seen = history.txn(txn).ops().find_map(|op| {
+        let Op::Append { key, value } = op else {
+            return None;
+        };
+        let others: Vec<TxnId> = cast.0.iter().copied().filter(|&id| id != txn).collect();
+        let key = history.show_key(key);
+        let (reader, _) = reader_of(history, &others, &key, value)?;
+        Some((key, value, reader))
+    });
+    let Some((key, value, reader)) = seen else {
+        return String::new();
+    };
+    let value = history.show_value(value);
+    format!(
+        "  - {} committed, although its client was not told: {} observed its append of {value} to key {key}.\n",
+        cast.name(txn),
+        cast.name(reader)
+    )
 }
 
 /// An anomaly of one key that is no cycle: the transactions, then one sentence.

@@ -18,7 +18,7 @@
 //! assert_eq!(history.len(), 2);
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Index of a transaction in its [`History`]: dense, from 0, in the order of [`HistoryBuilder::begin`].
 pub type TxnId = u32;
@@ -295,6 +295,15 @@ impl History {
         }
     }
 
+    /// A value as a number that may be below zero: files give those by their texts, programs in two's complement.
+    pub(super) fn signed_value(&self, value: u64) -> Option<i64> {
+        let at = value.checked_sub(NAME_BASE);
+        match at.and_then(|at| self.names.get(usize::try_from(at).ok()?)) {
+            Some(name) => name.parse().ok(),
+            None => Some(value as i64),
+        }
+    }
+
     /// A value as JSON: a number, or its name.
     pub(super) fn json_value(&self, value: u64) -> serde_json::Value {
         let at = value.checked_sub(NAME_BASE);
@@ -307,6 +316,61 @@ impl History {
     /// The true order of the versions under `key`, where somebody could look inside the database.
     pub fn version_order(&self, key: KeyId) -> Option<&[u64]> {
         self.version_orders.get(&key).map(Vec::as_slice)
+    }
+
+    /// The list operations of these transactions (ascending, each once), as if the others had never been: what only others
+    /// appended is missing from all lists and version orders.
+    ///
+    /// A part of a history that a model allows is allowed by it, since appends do not depend on what is there.
+    /// Elements that nobody appended stay. The part's transactions are numbered by their places in `members`.
+    pub fn list_part(&self, members: &[TxnId]) -> History {
+        let stays = self.elements_of_part(members);
+        let mut builder = HistoryBuilder::new();
+        builder.history.names.clone_from(&self.names);
+        let kept = |key: KeyId, list: &[u64]| -> Vec<u64> {
+            let kept = list.iter().filter(|&&value| stays.contains(&(key, value)));
+            kept.copied().collect()
+        };
+        for &id in members {
+            let header = self.header(id);
+            builder.begin(header.process, header.invoke);
+            for op in self.txn(id).ops() {
+                let name = self.key_value(op.key());
+                match op {
+                    Op::Append { value, .. } => builder.append(name, value),
+                    Op::ReadList { key, list } => builder.read_list(name, &kept(key, list)),
+                    _ => {}
+                }
+            }
+            let complete = (header.complete != NEVER).then_some(header.complete);
+            builder.end(header.status, complete);
+        }
+        for (&key, order) in &self.version_orders {
+            let order = kept(key, order);
+            if !order.is_empty() {
+                builder.version_order(self.key_value(key), &order);
+            }
+        }
+        builder.finish()
+    }
+
+    /// The elements that these transactions appended, and those that they read and nobody appended.
+    fn elements_of_part(&self, members: &[TxnId]) -> BTreeSet<(KeyId, u64)> {
+        let (mut own, mut foreign) = (BTreeSet::new(), BTreeSet::new());
+        for op in members.iter().flat_map(|&id| self.txn(id).ops()) {
+            match op {
+                Op::Append { key, value } => drop(own.insert((key, value))),
+                Op::ReadList { key, list } => foreign.extend(list.iter().map(|&v| (key, v))),
+                _ => {}
+            }
+        }
+        for at in 0..self.kinds.len() {
+            if self.kinds[at] == Kind::Append {
+                foreign.remove(&(self.op_keys[at], self.args[at]));
+            }
+        }
+        own.extend(foreign);
+        own
     }
 
     /// The positions of a transaction's operations in the columns.

@@ -22,6 +22,7 @@ pub mod parse;
 mod polygraph;
 mod refute;
 pub mod register;
+mod smallest;
 pub mod solver;
 mod topology;
 pub mod workload;
@@ -146,7 +147,8 @@ pub struct Anomaly {
     /// The cycle, if it is one: each step's `to` is the next one's `from`, the last one's is the first's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cycle: Vec<Step>,
-    /// The transactions that suffice to show it.
+    /// The transactions that suffice to show it. Of those that [`check`] found among operations on lists none can be
+    /// spared: in no smaller [part](History::list_part) does the anomaly show.
     pub transactions: Vec<TxnId>,
     /// The key that it is about, if it is about one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -291,6 +293,9 @@ pub fn check(history: &History, options: &Options) -> Report {
         true => list_append::check(history, options),
         false => register::check(history, options),
     };
+    if lists {
+        smallest::shrink(history, &mut report);
+    }
     // Lists alone are decided exactly, short of a budget; only beside registers is more to find.
     let unsettled = || {
         report.verdict == Verdict::Unknown

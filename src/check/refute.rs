@@ -427,7 +427,12 @@ impl Prover<'_> {
             );
         }
         if problem.shown_older(key, older, newer) {
-            return (" (as reads of the list show)".into(), false);
+            let told = self.history.version_order(key).is_some();
+            let how = match told {
+                true => " (so its versions were told)",
+                false => " (as reads of the list show)",
+            };
+            return (how.into(), false);
         }
         let place = |index: u32| {
             problem

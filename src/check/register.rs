@@ -25,6 +25,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::explain::{self, Cast};
 use super::history::NEVER;
 use super::polygraph::{Chains, Decision, Facts, Fixed, Problem, Read, RegisterTxn, Why};
 pub use super::polygraph::{Level, Stage, TimeOrder};
@@ -683,20 +684,15 @@ fn internal(
     expected: Option<u64>,
     found: Option<u64>,
 ) -> Anomaly {
-    let key = history.show_key(key);
-    let explanation = format!(
-        "T{txn} read {} from {key}, but by its own earlier operations {key} held {}: a contradiction.",
+    let mut cast = Cast::default();
+    let text = format!(
+        "{} read {} from key {}, but by its own earlier operations it held {}: a contradiction!",
+        cast.name(txn),
         show(history, found),
+        history.show_key(key),
         show(history, expected)
     );
-    let kind = AnomalyKind::Internal;
-    Anomaly {
-        kind,
-        cycle: Vec::new(),
-        transactions: vec![txn],
-        key: Some(key),
-        explanation,
-    }
+    explain::fact(history, AnomalyKind::Internal, Some(key), cast, &text)
 }
 
 /// A read of a value that no transaction can have left there.
@@ -716,44 +712,40 @@ fn unexplained_read(
     let aborted = writes
         .iter()
         .find(|w| w.txn != reader && dead.contains(&w.txn));
-    let (key, value) = (history.show_key(key), history.show_value(value));
-    let read = format!("T{reader} read {value} from {key}");
-    let (kind, other, explanation) = match (intermediate, aborted, own) {
-        (Some(w), ..) => {
-            let why = format!(
-                "which T{} itself overwrote: it never committed that version.",
-                w.txn
-            );
-            (AnomalyKind::G1b, Some(w.txn), format!("{read}, {why}"))
-        }
+    let mut cast = Cast::of([reader]);
+    let read = format!(
+        "{} read {} from key {}",
+        cast.name(reader),
+        history.show_value(value),
+        history.show_key(key)
+    );
+    let (kind, text) = match (intermediate, aborted, own) {
+        (Some(w), ..) => (
+            AnomalyKind::G1b,
+            format!(
+                "{read}, which {} itself overwrote: it never committed that version.",
+                cast.name(w.txn)
+            ),
+        ),
         (_, Some(w), _) => {
             let why = match history.header(w.txn).status {
                 Status::Fail => "which failed",
                 _ => "which cannot have committed, by what it read itself",
             };
+            let writer = cast.name(w.txn);
             (
                 AnomalyKind::G1a,
-                Some(w.txn),
-                format!("{read}, written only by T{}, {why}.", w.txn),
+                format!("{read}, written only by {writer}, {why}."),
             )
         }
         (.., Some(_)) => (
             AnomalyKind::FutureRead,
-            None,
             format!("{read} before it wrote that value itself."),
         ),
         _ => (
             AnomalyKind::GarbageRead,
-            None,
             format!("{read}, which nobody wrote."),
         ),
     };
-    let transactions = other.into_iter().chain([reader]).collect();
-    Anomaly {
-        kind,
-        cycle: Vec::new(),
-        transactions,
-        key: Some(key),
-        explanation,
-    }
+    explain::fact(history, kind, Some(key), cast, &text)
 }

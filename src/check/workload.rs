@@ -80,8 +80,14 @@ pub fn bank(history: &History, accounts: &[u64], total: i64, overdraft: bool) ->
     for txn in committed(history) {
         let mut balances = register_reads(&txn);
         balances.retain(|&key, _| names.contains(&history.key_value(key)));
-        let amount = |value: &Option<u64>| value.unwrap_or(0) as i64;
-        let sum: i64 = balances.values().map(amount).sum();
+        let amount = |value: &Option<u64>| match value {
+            Some(value) => history.signed_value(*value),
+            None => Some(0),
+        };
+        // What is no number is no balance.
+        let Some(sum) = balances.values().map(amount).sum::<Option<i64>>() else {
+            continue;
+        };
         let mut cast = Cast::of([txn.id]);
         let name = cast.name(txn.id);
         if balances.len() == names.len() && sum != total {
@@ -95,10 +101,13 @@ pub fn bank(history: &History, accounts: &[u64], total: i64, overdraft: bool) ->
                 &text,
             ));
         }
-        let below_zero = balances.iter().find(|(_, value)| amount(value) < 0);
-        if let (Some((&key, value)), false) = (below_zero, overdraft) {
+        let amounts = balances
+            .iter()
+            .filter_map(|(&key, value)| Some((key, amount(value)?)));
+        let below_zero = amounts.into_iter().find(|(_, amount)| *amount < 0);
+        if let (Some((key, amount)), false) = (below_zero, overdraft) {
             let (cast, account) = (Cast::of([txn.id]), history.show_key(key));
-            let text = format!("{name} found {} in account {account}.", amount(value));
+            let text = format!("{name} found {amount} in account {account}.");
             anomalies.push(explain::fact(
                 history,
                 AnomalyKind::NegativeBalance,
@@ -135,7 +144,7 @@ pub fn seats(history: &History, capacity: usize) -> Vec<Anomaly> {
             let name = cast.name(txn.id);
             if list.len() > capacity {
                 let text = format!(
-                    "{name} found {} sold of {seats}, of {capacity}.",
+                    "{name} found {} sold of {seats}, which holds {capacity}.",
                     list.len()
                 );
                 anomalies.push(explain::fact(
@@ -726,28 +735,19 @@ fn intermediate(
     let (a, b) = (cast.name(writer), cast.name(reader.id));
     let version = format!("{}={}", history.show_key(key), history.show_value(value));
     let last = saga.last_writer(history, key);
-    if saga.steps.contains(&writer) && !saga.compensations.is_empty() {
+    if let (true, Some(&undo)) = (saga.steps.contains(&writer), saga.compensations.last()) {
+        let c = cast.name(undo);
         let text =
-            format!("{b} read {version}, which {a} wrote, a step of a saga that was compensated.");
-        let mut found = vec![explain::fact(
-            history,
-            AnomalyKind::G1a,
-            Some(key),
-            cast,
-            &text,
-        )];
+            format!("{b} read {version}, which {a} wrote, a step of a saga that {c} compensated.");
+        let kind = AnomalyKind::G1a;
+        let mut found = vec![explain::fact(history, kind, Some(key), cast, &text)];
         if writes(reader, key) {
             let text = format!(
-                "{b} read {version}, wrote the key on that ground, and the saga of {a} was compensated."
+                "{b} read {version}, wrote the key on that ground, and {c} compensated the saga of {a}."
             );
-            let cast = Cast::of([writer, reader.id]);
-            found.push(explain::fact(
-                history,
-                AnomalyKind::DirtyUpdate,
-                Some(key),
-                cast,
-                &text,
-            ));
+            let cast = Cast::of([writer, reader.id, undo]);
+            let kind = AnomalyKind::DirtyUpdate;
+            found.push(explain::fact(history, kind, Some(key), cast, &text));
         }
         return found;
     }

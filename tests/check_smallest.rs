@@ -1,0 +1,122 @@
+//! The transactions that an anomaly of lists is reported with: without the rest of the history they fail in the same
+//! way, and without any one of them they do not.
+
+mod oracle;
+
+use std::collections::BTreeSet;
+
+use oracle::convert::{to_history, to_model};
+use oracle::generate::{self, Kind};
+use oracle::{MODELS, Op, Txn, admits};
+use ordain::check::{Anomaly, AnomalyKind, HistoryBuilder, Model, Options, Status, Verdict, check};
+use rayon::prelude::*;
+
+const HISTORIES: u64 = 10_000;
+
+/// What a history looks like when only these transactions ever were: the definition, on the oracle's types.
+fn part(txns: &[Txn], members: &[u32]) -> Vec<Txn> {
+    let appended = |at: u32, key: u32, value: i64| {
+        let mut ops = txns[at as usize].ops.iter();
+        ops.any(|op| *op == Op::Append(key, value))
+    };
+    let all: Vec<u32> = (0..txns.len() as u32).collect();
+    let stays = |key: u32, value: i64| {
+        let by = |ids: &[u32]| ids.iter().any(|&at| appended(at, key, value));
+        by(members) || !by(&all)
+    };
+    let mut part: Vec<Txn> = members
+        .iter()
+        .map(|&at| txns[at as usize].clone())
+        .collect();
+    for op in part.iter_mut().flat_map(|txn| &mut txn.ops) {
+        if let Op::ReadList(key, list) = op {
+            list.retain(|&value| stays(*key, value));
+        }
+    }
+    part
+}
+
+fn shows(txns: &[Txn], kind: AnomalyKind) -> bool {
+    let report = check(&to_history(txns), &Options::default());
+    report.counts.contains_key(kind.name())
+}
+
+fn judge(seed: u64, txns: &[Txn], anomaly: &Anomaly) {
+    let mut members = anomaly.transactions.clone();
+    members.sort_unstable();
+    let alone = part(txns, &members);
+    let what = format!("seed {seed}, {}: {members:?} of {txns:#?}", anomaly.kind);
+    assert!(shows(&alone, anomaly.kind), "{what}");
+    for model in MODELS
+        .into_iter()
+        .filter(|&model| to_model(model).forbids(anomaly.kind))
+    {
+        assert!(!admits(model, &alone), "{model:?} allows it: {what}");
+    }
+    for spared in &members {
+        let mut fewer = members.clone();
+        fewer.retain(|id| id != spared);
+        assert!(
+            !shows(&part(txns, &fewer), anomaly.kind),
+            "{spared} can be spared: {what}"
+        );
+    }
+    assert!(
+        anomaly
+            .explanation
+            .starts_with("Let (none can be left out):\n"),
+        "{what}"
+    );
+    for step in &anomaly.cycle {
+        assert!(members.contains(&step.from), "{what}");
+    }
+}
+
+#[test]
+fn no_transaction_of_a_reported_anomaly_can_be_spared_and_no_other_is_needed() {
+    let judged = (0..HISTORIES).into_par_iter().map(|seed| {
+        let txns = generate::history(Kind::Lists, seed);
+        let report = check(&to_history(&txns), &Options::default());
+        for anomaly in &report.anomalies {
+            judge(seed, &txns, anomaly);
+        }
+        let kinds = report.anomalies.iter().map(|anomaly| anomaly.kind);
+        kinds.collect::<BTreeSet<_>>()
+    });
+    let kinds = judged.reduce(BTreeSet::new, |one, two| &one | &two);
+    assert!(kinds.len() >= 20, "only {kinds:?}");
+}
+
+#[test]
+fn of_a_long_history_the_few_transactions_that_fail_are_found() {
+    let mut builder = HistoryBuilder::new();
+    let count = 30_000;
+    let mut at = 0;
+    let mut list = Vec::new();
+    for n in 0..count {
+        builder.begin(n % 7, at);
+        // A lost update in the middle: two transactions that read the same list and append to it.
+        builder.read_list(n % 50, if n % 50 == 3 { &list } else { &[] });
+        if n % 50 == 3 {
+            builder.append(3, n);
+            list.push(n);
+            if n == 15_003 {
+                builder.end(Status::Ok, Some(at + 5));
+                builder.begin(99, at + 1);
+                builder.read_list(3, &list[..list.len() - 1]);
+                builder.append(3, n + 1);
+                list.push(n + 1);
+            }
+        }
+        builder.end(Status::Ok, Some(at + 5));
+        at += 10;
+    }
+    let history = builder.finish();
+    let report = check(&history, &Options::new(Model::StrictSerializable));
+    assert_eq!(report.verdict, Verdict::Invalid);
+    assert_eq!(report.notes, [""; 0]);
+    for anomaly in &report.anomalies {
+        assert!(anomaly.transactions.len() <= 3, "{}", anomaly.explanation);
+    }
+    assert!(report.found(AnomalyKind::LostUpdate) && report.found(AnomalyKind::GSingle));
+}
