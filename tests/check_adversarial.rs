@@ -4,6 +4,7 @@
 //! At a small scale here; `ORDAIN_ADVERSARIAL_OPS=1000000 cargo test --release --test check_adversarial` is the
 //! full one.
 
+use ordain::check::linearizability;
 use ordain::check::parse::{self, Strictness};
 use ordain::check::{
     AnomalyKind, History, HistoryBuilder, Model, Options, Report, Status, Verdict, check,
@@ -108,6 +109,98 @@ fn writes_of_a_register_that_all_write_the_same() {
     builder.read(0, Some(1));
     builder.end(Status::Ok, Some(3));
     assert_ne!(judge(&builder.finish()).verdict, Verdict::Invalid);
+}
+
+/// Judges key by key. Decides that, or says that the budget ended.
+fn judge_key(history: &History) -> Verdict {
+    let report = linearizability::check(history, &Options::new(Model::Linearizable));
+    let is_unknown = report.verdict == Verdict::Unknown;
+    assert_eq!(is_unknown, !report.notes.is_empty(), "{:?}", report.notes);
+    report.verdict
+}
+
+/// Reads of these values, one after the other, after everything else.
+fn then_reads(mut builder: HistoryBuilder, values: &[u64]) -> History {
+    for (at, &value) in (2..).step_by(2).zip(values) {
+        builder.begin(0, at);
+        builder.read(0, Some(value));
+        builder.end(Status::Ok, Some(at + 1));
+    }
+    builder.finish()
+}
+
+#[test]
+fn indeterminate_compare_and_sets_without_order_end_in_a_verdict() {
+    // From each value to 7 others: more sets of calls than can be told apart lead anywhere.
+    let values = 100;
+    let hop = |builder: &mut HistoryBuilder, n: u64| {
+        let from = n % values;
+        builder.cas(0, from, (from * 7 + n / values) % values);
+    };
+    let mut first = concurrent(Status::Info, scale(), hop);
+    first.begin(0, 0);
+    first.write(0, 1);
+    first.end(Status::Ok, Some(1));
+    let possible = then_reads(first, &[50, 3, 50, 99, 1]);
+    assert_eq!(judge_key(&possible), Verdict::Valid);
+
+    let never_written = then_reads(concurrent(Status::Info, scale(), hop), &[values]);
+    assert_eq!(judge_key(&never_written), Verdict::Invalid);
+    let never_first = then_reads(concurrent(Status::Info, scale(), hop), &[1]);
+    assert_eq!(judge_key(&never_first), Verdict::Invalid);
+}
+
+#[test]
+fn distinct_compare_and_sets_of_which_none_leads_back_end_in_a_verdict() {
+    // A chain: reading its end takes all of them, in their order.
+    let chain = |count| concurrent(Status::Info, count, |builder, n| builder.cas(0, n - 1, n));
+    let mut short = chain(300);
+    short.begin(0, 0);
+    short.write(0, 0);
+    short.end(Status::Ok, Some(1));
+    assert_eq!(judge_key(&then_reads(short, &[300])), Verdict::Valid);
+    let broken = then_reads(chain(scale()), &[scale()]);
+    assert_ne!(judge_key(&broken), Verdict::Valid, "nobody wrote 0");
+}
+
+#[test]
+fn everything_on_one_key_at_once_is_linearized_or_given_up() {
+    for status in [Status::Info, Status::Ok] {
+        let writes = || concurrent(status, scale(), |builder, n| builder.write(0, n));
+        assert_eq!(judge_key(&writes().finish()), Verdict::Valid);
+        assert_ne!(
+            judge_key(&then_reads(writes(), &[1, 2])),
+            match status {
+                Status::Info => Verdict::Invalid,
+                _ => Verdict::Valid,
+            }
+        );
+        let unwritten = then_reads(writes(), &[0]);
+        assert_ne!(judge_key(&unwritten), Verdict::Valid);
+    }
+    let adds = concurrent(Status::Info, scale(), |builder, n| builder.add(0, n as i64));
+    assert_ne!(judge_key(&then_reads(adds, &[5])), Verdict::Invalid);
+    let swaps = concurrent(Status::Ok, scale(), |builder, n| {
+        builder.cas(0, n % 50, (n + 1) % 50);
+    });
+    assert_ne!(judge_key(&swaps.finish()), Verdict::Valid, "nobody wrote 0");
+}
+
+#[test]
+fn huge_integers_are_values_like_others() {
+    let huge = [u64::MAX, (1 << 63) - 1, 1 << 62, 0];
+    let mut builder = concurrent(Status::Info, scale(), |builder, n| {
+        builder.cas(0, huge[n as usize % 4], huge[(n as usize + 1) % 4]);
+    });
+    builder.begin(0, 0);
+    builder.write(0, huge[0]);
+    builder.end(Status::Ok, Some(1));
+    let reads: Vec<u64> = huge.into_iter().cycle().take(12).collect();
+    assert_eq!(judge_key(&then_reads(builder, &reads)), Verdict::Valid);
+    let deltas = concurrent(Status::Ok, scale(), |builder, n| {
+        builder.add(0, if n % 2 == 0 { i64::MAX } else { i64::MIN });
+    });
+    assert_ne!(judge_key(&deltas.finish()), Verdict::Invalid);
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub enum Status {
 }
 
 /// One operation of a transaction.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Op<'a> {
     /// Append `value` to the list under `key`. Appended values are unique per key.
     Append {

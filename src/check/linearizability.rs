@@ -7,9 +7,11 @@
 //! taken effect. Only when an operation completes must it have taken effect, so only then is anything tried. The
 //! set is the memoisation: two ways to the same configuration are one.
 //!
-//! Two reductions keep it small, and neither loses a linearization. An outstanding read that fits takes effect at
-//! once, because it changes nothing. Of two configurations that differ only in that one has spent more of
-//! the indeterminate operations, the one that has spent fewer can do whatever the other can.
+//! Four reductions keep it small, and none loses a linearization. An outstanding read that fits takes effect at
+//! once, because it changes nothing. Indeterminate calls that do the same are interchangeable. Of two configurations that
+//! differ only in that one has spent more of the indeterminate calls, the one that has spent fewer can do
+//! whatever the other can. And calls on a register are tried only from the value that they need, and only towards
+//! values from which the completing call can be reached.
 //!
 //! A transaction counts as one operation on each key that it touches: what it does to that key, at one instant.
 //!
@@ -29,7 +31,9 @@
 //! assert_eq!(report.verdict, Verdict::Invalid);
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod search;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 
@@ -38,6 +42,7 @@ use super::history::NEVER;
 use super::{
     Anomaly, AnomalyKind, Exercised, History, KeyId, Model, Op, Options, Report, Status, TxnId,
 };
+use search::Found;
 
 /// What a key holds, told from the operations on it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -171,10 +176,15 @@ fn anomaly(
 ) -> Anomaly {
     let mut cast = Cast::of([txn]);
     let name = cast.name(txn);
-    let others: Vec<String> = outstanding.iter().map(|&other| cast.name(other)).collect();
-    let beside = match others.is_empty() {
-        true => "nothing else was outstanding".into(),
-        false => format!("outstanding beside it were {}", others.join(", ")),
+    let others = outstanding.iter().take(OUTSTANDING_SHOWN);
+    let others: Vec<String> = others.map(|&other| cast.name(other)).collect();
+    let beside = match outstanding.len() - others.len() {
+        _ if others.is_empty() => "nothing else was outstanding".into(),
+        0 => format!("outstanding beside it were {}", others.join(", ")),
+        more => {
+            let others = others.join(", ");
+            format!("outstanding beside it were {others} and {more} more")
+        }
     };
     let sentence = format!(
         "By the time that {name} completed it must have taken effect. Whatever order the operations before took \
@@ -303,6 +313,16 @@ impl State {
         }
     }
 
+    /// What it costs to copy, in calls looked at.
+    fn cost(&self) -> u64 {
+        let elements = match self {
+            State::Register(_) | State::Counter(_) => 0,
+            State::Set(set) => set.len(),
+            State::List(list) => list.len(),
+        };
+        1 + elements as u64 / 8
+    }
+
     fn after(&self, call: &Call<'_>) -> Option<State> {
         let mut state = self.clone();
         call.ops.iter().all(|op| state.apply(op)).then_some(state)
@@ -319,18 +339,11 @@ impl State {
     }
 }
 
-/// What may be the case at an instant. Calls are indices into [`Part::calls`].
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Configuration {
-    state: State,
-    /// Of the outstanding calls that will complete: those that have taken effect, ascending.
-    done: Vec<u32>,
-    /// Of the indeterminate calls: those that have taken effect, ascending.
-    spent: Vec<u32>,
-}
-
 /// How many states an explanation lists.
 const STATES_SHOWN: usize = 4;
+
+/// How many outstanding calls an explanation names.
+const OUTSTANDING_SHOWN: usize = 16;
 
 impl<'a> Part<'a> {
     /// What the key holds.
@@ -351,190 +364,38 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// Invocations and completions in the order of time; at one instant, invocations first.
-    fn events(&self) -> Vec<(u64, bool, u32)> {
-        let mut events = Vec::new();
-        for (at, call) in self.calls.iter().enumerate() {
-            events.push((call.invoke, false, at as u32));
-            if !call.is_indeterminate() {
-                events.push((call.complete, true, at as u32));
-            }
-        }
-        events.sort_unstable();
-        events
-    }
-
     fn search(&self, history: &History, object: Object, steps_max: u64) -> Outcome {
-        let state = State::initial(object);
-        let start = Configuration {
-            state,
-            done: Vec::new(),
-            spent: Vec::new(),
-        };
-        let mut possible = BTreeSet::from([start]);
-        let mut outstanding: Vec<u32> = Vec::new();
-        let mut steps = 0;
-        for (_, completes, call) in self.events() {
-            if !completes {
-                outstanding.push(call);
-                if self.calls[call as usize].is_read_only() {
-                    possible = possible
-                        .into_iter()
-                        .map(|c| self.with_reads(c, &[call]))
-                        .collect();
-                }
-                continue;
-            }
-            let Some(next) = self.complete(&possible, &outstanding, call, &mut steps, steps_max)
-            else {
-                return Outcome::Exceeded;
-            };
-            outstanding.retain(|&other| other != call);
-            if next.is_empty() {
-                return self.stuck(history, call, &outstanding, &possible);
-            }
-            possible = next;
-        }
-        Outcome::Linearizable
-    }
-
-    fn stuck(
-        &self,
-        history: &History,
-        call: u32,
-        outstanding: &[u32],
-        possible: &BTreeSet<Configuration>,
-    ) -> Outcome {
-        let states: BTreeSet<&State> = possible.iter().map(|c| &c.state).collect();
-        let mut shown: Vec<String> = states
-            .iter()
-            .take(STATES_SHOWN)
-            .map(|state| state.show(history))
-            .collect();
-        if states.len() > STATES_SHOWN {
-            shown.push(format!(
-                "one of {} other values",
-                states.len() - STATES_SHOWN
-            ));
-        }
-        Outcome::Stuck {
-            txn: self.calls[call as usize].txn,
-            outstanding: outstanding
-                .iter()
-                .map(|&at| self.calls[at as usize].txn)
-                .collect(),
-            states: shown,
+        match search::search(&self.calls, object, steps_max) {
+            Found::Linearization => Outcome::Linearizable,
+            Found::Exceeded => Outcome::Exceeded,
+            Found::Stuck { call, states } => Outcome::Stuck {
+                txn: self.calls[call as usize].txn,
+                outstanding: self.outstanding_beside(call),
+                states: show_states(history, &states),
+            },
         }
     }
 
-    /// Lets those of these outstanding reads take effect that return what the state holds.
-    fn with_reads(&self, mut configuration: Configuration, outstanding: &[u32]) -> Configuration {
-        for &at in outstanding {
-            let call = &self.calls[at as usize];
-            let fits = || configuration.state.after(call).is_some();
-            if call.is_read_only() && !configuration.done.contains(&at) && fits() {
-                insert(&mut configuration.done, at);
-            }
-        }
-        configuration
-    }
-
-    /// The configurations in which the completing call has taken effect, or `None` if the budget ends.
-    fn complete(
-        &self,
-        possible: &BTreeSet<Configuration>,
-        outstanding: &[u32],
-        completing: u32,
-        steps: &mut u64,
-        steps_max: u64,
-    ) -> Option<BTreeSet<Configuration>> {
-        let mut seen = Frontier::default();
-        let mut work: VecDeque<Configuration> = possible
-            .iter()
-            .filter(|&c| seen.insert(c))
-            .cloned()
-            .collect();
-        let mut finished = Frontier::default();
-        while let Some(mut configuration) = work.pop_front() {
-            *steps += 1;
-            if *steps > steps_max {
-                return None;
-            }
-            if let Ok(at) = configuration.done.binary_search(&completing) {
-                configuration.done.remove(at);
-                finished.insert(&configuration);
-                continue;
-            }
-            let mut tried: Vec<&[Op<'a>]> = Vec::new();
-            for &next in outstanding {
-                let call = &self.calls[next as usize];
-                let taken =
-                    configuration.done.contains(&next) || configuration.spent.contains(&next);
-                if taken || call.is_indeterminate() && tried.contains(&&call.ops[..]) {
-                    continue;
-                }
-                if call.is_indeterminate() {
-                    // Of those that do the same, it does not matter which one is spent.
-                    tried.push(&call.ops);
-                }
-                let Some(state) = configuration.state.after(call) else {
-                    continue;
-                };
-                let mut after = Configuration {
-                    state,
-                    ..configuration.clone()
-                };
-                match call.is_indeterminate() {
-                    true => insert(&mut after.spent, next),
-                    false => insert(&mut after.done, next),
-                }
-                let after = self.with_reads(after, outstanding);
-                if seen.insert(&after) {
-                    work.push_back(after);
-                }
-            }
-        }
-        Some(finished.into_configurations())
-    }
-}
-
-fn insert(sorted: &mut Vec<u32>, item: u32) {
-    if let Err(at) = sorted.binary_search(&item) {
-        sorted.insert(at, item);
-    }
-}
-
-/// A state, and which outstanding calls have taken effect.
-type Position = (State, Vec<u32>);
-
-/// Configurations of which none has spent a superset of what an otherwise equal one has.
-#[derive(Default)]
-struct Frontier(BTreeMap<Position, Vec<Vec<u32>>>);
-
-impl Frontier {
-    /// Adds a configuration, unless one is there that can do whatever it can.
-    fn insert(&mut self, configuration: &Configuration) -> bool {
-        let Configuration { state, done, spent } = configuration;
-        let known = self.0.entry((state.clone(), done.clone())).or_default();
-        let covers =
-            |less: &[u32], more: &[u32]| less.iter().all(|at| more.binary_search(at).is_ok());
-        if known.iter().any(|less| covers(less, spent)) {
-            return false;
-        }
-        known.retain(|more| !covers(spent, more));
-        known.push(spent.clone());
-        true
-    }
-
-    fn into_configurations(self) -> BTreeSet<Configuration> {
-        let all = self.0.into_iter().flat_map(|((state, done), spents)| {
-            let each = move |spent| Configuration {
-                state: state.clone(),
-                done: done.clone(),
-                spent,
-            };
-            spents.into_iter().map(each)
+    /// The others that were outstanding when a call completed, in the order of their invocations.
+    fn outstanding_beside(&self, call: u32) -> Vec<TxnId> {
+        let Call { complete, .. } = self.calls[call as usize];
+        let key = |at: u32| (self.calls[at as usize].complete, at);
+        let invoked = search::events(&self.calls);
+        let others = invoked.iter().filter(|&&(time, completes, at)| {
+            !completes && time <= complete && key(at) > (complete, call)
         });
-        all.collect()
+        others
+            .map(|&(_, _, at)| self.calls[at as usize].txn)
+            .collect()
     }
+}
+
+fn show_states(history: &History, states: &BTreeSet<State>) -> Vec<String> {
+    let shown = states.iter().take(STATES_SHOWN);
+    let mut shown: Vec<String> = shown.map(|state| state.show(history)).collect();
+    if states.len() > STATES_SHOWN {
+        let more = states.len() - STATES_SHOWN;
+        shown.push(format!("one of {more} other values"));
+    }
+    shown
 }
