@@ -370,15 +370,15 @@ fn broken_guarantees(txns: &[Txn]) -> BTreeSet<(&'static str, u32, u64)> {
                             before("writes-follow-reads-violation", *k, early, *late);
                         }
                     }
-                    (Op::Append(k, early), Op::ReadList(l, list)) if k == l && known(second) => {
-                        if !list.contains(early) {
-                            of_reads.insert(("read-your-writes-violation", second as u32, *k));
-                        }
+                    (Op::Append(k, early), Op::ReadList(l, list))
+                        if k == l && known(second) && !list.contains(early) =>
+                    {
+                        of_reads.insert(("read-your-writes-violation", second as u32, *k));
                     }
-                    (Op::ReadList(k, old), Op::ReadList(l, new)) if k == l && known(second) => {
-                        if !new.starts_with(old) {
-                            of_reads.insert(("non-monotonic-read", second as u32, *k));
-                        }
+                    (Op::ReadList(k, old), Op::ReadList(l, new))
+                        if k == l && known(second) && !new.starts_with(old) =>
+                    {
+                        of_reads.insert(("non-monotonic-read", second as u32, *k));
                     }
                     _ => {}
                 }

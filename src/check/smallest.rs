@@ -159,7 +159,7 @@ fn starts(history: &History, anomalies: &[Anomaly]) -> Vec<Vec<TxnId>> {
         }
         match start.len() <= START_MAX {
             true => start.into_iter().collect(),
-            false => anomaly.transactions.iter().copied().collect(),
+            false => anomaly.transactions.clone(),
         }
     });
     starts.collect()

@@ -201,7 +201,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
     }
     let mut properties = vec![isolation];
     if evidence.promises.atomicity == Atomicity::Saga {
-        properties.push(sagas::property_of(evidence, &lives, &ledger));
+        properties.extend(sagas::properties(evidence, &lives, &ledger));
     }
     properties.push(intermediate_states(evidence, &lives, &ledger));
     properties.extend(ledger.properties(evidence, &lives));
