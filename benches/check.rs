@@ -1,9 +1,9 @@
-//! The cost of checking list-append histories, by length, contention and validity.
+//! The cost of checking histories of lists and registers, by length, contention and validity.
 //!
-//! `cargo bench --bench check` measures; with the environment variable `ORDAIN_HISTORY_OUT` set to a path it
-//! writes the million-invocation history there instead (or one of `ORDAIN_HISTORY_TXNS` transactions), and with
-//! `ORDAIN_HISTORY_IN` it parses and checks a file once, for a measurement of the whole process
-//! (`/usr/bin/time -v`).
+//! `cargo bench --bench check` measures, up to 100,000 transactions or to `ORDAIN_BENCH_TXNS_MAX`; with the
+//! environment variable `ORDAIN_HISTORY_OUT` set to a path it writes the million-invocation history there instead
+//! (or one of `ORDAIN_HISTORY_TXNS` transactions), and with `ORDAIN_HISTORY_IN` it parses and checks a file once,
+//! for a measurement of the whole process (`/usr/bin/time -v`).
 
 #[path = "../tests/support/histories.rs"]
 mod histories;
@@ -13,62 +13,86 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::time::Instant;
 
-use criterion::{BenchmarkId, Criterion, Throughput};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use histories::Spec;
 use ordain::check::online::{Action, Online, TimeOrder};
-use ordain::check::{Model, Options, Status, check, parse};
+use ordain::check::{History, Model, Options, Status, check, linearizability, parse};
+
+/// Lengths from 1,000 by tenfold steps to what `ORDAIN_BENCH_TXNS_MAX` says.
+fn lengths() -> impl Iterator<Item = u64> {
+    let most = std::env::var("ORDAIN_BENCH_TXNS_MAX").ok();
+    let most = most.map_or(100_000, |most| most.parse().expect("a number"));
+    (3..=7)
+        .map(|power| 10u64.pow(power))
+        .take_while(move |&txns| txns <= most)
+}
 
 fn by_length(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("list_append");
     group.sample_size(10);
-    for txns in [1_000, 10_000, 100_000, 1_000_000] {
+    for txns in lengths() {
         let valid = Spec {
             txns,
             ..Spec::default()
         };
+        let with_keys = |keys| Spec { keys, ..valid };
+        let with_processes = |processes| Spec { processes, ..valid };
         let specs = [
             ("valid", valid),
             ("invalid", Spec { stale: 10, ..valid }),
-            (
-                "many_keys",
-                Spec {
-                    keys: 1000,
-                    ..valid
-                },
-            ),
-            (
-                "high_concurrency",
-                Spec {
-                    processes: 500,
-                    ..valid
-                },
-            ),
+            ("few_keys", with_keys(2)),
+            ("many_keys", with_keys(1000)),
+            ("low_concurrency", with_processes(2)),
+            ("high_concurrency", with_processes(500)),
         ];
         for (name, spec) in specs {
-            let history = histories::history(&spec);
-            group.throughput(Throughput::Elements(txns));
-            group.bench_with_input(BenchmarkId::new(name, txns), &history, |b, history| {
-                b.iter(|| black_box(check(history, &Options::new(Model::StrictSerializable))));
-            });
+            measure(&mut group, name, txns, &histories::history(&spec));
         }
     }
     group.finish();
+}
+
+/// Checks a history by its default checker.
+fn measure(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, txns: u64, history: &History) {
+    group.throughput(Throughput::Elements(txns));
+    group.bench_with_input(BenchmarkId::new(name, txns), history, |b, history| {
+        b.iter(|| black_box(check(history, &Options::new(Model::StrictSerializable))));
+    });
 }
 
 /// Registers, exactly: inference, propagation and, where these leave something open, search.
 fn registers(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("register");
     group.sample_size(10);
-    for txns in [1_000, 10_000, 100_000] {
-        let spec = Spec {
-            txns,
-            ..Spec::default()
-        };
+    for txns in lengths().filter(|&txns| txns <= 1_000_000) {
         for (name, stale) in [("valid", 0), ("invalid", 1_000)] {
-            let history = histories::registers(&Spec { stale, ..spec });
+            let spec = Spec {
+                txns,
+                stale,
+                ..Spec::default()
+            };
+            measure(&mut group, name, txns, &histories::registers(&spec));
+        }
+    }
+    group.finish();
+}
+
+/// Linearizability, key by key, of the same registers.
+fn linearizable(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("linearizability");
+    group.sample_size(10);
+    for txns in lengths().filter(|&txns| txns <= 1_000_000) {
+        for (name, stale) in [("valid", 0), ("invalid", 1_000)] {
+            let history = histories::registers(&Spec {
+                txns,
+                stale,
+                ..Spec::default()
+            });
             group.throughput(Throughput::Elements(txns));
             group.bench_with_input(BenchmarkId::new(name, txns), &history, |b, history| {
-                b.iter(|| black_box(check(history, &Options::new(Model::StrictSerializable))));
+                let options = Options::new(Model::Linearizable);
+                b.iter(|| black_box(linearizability::check(history, &options)));
             });
         }
     }
@@ -187,6 +211,7 @@ fn main() {
         let mut criterion = Criterion::default().configure_from_args();
         by_length(&mut criterion);
         registers(&mut criterion);
+        linearizable(&mut criterion);
         online(&mut criterion);
         parsing(&mut criterion);
         criterion.final_summary();

@@ -876,6 +876,28 @@ fn read_history(path: &Path, strictness: parse::Strictness) -> Result<check::His
     history.map_err(|error| Failure::Input(error.to_string()))
 }
 
+/// Checks a history; of a long one, a terminal shows what is being done and for how long.
+fn check_watched(history: &check::History, options: &check::Options) -> check::Report {
+    /// Shorter histories are checked before a line could be seen.
+    const LONG: usize = 100_000;
+    let spinner = match history.len() >= LONG && io::stderr().is_terminal() {
+        false => ProgressBar::hidden(),
+        true => {
+            let style = ProgressStyle::with_template("{spinner} {msg}, {elapsed}");
+            let spinner = ProgressBar::new_spinner();
+            spinner.enable_steady_tick(std::time::Duration::from_millis(100));
+            spinner.with_style(style.expect("the template is fixed"))
+        }
+    };
+    let count = history.len();
+    let mut show = |phase: check::Phase| {
+        spinner.set_message(format!("checking {count} transactions: {}", phase.name()));
+    };
+    let report = check::check_observed(history, options, &mut show);
+    spinner.finish_and_clear();
+    report
+}
+
 fn check_history(
     path: &Path,
     model: Model,
@@ -889,10 +911,7 @@ fn check_history(
         parse::Strictness::Strict
     };
     let history = read_history(path, strictness)?;
-    if history.len() > 1_000_000 && io::stderr().is_terminal() {
-        complain(format!("checking {} transactions", history.len()));
-    }
-    let report = check::check(&history, &check::Options::new(model));
+    let report = check_watched(&history, &check::Options::new(model));
     if let Some(file) = svg {
         let mut anomalies = report.anomalies.iter();
         match anomalies.find_map(|anomaly| check::explain::svg(&history, anomaly)) {

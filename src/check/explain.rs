@@ -3,6 +3,7 @@
 //! A cycle is told in Elle's way: the transactions, then for each edge why the one must come before the
 //! other, then the contradiction. (Kingsbury, Alvaro, *Elle*, VLDB 2020, section 6.)
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::history::{History, NEVER, Op, Status, TxnId};
@@ -72,7 +73,7 @@ pub fn transaction(history: &History, id: TxnId) -> String {
 
 /// The names T1, T2, ... of transactions in one explanation, in the order of their mention.
 #[derive(Default)]
-pub struct Cast(Vec<TxnId>);
+pub struct Cast(Vec<TxnId>, BTreeMap<TxnId, usize>);
 
 impl Cast {
     /// A cast with these transactions, in this order.
@@ -86,10 +87,10 @@ impl Cast {
 
     /// The transaction's name.
     pub fn name(&mut self, txn: TxnId) -> String {
-        let at = self.0.iter().position(|&known| known == txn);
-        let at = at.unwrap_or_else(|| {
-            self.0.push(txn);
-            self.0.len() - 1
+        let Cast(order, places) = self;
+        let at = *places.entry(txn).or_insert_with(|| {
+            order.push(txn);
+            order.len() - 1
         });
         format!("T{}", at + 1)
     }

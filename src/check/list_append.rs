@@ -15,7 +15,8 @@ use super::explain::{self, Cast};
 use super::graph::{self, Edge, EdgeKind, GraphBuilder, Order};
 use super::history::{History, Kind, ListRef, Status};
 use super::{
-    Anomaly, AnomalyKind, Dependency, Exercised, KeyId, Model, Op, Options, Report, Step, TxnId,
+    Anomaly, AnomalyKind, Dependency, Exercised, KeyId, Model, Op, Options, Phase, Report, Step,
+    TxnId,
 };
 
 const NONE: u32 = u32::MAX;
@@ -29,9 +30,20 @@ const AMBIGUOUS: u8 = 4;
 
 /// Checks the list operations of a history.
 pub fn check(history: &History, options: &Options) -> Report {
+    check_observed(history, options, &mut |_| {})
+}
+
+/// The same, which tells an observer of each phase when it begins.
+pub fn check_observed(
+    history: &History,
+    options: &Options,
+    observer: &mut dyn FnMut(Phase),
+) -> Report {
+    observer(Phase::Versions);
     let index = Index::of(history);
     let mut findings = Findings::new(history, options, &index);
     findings.lists();
+    observer(Phase::Dependencies);
     let mut builder = GraphBuilder::new(history.len());
     let tails = Tails::add(&index, &mut builder);
     index.add_write_edges(&tails, &mut builder);
@@ -43,9 +55,11 @@ pub fn check(history: &History, options: &Options) -> Report {
     let live = |txn: TxnId| index.live[txn as usize];
     let edges = tails.has_choice().then(|| builder.clone());
     let graph = builder.finish(history, live);
+    observer(Phase::Cycles);
     let cycles = graph::cycles(&graph, options);
     let choices = tails.choices(&graph, edges.is_some() && !cycles.found.is_empty());
     drop(graph);
+    observer(Phase::Explanations);
     findings.cycles(cycles);
     if let (Some(edges), false) = (edges, choices.is_empty()) {
         findings.unseen_orders(&edges, &choices);
@@ -1543,6 +1557,19 @@ mod tests {
         assert_eq!(report.verdict, Verdict::Valid);
         assert_eq!(report.boundary.possible, [Model::StrictSerializable]);
         assert_eq!(report.exercised.edges_wr, 3);
+    }
+
+    #[test]
+    fn an_observer_hears_of_each_phase_once_and_in_order() {
+        let history = history("0 1 2 ok: a x 1\n1 3 4 ok: r x");
+        let mut heard = Vec::new();
+        let report = check_observed(&history, &Options::default(), &mut |phase| {
+            heard.push(phase)
+        });
+        let (first, last) = (Phase::Versions, Phase::Explanations);
+        assert_eq!((heard.first(), heard.last()), (Some(&first), Some(&last)));
+        assert!(heard.windows(2).all(|pair| pair[0] < pair[1]), "{heard:?}");
+        assert_eq!(report, check(&history, &Options::default()));
     }
 
     #[test]

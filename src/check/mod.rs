@@ -61,6 +61,34 @@ impl Default for Options {
     }
 }
 
+/// What a check is doing, for those who wait for it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Phase {
+    /// Of each key, the order of its versions is told from the reads.
+    Versions,
+    /// The dependencies between transactions are drawn.
+    Dependencies,
+    /// Cycles of each class are searched.
+    Cycles,
+    /// What was found is explained.
+    Explanations,
+    /// Orders of versions that no read shows are decided.
+    Orders,
+}
+
+impl Phase {
+    /// What is being done, in words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Versions => "ordering versions",
+            Phase::Dependencies => "drawing dependencies",
+            Phase::Cycles => "searching for cycles",
+            Phase::Explanations => "explaining what was found",
+            Phase::Orders => "deciding orders that no read shows",
+        }
+    }
+}
+
 /// Does the history satisfy the model?
 ///
 /// In JSON `true`, `false` or `"unknown"`, as Elle's `:valid?`.
@@ -287,11 +315,23 @@ impl Report {
 /// The parts of a mixed history are judged together. Additions to sets and counters are not judged here: they
 /// have checkers of their own, and leave a verdict of unknown.
 pub fn check(history: &History, options: &Options) -> Report {
+    check_observed(history, options, &mut |_| {})
+}
+
+/// The same, which tells an observer of each phase when it begins.
+pub fn check_observed(
+    history: &History,
+    options: &Options,
+    observer: &mut dyn FnMut(Phase),
+) -> Report {
     let any = |wanted: fn(history::Kind) -> bool| history.kinds.iter().any(|&kind| wanted(kind));
     let (lists, registers) = (any(|kind| kind.is_list()), any(|kind| kind.is_register()));
     let mut report = match lists || !registers {
-        true => list_append::check(history, options),
-        false => register::check(history, options),
+        true => list_append::check_observed(history, options, observer),
+        false => {
+            observer(Phase::Orders);
+            register::check(history, options)
+        }
     };
     if lists {
         smallest::shrink(history, &mut report);
@@ -304,6 +344,7 @@ pub fn check(history: &History, options: &Options) -> Report {
     };
     let open = lists && (registers || unsettled());
     if open && report.verdict != Verdict::Invalid {
+        observer(Phase::Orders);
         report.add_exact(register::check(history, options), options);
     }
     if any(|kind| kind == history::Kind::Add) {

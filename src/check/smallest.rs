@@ -6,6 +6,7 @@
 //! bisection (as in Junker, *QuickXplain*, AAAI 2004), then one by one. Each trial checks a part of a few
 //! transactions; the whole history is passed over a fixed number of times, however many anomalies there are.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::explain::{self, Cast};
@@ -16,6 +17,10 @@ use super::{
 
 /// No more transactions than this are tried as the start; with more, an anomaly keeps those that it names.
 const START_MAX: usize = 4096;
+
+/// Trials may look at so many transactions for one anomaly: a constant, so that a verdict's anomalies are the same
+/// everywhere.
+const WORK_MAX: u64 = 200_000;
 
 /// Reduces the transactions of each explained anomaly of lists to a set of which none can be spared, and says in its
 /// explanation what the added ones show. A note counts those for which the search would have been too long.
@@ -50,6 +55,8 @@ struct Base {
     /// The part's transactions in the history.
     ids: Vec<TxnId>,
     part: History,
+    /// What trials may still look at for the anomaly under way.
+    work_left: Cell<u64>,
 }
 
 /// A set of transactions that shows an anomaly, none of which can be spared, and how it does.
@@ -63,11 +70,21 @@ impl Base {
     /// `ids` ascend.
     fn of(history: &History, ids: Vec<TxnId>) -> Self {
         let part = history.list_part(&ids);
-        Base { ids, part }
+        Base {
+            ids,
+            part,
+            work_left: Cell::new(0),
+        }
     }
 
-    /// The anomaly of this kind in the part of some members, if it is there.
+    /// The anomaly of this kind in the part of some members, if it is there. Beyond the budget none is, and
+    /// [`work_left`](Self::work_left) is 0.
     fn shown(&self, kind: AnomalyKind, members: &BTreeSet<TxnId>) -> Option<Anomaly> {
+        let left = self.work_left.get().saturating_sub(members.len() as u64);
+        self.work_left.set(left);
+        if left == 0 {
+            return None;
+        }
         let local = members.iter().map(|id| {
             let at = self.ids.binary_search(id);
             at.expect("a transaction of the base") as TxnId
@@ -91,8 +108,9 @@ impl Base {
     }
 
     /// A smallest set out of `start` (of which `named` are kept if they can be) that shows the kind; None if not
-    /// even all of them do.
+    /// even all of them do, or the budget ends.
     fn smallest(&self, kind: AnomalyKind, named: &[TxnId], start: &[TxnId]) -> Option<Smallest> {
+        self.work_left.set(WORK_MAX);
         let mut members: BTreeSet<TxnId> = start.iter().copied().collect();
         self.shown(kind, &members)?;
         let mut needed: BTreeSet<TxnId> = named.iter().copied().collect();
@@ -111,6 +129,9 @@ impl Base {
                     true => high = middle,
                     false => low = middle + 1,
                 }
+            }
+            if self.work_left.get() == 0 {
+                return None;
             }
             if high == 0 {
                 break;
