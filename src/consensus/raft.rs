@@ -193,6 +193,17 @@ impl<C: Command> Protocol for RaftMessage<C> {
     }
 }
 
+impl<C: Command> Raft<C> {
+    /// Who granted this candidate a vote, itself included; nothing at a replica that is no candidate, or one that only
+    /// asks whether it could win.
+    pub fn granted(&self) -> Option<&BTreeSet<Addr>> {
+        match &self.role {
+            Role::Candidate(candidacy) if !candidacy.pre => Some(&candidacy.granted),
+            _ => None,
+        }
+    }
+}
+
 // ---- Dispatching: section 5.1 --------------------------------------------------------------------------------
 
 impl<C: Command> Raft<C> {

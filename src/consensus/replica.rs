@@ -269,6 +269,34 @@ impl<M: Protocol> Replica<M> {
     pub fn snapshot_last(&self) -> Position {
         self.storage.snapshot().last
     }
+
+    /// This replica's place in its group.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Who got this replica's vote in the current term.
+    pub fn vote(&self) -> Option<Addr> {
+        self.storage.hard().vote
+    }
+
+    /// The messages that wait until term and vote are on disk, in order.
+    pub fn waiting(&self) -> &[(Addr, M)] {
+        &self.outbox
+    }
+
+    /// How far the log of each follower is known to equal this leader's; nothing at a replica that does not lead.
+    pub fn matched(&self) -> Option<BTreeMap<Addr, Index>> {
+        let Role::Leader(leader) = &self.role else {
+            return None;
+        };
+        let matched = leader.followers.iter();
+        Some(
+            matched
+                .map(|(peer, progress)| (*peer, progress.matched))
+                .collect(),
+        )
+    }
 }
 
 // ---- Starting, sending, and the disk ------------------------------------------------------------------------

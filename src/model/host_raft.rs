@@ -6,9 +6,12 @@
 //! graph is infinite. So liveness is asked only where one campaign is enough.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::hash::Hash;
 
-use super::host::{Budget, Host};
+use super::host::{Budget, Host, Monitor};
 use super::leads_to::FairChecker;
+use super::refine::raft::KeepsLogs;
 use crate::consensus::{Config, Delivery, Log, LogMessage, LogTimer, Options, ReplicaTimer};
 use crate::process::{Addr, Effects, FileId, Input, NodeId, Process, WallTime};
 use crate::record::{LogEvent, Observation};
@@ -21,6 +24,9 @@ pub struct Replica {
     has_proposed: bool,
     applied: Vec<u64>,
 }
+
+/// The log's name.
+const GROUP: u16 = 0;
 
 /// Nodes 0 and 1.
 const SERVERS: std::ops::Range<u16> = 0..2;
@@ -35,7 +41,7 @@ fn server(node: u16) -> Addr {
 impl Replica {
     fn new(node: u16) -> Self {
         let config = Config {
-            group: 0,
+            group: GROUP,
             me: server(node),
             members: SERVERS.map(server).collect(),
             file: FileId(0),
@@ -71,6 +77,22 @@ impl Process for Replica {
                 self.applied.push(command);
             }
         }
+    }
+}
+
+impl KeepsLogs for Replica {
+    type Command = u64;
+
+    fn logs(&self) -> Vec<&Log<u64>> {
+        vec![&self.log]
+    }
+
+    fn log_message(message: &LogMessage<u64>) -> Option<(u16, &LogMessage<u64>)> {
+        Some((GROUP, message))
+    }
+
+    fn log_timer(_: &LogTimer) -> Option<u16> {
+        Some(GROUP)
     }
 }
 
@@ -133,14 +155,33 @@ impl Stated {
     }
 }
 
-/// The replicas; how often the election timer of each fires. With one campaign, that of the second never does.
+/// The replicas, one on each node.
+pub fn replicas() -> Vec<Vec<Replica>> {
+    SERVERS.map(|node| vec![Replica::new(node)]).collect()
+}
+
+/// The replicas with a monitor; how often the election timer of each fires. With one campaign, that of the second never does.
 ///
 /// # Panics
 ///
 /// For a number of campaigns that no world has.
-pub fn cluster(budget: Budget, campaigns: u8) -> Host<Replica, Stated> {
-    let replicas = SERVERS.map(|node| vec![Replica::new(node)]);
-    let host = Host::new(replicas.collect(), budget, Stated::default(), Stated::note);
+pub fn cluster<G>(budget: Budget, campaigns: u8, start: G, note: Monitor<G>) -> Host<Replica, G>
+where
+    G: Clone + Eq + Hash + Debug,
+{
+    limited(Host::new(replicas(), budget, start, note), campaigns)
+}
+
+/// The same world with the timers of [`cluster`], whatever its processes are.
+///
+/// # Panics
+///
+/// For a number of campaigns that no world has.
+pub fn limited<P, G>(host: Host<P, G>, campaigns: u8) -> Host<P, G>
+where
+    P: Process<Timer = LogTimer>,
+    G: Clone + Eq + Hash + Debug,
+{
     match campaigns {
         1 => host.limit_timers(|at, timer| Some(limit(timer, u8::from(at.node.0 == 0)))),
         2 => host.limit_timers(|_, timer| Some(limit(timer, 2))),

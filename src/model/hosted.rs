@@ -15,7 +15,7 @@ use std::time::Instant;
 use stateright::Model;
 
 use super::host::{Budget, Host, Monitor, World};
-use super::host_raft;
+use super::host_raft::{self, Stated};
 use super::leads_to::{FairChecker, Kind, Report};
 use super::refine::{self, Abstraction, Checked, Tally};
 use super::spec::{CheckError, Outcome, PropertyOutcome};
@@ -405,9 +405,12 @@ impl Hosted {
                 self.examined(asked.check()?, None)
             }
             Hosting::Raft(campaigns) => {
-                let world = host_raft::cluster(self.budget, campaigns);
+                let world = self.raft(campaigns, Stated::default(), Stated::note);
                 let asked = host_raft::ask(world.fair(self.restarts, limit)?, self.lively);
-                self.examined(asked.check()?, None)
+                let judged = asked.check()?;
+                let start = refine::raft::Logs::whole();
+                let held = held(self.raft(campaigns, start, ignore), limit)?;
+                self.examined(judged, Some(held))
             }
         };
         examined.outcome.elapsed = started.elapsed();
@@ -421,7 +424,8 @@ impl Hosted {
             Hosting::Saga => serve(self.saga(Seen::default(), Seen::note), address),
             Hosting::Calvin => serve(self.calvin(Seen::default(), Seen::note), address),
             Hosting::Raft(campaigns) => {
-                serve(host_raft::cluster(self.budget, campaigns), address);
+                let world = self.raft(campaigns, Stated::default(), Stated::note);
+                serve(world, address);
             }
         }
     }
@@ -500,6 +504,13 @@ impl Hosted {
                 calvin::Timer::Client(ClientTimer::Start(_)) => None,
                 _ => Some(1),
             })
+    }
+
+    fn raft<G>(&self, campaigns: u8, start: G, note: Monitor<G>) -> Host<host_raft::Replica, G>
+    where
+        G: Clone + Eq + std::hash::Hash + std::fmt::Debug,
+    {
+        host_raft::cluster(self.budget, campaigns, start, note)
     }
 
     fn host<Pr: Protocol, G>(&self, start: G, note: Monitor<G>) -> Host<Pr::Process, G>

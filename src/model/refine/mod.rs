@@ -38,6 +38,7 @@ use stateright::Model;
 use super::graph::{self, Counts, Fingerprint, Observer, Step, Unfinished};
 use super::host::{Action, Host, World};
 use super::spec::{Spec, Value};
+use crate::consensus::Algorithm;
 use crate::digest::stable_hash;
 use crate::monitor::{Monitor, Violation};
 use crate::process::{Addr, Effect, Effects, Input, Process};
@@ -47,6 +48,7 @@ use crate::protocol::naive::Naive;
 use crate::record::Observed;
 use crate::txn::TxnId;
 
+pub mod raft;
 pub mod saga;
 mod transactions;
 pub mod two_phase;
@@ -64,6 +66,11 @@ pub trait Guided: Spec {
 
     /// Gives back what bounds a behaviour and is not part of the protocol.
     fn refill(&self, state: &mut Self::State);
+
+    /// Actions that may lead there, enabled or not: all that the search looks at. Those that cannot may be left out.
+    fn towards(&self, at: &Self::State, _to: &Self::State, actions: &mut Vec<Self::Action>) {
+        self.actions(at, actions);
+    }
 
     /// How much is left to do: 0 if and only if the states are equal.
     fn distance(&self, from: &Self::State, to: &Self::State) -> u32;
@@ -115,7 +122,7 @@ pub fn path<M: Guided>(
         if left == 0 {
             return Ok(trail.into());
         }
-        model.actions(&state, &mut actions);
+        model.towards(&state, &after, &mut actions);
         for action in actions.drain(..) {
             let label = M::label(&action);
             let Some(mut next) = model.next_state(&state, action) else {
@@ -567,6 +574,13 @@ impl Refined for Naive {
 impl Refined for Calvin {
     fn watch(_: &Self::Options) -> Result<Watch<Self::Process>, &'static str> {
         Err("only small worlds are")
+    }
+
+    fn watch_logs(options: &Self::Options) -> Option<Result<Watch<Self::Process>, &'static str>> {
+        Some(match options.log.algorithm {
+            Algorithm::Raft => Ok(watch(raft::Logs::windowed())),
+            Algorithm::MultiPaxos => Err("the spec is Raft's"),
+        })
     }
 }
 

@@ -26,6 +26,7 @@ use super::leads_to::{Counterexample, FairChecker, Kind, Refusal, Verdict};
 
 pub mod calvin;
 pub mod hlc;
+pub mod raft_disk;
 pub mod raft_log;
 pub mod saga;
 pub mod two_phase;
@@ -396,6 +397,9 @@ instances! {
     "hlc" as hlc::Hlc {
         "MCHlcSmall" "MCHlcNetwork" "MCHlcStepsBack" "MCHlcStopped" "MCHlcLiar" "MCHlcThree" "MCHlcRestartForgets"
         "MCHlcSendWallClock" "MCHlcReceiveIgnoresCounter"
+    }
+    "raft_disk" as raft_disk::RaftDisk {
+        "MCRaftDiskCode" "MCRaftDiskCrash" "MCRaftDiskThree" "MCRaftDiskSpeakEarly" "MCRaftDiskCountUnflushed"
     }
     "raft_log" as raft_log::RaftLog {
         "MCRaftLogSmall" "MCRaftLogStable" "MCRaftLogCollide" "MCRaftLogEntries" "MCRaftLogNetwork" "MCRaftLogThree"

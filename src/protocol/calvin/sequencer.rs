@@ -145,6 +145,11 @@ impl Front {
         self.merged.iter().map(|(first, batch)| (*first, batch))
     }
 
+    /// This front's replicas of the groups' logs, by group.
+    pub fn logs(&self) -> impl Iterator<Item = &Log<Arc<Batch>>> {
+        self.groups.iter().map(|group| &group.log)
+    }
+
     /// Handles one input.
     pub fn step(
         &mut self,
