@@ -213,7 +213,11 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
     let own = (refine::PROPERTY, evidence.refinement, sampled.as_str());
     properties.push(refinement(evidence, own));
     if let Some(logs) = evidence.log_refinement {
-        let logs = (refine::LOG_PROPERTY, logs, "(every log)");
+        let sampled = format!(
+            "(1 in {} routine steps of every log)",
+            refine::raft::SAMPLED
+        );
+        let logs = (refine::LOG_PROPERTY, logs, sampled.as_str());
         properties.push(refinement(evidence, logs));
     }
     properties.push(no_panics(evidence));

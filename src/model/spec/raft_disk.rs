@@ -251,7 +251,7 @@ impl Replica {
     }
 
     /// `Survivors`: what a crash may leave.
-    pub fn survivors(&self) -> BTreeSet<Saved> {
+    fn survivors(&self) -> BTreeSet<Saved> {
         let mut survivors: BTreeSet<Saved> = self.saved.iter().cloned().collect();
         for pair in self.saved.windows(2) {
             let (before, after) = (&pair[0], &pair[1]);
@@ -264,6 +264,17 @@ impl Replica {
             }
         }
         survivors
+    }
+
+    /// Whether something is among the [survivors](Self::survivors).
+    fn may_leave(&self, left: &Saved) -> bool {
+        let torn = |pair: &[Saved]| {
+            let (before, after) = (&pair[0], &pair[1]);
+            (left.term, left.vote, left.snap) == (after.term, after.vote, after.snap)
+                && left.log.len() > common(&before.log, &after.log)
+                && after.log.starts_with(&left.log)
+        };
+        self.saved.contains(left) || self.saved.windows(2).any(torn)
     }
 }
 
@@ -419,7 +430,7 @@ impl RaftDisk {
             Action::Flush(i, k) => state.is_up(*i) && (2..=state.of(*i).saved.len()).contains(k),
             Action::Crash(i, left) => {
                 let may = state.is_up(*i) && state.budget.crash > 0;
-                may && state.of(*i).survivors().contains(left)
+                may && state.of(*i).may_leave(left)
             }
             Action::Restart(i) => !state.is_up(*i),
             Action::SpeakEarly(i) => {
@@ -454,7 +465,7 @@ impl RaftDisk {
             }
             Action::SendSnapshot(_, j) => {
                 let message = || entries(state, i, j, (0, mem.snap), mem.snap);
-                leads && i != j && mem.snap > 0 && state.may_say(&message())
+                leads && i != j && (1..=len).contains(&mem.snap) && state.may_say(&message())
             }
             Action::LearnCommit(_, n) => {
                 let limit = || state.verified(i).min(state.told_commit(i));

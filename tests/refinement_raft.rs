@@ -1,0 +1,362 @@
+//! Refinement of Raft's log: the running code takes no step that `specs/raft_disk` does not allow, in every schedule of small
+//! worlds and in simulated runs of Calvin; and code that skips a flush, forgets its vote, answers early or hears what was
+//! not said is caught.
+
+use ordain::consensus::raft::RaftMessage;
+use ordain::consensus::{Log, LogMessage, LogTimer, Position};
+use ordain::model::host::{Budget, Host};
+use ordain::model::host_raft::{self, Replica};
+use ordain::model::hosted::NONE;
+use ordain::model::refine::raft::{KeepsLogs, Logs};
+use ordain::model::refine::{self, Checked, Tally};
+use ordain::process::{Disk, Effect, Input, Process};
+use ordain::protocol::calvin::{self, Calvin};
+
+#[path = "support/interferer.rs"]
+mod interferer;
+
+use interferer::*;
+
+/// More states than any of these worlds has.
+const LIMIT: u32 = 400_000;
+
+impl<N: KeepsLogs> KeepsLogs for Meddled<N> {
+    type Command = N::Command;
+
+    fn logs(&self) -> Vec<&Log<N::Command>> {
+        use ordain::model::refine::Shows;
+        self.shown().logs()
+    }
+
+    fn log_message(message: &N::Message) -> Option<(u16, &LogMessage<N::Command>)> {
+        N::log_message(message)
+    }
+
+    fn log_timer(timer: &N::Timer) -> Option<u16> {
+        N::log_timer(timer)
+    }
+}
+
+/// Two replicas, whose election timers fire so often.
+fn replicas(
+    budget: Budget,
+    campaigns: u8,
+    inputs: Inspector<Replica>,
+    effects: Meddler<Replica>,
+) -> Checked {
+    let processes = meddled(host_raft::replicas(), inputs, effects);
+    let host = Host::new(processes, budget, Logs::whole(), |_, _, _| {});
+    let host = host_raft::limited(host, campaigns);
+    refine::check_edges(&refine::shadow(host), LIMIT).expect("small")
+}
+
+const COLLIDE: Budget = Budget {
+    early_timeouts: 1,
+    ..NONE
+};
+
+#[test]
+fn every_edge_of_raft_is_allowed_by_its_spec() {
+    let mut tally = Tally::default();
+    for budget in single_faults() {
+        let checked = replicas(budget, 2, all, honest);
+        assert_refines(&checked, &mut tally, &format!("{budget:?}"));
+    }
+    assert_taken(
+        &tally,
+        &[
+            "Timeout",
+            "AskVote",
+            "HearTerm",
+            "Resign",
+            "ReceiveAsk",
+            "ReceiveVote",
+            "BecomeLeader",
+            "Request",
+            "SendAppend",
+            "ReceiveAppend",
+            "LearnCommit",
+            "Acknowledge",
+            "ReceiveAck",
+            "Commit",
+            "Flush",
+            "Crash",
+            "Restart",
+        ],
+    );
+}
+
+// Mutants.
+
+fn skips_flushes(_: &Replica, effects: Vec<EffectOf<Replica>>) -> Vec<EffectOf<Replica>> {
+    unflushed(effects)
+}
+
+/// A replica comes back without what its disk kept: its vote, its log.
+fn forgets_its_disk<N: Process>(_: &N, input: InputOf<N>) -> Option<InputOf<N>> {
+    Some(match input {
+        Input::Boot(_) => Input::Boot(Disk::default()),
+        input => input,
+    })
+}
+
+/// A follower acknowledges entries as soon as it has them in memory.
+fn acknowledges_early(
+    replica: &Replica,
+    mut effects: Vec<EffectOf<Replica>>,
+) -> Vec<EffectOf<Replica>> {
+    let logs = replica.logs();
+    let Log::Raft(raft) = logs[0] else {
+        return effects;
+    };
+    let writes = { effects.iter() }.any(|effect| matches!(effect, Effect::Append { .. }));
+    if let Some(to) = raft.leader().filter(|_| writes && !raft.is_leader()) {
+        let reply = RaftMessage::AppendReply {
+            term: raft.term(),
+            round: 0,
+            result: Ok(raft.last().index),
+        };
+        let message = LogMessage::Raft(reply);
+        effects.push(Effect::Send { to, message });
+    }
+    effects
+}
+
+/// What a replica hears from another is replaced.
+fn misheard(
+    input: InputOf<Replica>,
+    instead: fn(RaftMessage<u64>) -> RaftMessage<u64>,
+) -> Option<InputOf<Replica>> {
+    Some(match input {
+        Input::Message {
+            from,
+            message: LogMessage::Raft(message),
+        } => Input::Message {
+            from,
+            message: LogMessage::Raft(instead(message)),
+        },
+        input => input,
+    })
+}
+
+/// A voter takes every candidate's log for the most complete one.
+fn votes_blindly(_: &Replica, input: InputOf<Replica>) -> Option<InputOf<Replica>> {
+    misheard(input, |message| match message {
+        RaftMessage::RequestVote { term, pre, .. } => {
+            let last = Position {
+                term: u64::MAX,
+                index: u64::MAX,
+            };
+            RaftMessage::RequestVote { term, pre, last }
+        }
+        message => message,
+    })
+}
+
+/// A candidate takes a refusal for a vote.
+fn hears_no_refusal(_: &Replica, input: InputOf<Replica>) -> Option<InputOf<Replica>> {
+    misheard(input, |message| match message {
+        RaftMessage::Vote { term, pre, .. } => {
+            let granted = true;
+            RaftMessage::Vote { term, pre, granted }
+        }
+        message => message,
+    })
+}
+
+/// A leader takes an acknowledgement for one entry more than it names.
+fn counts_one_more(_: &Replica, input: InputOf<Replica>) -> Option<InputOf<Replica>> {
+    misheard(input, |message| match message {
+        RaftMessage::AppendReply {
+            term,
+            round,
+            result: Ok(index),
+        } if index > 0 => RaftMessage::AppendReply {
+            term,
+            round,
+            result: Ok(index + 1),
+        },
+        message => message,
+    })
+}
+
+/// A follower takes everything that it is sent for committed.
+fn commits_what_it_hears(_: &Replica, input: InputOf<Replica>) -> Option<InputOf<Replica>> {
+    misheard(input, |message| match message {
+        RaftMessage::AppendEntries {
+            term,
+            prev,
+            entries,
+            round,
+            ..
+        } => RaftMessage::AppendEntries {
+            commit: prev.index + entries.len() as u64,
+            term,
+            prev,
+            entries,
+            round,
+        },
+        message => message,
+    })
+}
+
+#[test]
+fn mutants_of_raft_leave_the_spec() {
+    type Mutant = (&'static str, Budget, Inspector<Replica>, Meddler<Replica>);
+    let mutants: [Mutant; 7] = [
+        ("a replica skips its flushes", NONE, all, skips_flushes),
+        (
+            "a replica comes back without its disk",
+            CRASH,
+            forgets_its_disk,
+            honest,
+        ),
+        (
+            "a follower acknowledges before its flush",
+            NONE,
+            all,
+            acknowledges_early,
+        ),
+        (
+            "a voter does not look at the log",
+            CRASH,
+            votes_blindly,
+            honest,
+        ),
+        (
+            "a refusal is taken for a vote",
+            COLLIDE,
+            hears_no_refusal,
+            honest,
+        ),
+        (
+            "an acknowledgement counts for one entry more",
+            NONE,
+            counts_one_more,
+            honest,
+        ),
+        (
+            "a follower commits what its leader has not",
+            NONE,
+            commits_what_it_hears,
+            honest,
+        ),
+    ];
+    for (name, budget, inputs, effects) in mutants {
+        let (steps, refusal) = replicas(budget, 2, inputs, effects).broken.expect(name);
+        assert!(!steps.is_empty() && refusal.nearest.is_some(), "{name}");
+    }
+}
+
+// Near misses: odd, and allowed.
+
+/// A follower acknowledges less than it has.
+fn acknowledges_less(_: &Replica, effects: Vec<EffectOf<Replica>>) -> Vec<EffectOf<Replica>> {
+    let less = |effect| match effect {
+        Effect::Send {
+            to,
+            message:
+                LogMessage::Raft(RaftMessage::AppendReply {
+                    term,
+                    round,
+                    result: Ok(index),
+                }),
+        } => {
+            let result = Ok(index.saturating_sub(1));
+            let reply = RaftMessage::AppendReply {
+                term,
+                round,
+                result,
+            };
+            let message = LogMessage::Raft(reply);
+            Effect::Send { to, message }
+        }
+        effect => effect,
+    };
+    effects.into_iter().map(less).collect()
+}
+
+/// A replica hears no votes.
+fn hears_no_votes(_: &Replica, input: InputOf<Replica>) -> Option<InputOf<Replica>> {
+    let is_vote = matches!(
+        input,
+        Input::Message {
+            message: LogMessage::Raft(RaftMessage::Vote { pre: false, .. }),
+            ..
+        }
+    );
+    (!is_vote).then_some(input)
+}
+
+/// A replica hears everything twice.
+fn says_everything_twice(_: &Replica, effects: Vec<EffectOf<Replica>>) -> Vec<EffectOf<Replica>> {
+    let twice = |effect: EffectOf<Replica>| match effect {
+        Effect::Send { .. } => vec![effect.clone(), effect],
+        effect => vec![effect],
+    };
+    effects.into_iter().flat_map(twice).collect()
+}
+
+/// A timer that fires is forgotten once in a while: here, every heartbeat.
+fn sends_no_heartbeats(_: &Replica, input: InputOf<Replica>) -> Option<InputOf<Replica>> {
+    let is_heartbeat = matches!(
+        input,
+        Input::Timer(LogTimer::Raft(ordain::consensus::ReplicaTimer::Heartbeat))
+    );
+    (!is_heartbeat).then_some(input)
+}
+
+#[test]
+fn what_is_odd_and_harmless_stays_within_the_spec() {
+    type Oddity = (&'static str, Inspector<Replica>, Meddler<Replica>);
+    let oddities: [Oddity; 4] = [
+        ("acknowledges less", all, acknowledges_less),
+        ("hears no votes", hears_no_votes, honest),
+        ("says everything twice", all, says_everything_twice),
+        ("sends no heartbeats", sends_no_heartbeats, honest),
+    ];
+    for (name, inputs, effects) in oddities {
+        let checked = replicas(CRASH, 2, inputs, effects);
+        assert!(checked.tally.moves > 0, "{name}");
+        if let Some((steps, refusal)) = checked.broken {
+            panic!("{name}: {}: {refusal}", steps.join(", "));
+        }
+    }
+}
+
+// Simulated runs of Calvin, whose sequencers keep logs.
+
+fn run(
+    seed: u64,
+    inputs: Inspector<calvin::Node>,
+    effects: Meddler<calvin::Node>,
+) -> (Tally, Vec<String>) {
+    simulated::<Calvin, _>(STORM, seed, Logs::windowed(), inputs, effects)
+}
+
+fn fronts_skip_flushes(
+    node: &calvin::Node,
+    effects: Vec<EffectOf<calvin::Node>>,
+) -> Vec<EffectOf<calvin::Node>> {
+    match node {
+        calvin::Node::Front(_) => unflushed(effects),
+        _ => effects,
+    }
+}
+
+#[test]
+fn logs_in_stormy_runs_refine_the_spec() {
+    for seed in 0..6 {
+        let (tally, broken) = run(seed, all, honest);
+        assert!(tally.moves > 0 && broken.is_empty(), "{seed}: {broken:#?}");
+    }
+}
+
+#[test]
+fn logs_of_mutants_in_stormy_runs_leave_the_spec() {
+    let breaks = |inputs: Inspector<_>, effects: Meddler<_>| {
+        (0..6).any(|seed| !run(seed, inputs, effects).1.is_empty())
+    };
+    assert!(breaks(all, fronts_skip_flushes));
+    assert!(breaks(forgets_its_disk, honest));
+}
