@@ -288,11 +288,10 @@ Compact(i, n) ==
 -----------------------------------------------------------------------------
 (* The disk, and crashes.                                                  *)
 
-\* Everything up to the k-th write is on disk.
-Flush(i, k) ==
+\* Everything up to some write is on disk.
+Flush(i) ==
     /\ i \notin down
-    /\ k > 1 /\ k <= Len(saved[i])
-    /\ saved' = [saved EXCEPT ![i] = SubSeq(@, k, Len(@))]
+    /\ \E k \in 2..Len(saved[i]) : saved' = [saved EXCEPT ![i] = SubSeq(@, k, Len(@))]
     /\ IF Sure(saved'[i])
        THEN net' = net \cup outbox[i] /\ outbox' = [outbox EXCEPT ![i] = {}]
        ELSE UNCHANGED <<net, outbox>>
@@ -331,8 +330,7 @@ Next ==
         \/ ReceiveAsk(i) \/ ReceiveVote(i) \/ ReceiveAppend(i) \/ ReceiveAck(i)
         \/ LearnCommit(i) \/ Acknowledge(i)
         \/ \E n \in 1..MaxEntries : Commit(i, n) \/ Compact(i, n)
-        \/ \E k \in 2..Len(saved[i]) : Flush(i, k)
-        \/ Crash(i) \/ Restart(i)
+        \/ Flush(i) \/ Crash(i) \/ Restart(i)
 
 Safe == Init /\ [][Next]_vars
 

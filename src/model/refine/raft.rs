@@ -52,7 +52,7 @@ pub const WINDOW: u64 = 256;
 
 /// One in so many routine steps of a simulated run is judged: entries, acknowledgements, heartbeats. Boots, elections and
 /// changes of leadership all are.
-pub const SAMPLED: u64 = 4;
+pub const SAMPLED: u64 = 16;
 
 /// The most replicas that the spec's model has.
 const REPLICAS_MAX: usize = 8;
