@@ -17,6 +17,13 @@
 (* A version of a row is named by the log position that wrote it, never by *)
 (* its value: two transactions may write the same value, and then a check  *)
 (* that compares values takes a stale read for a fresh one.                *)
+(*                                                                         *)
+(* MCCalvinCode and MCCalvinCodeThree are the models that the running code *)
+(* is held against (src/model/refine/calvin.rs): several participants      *)
+(* write, or gather and write nothing, or read only (Mixed); what was sent *)
+(* may arrive late, twice or not at all (Duplicates); and other regions    *)
+(* execute the same log, so that their copies of a shard can stand in for  *)
+(* it (Copies).                                                            *)
 (***************************************************************************)
 EXTENDS Naturals, Sequences, FiniteSets
 
@@ -30,16 +37,34 @@ CONSTANTS
     MaxLosses,          \* how many messages may be lost on links that are not cut
     MaxCuts,            \* how many times a shard may be cut off
     Forever,            \* TRUE: losses and cuts may recur for ever, and cost nothing
-    Checkpoints         \* TRUE: shards take checkpoints
+    Checkpoints,        \* TRUE: shards take checkpoints
+    Mixed,              \* TRUE: several participants may be active, and transactions
+                        \* differ in who is and who writes
+    Duplicates,         \* TRUE: what was sent is never used up, it may come again
+    Copies              \* TRUE: other regions hold copies of the shards
 
 Txns == 1..Count
 Shards == 1..ShardCount
 
-\* The active participant: the one that writes, and answers the client.
+\* The active participant that answers the client.
 Home(t) == ((t - 1) % ShardCount) + 1
 
-\* The rows that a transaction reads.  It writes its home only.
+\* The rows that a transaction reads.
 Reads(t) == IF Ring THEN {Home(t), (Home(t) % ShardCount) + 1} ELSE Shards
+
+\* The participants that gather all reads and execute.
+Active(t) ==
+    IF ~Mixed THEN {Home(t)}
+    ELSE IF t % 3 = 2 THEN {Home(t), (Home(t) % ShardCount) + 1}
+    ELSE Reads(t)
+
+\* Those of them that write.  If Mixed, all do in the first transaction, the
+\* home only answers in the second, and the third one's guards do not hold.
+Writes(t) ==
+    IF ~Mixed THEN {Home(t)}
+    ELSE IF t % 3 = 1 THEN Reads(t)
+    ELSE IF t % 3 = 2 THEN Active(t) \ {Home(t)}
+    ELSE {}
 
 VARIABLES
     client,     \* what the client of each transaction knows: idle, submitted, acked
@@ -64,7 +89,12 @@ vars == <<client, before, log, seqUp, got, shardVars, disk, net, acks, done, cut
 
 Positions == 1..(Count + MaxDuplicates)
 Versions == 0..(Count + MaxDuplicates)
-RemoteRead == [pos : Positions, from : Shards, ver : Versions]
+RemoteRead ==
+    IF Mixed THEN [pos : Positions, from : Shards, ver : Versions, to : Shards]
+    ELSE [pos : Positions, from : Shards, ver : Versions]
+Remote(i, s, v, d) ==
+    IF Mixed THEN [pos |-> i, from |-> s, ver |-> v, to |-> d]
+    ELSE [pos |-> i, from |-> s, ver |-> v]
 Nothing == [next |-> 1, ver |-> 0, out |-> <<>>]
 
 TypeOK ==
@@ -76,7 +106,7 @@ TypeOK ==
         /\ got[s] \in 0..Len(log)
         /\ next[s] \in 1..(got[s] + 1)
         /\ ver[s] \in 0..(next[s] - 1)
-        /\ DOMAIN out[s] \subseteq 1..(next[s] - 1)
+        /\ DOMAIN out[s] \subseteq 1..(IF Mixed THEN next[s] ELSE next[s] - 1)
         /\ inbox[s] \subseteq RemoteRead
         /\ disk[s].next <= Len(log) + 1
     /\ net \subseteq RemoteRead
@@ -109,6 +139,18 @@ InLog(t) == \E i \in 1..Len(log) : log[i] = t
 
 \* A transaction counts where it stands first; elsewhere it is a duplicate.
 First(i) == \A j \in 1..(i - 1) : log[j] # log[i]
+
+Position(t) == CHOOSE i \in 1..Len(log) : log[i] = t /\ First(i)
+
+\* To whom a remote read goes.
+To(m) == IF Mixed THEN m.to ELSE Home(log[m.pos])
+
+\* What the log says that row k holds before position i, and what t reads.
+LogVersion(i, k) ==
+    LET writers == {j \in 1..(i - 1) : First(j) /\ k \in Writes(log[j])}
+    IN  IF writers = {} THEN 0
+        ELSE CHOOSE j \in writers : \A h \in writers : h <= j
+LogReads(t) == [k \in Reads(t) |-> LogVersion(Position(t), k)]
 
 -----------------------------------------------------------------------------
 (* Clients and the sequencer.                                              *)
@@ -167,39 +209,50 @@ Skip(s) ==
 ReadLocal(s) ==
     \E i \in {next[s]} :
         /\ Turn(s, i)
-        /\ First(i) /\ s \in Reads(log[i]) \ {Home(log[i])}
+        /\ First(i) /\ s \in Reads(log[i]) \ Active(log[i])
         /\ out' = [out EXCEPT ![s] = [j \in DOMAIN @ \cup {i} |-> IF j = i THEN ver[s] ELSE @[j]]]
         /\ next' = [next EXCEPT ![s] = i + 1]
         /\ UNCHANGED <<client, before, log, seqUp, got, ver, inbox, disk, net, acks, done, cut, down, budget>>
+
+\* One of several active participants reads for the others, and keeps its lock.
+ReadActive(s) ==
+    \E i \in {next[s]} :
+        /\ Turn(s, i)
+        /\ First(i) /\ s \in Active(log[i]) /\ Active(log[i]) # {s}
+        /\ i \notin DOMAIN out[s]
+        /\ out' = [out EXCEPT ![s] = [j \in DOMAIN @ \cup {i} |-> IF j = i THEN ver[s] ELSE @[j]]]
+        /\ UNCHANGED <<client, before, log, seqUp, got, next, ver, inbox, disk, net, acks, done, cut, down, budget>>
 
 \* Again and again, until it has arrived.  (How the sender learns that, by an
 \* ack or by not being asked, is left out.)
 SendRead(s, i) ==
     /\ s \notin down
     /\ i \in DOMAIN out[s]
-    /\ LET m == [pos |-> i, from |-> s, ver |-> out[s][i]]
-           to == Home(log[i])
-       IN  /\ m \notin net
-           /\ m \notin inbox[to] /\ next[to] <= i
-           /\ net' = net \cup {m}
+    /\ \E to \in Active(log[i]) \ {s} :
+        LET m == Remote(i, s, out[s][i], to)
+        IN  /\ m \notin net
+            /\ Duplicates \/ (m \notin inbox[to] /\ next[to] <= i)
+            /\ net' = net \cup {m}
     /\ UNCHANGED <<client, before, log, seqUp, got, shardVars, disk, acks, done, cut, down, budget>>
 
 \* It may come before the shard has come to that position, or after, or again.
 ReceiveRead(s) ==
     \E m \in net :
-        /\ s = Home(log[m.pos]) /\ s \notin down
+        /\ s = To(m) /\ s \notin down
         /\ s \notin cut /\ m.from \notin cut
-        /\ net' = net \ {m}
+        /\ net' = IF Duplicates THEN net ELSE net \ {m}
         /\ inbox' = [inbox EXCEPT ![s] =
                         IF next[s] <= m.pos /\ ~\E o \in @ : o.pos = m.pos /\ o.from = m.from
                         THEN @ \cup {m} ELSE @]
         /\ UNCHANGED <<client, before, log, seqUp, got, next, ver, out, disk, acks, done, cut, down, budget>>
 
-\* The active participant has all remote reads: it writes, and acks.
+\* An active participant has all remote reads: it executes, writes its row if
+\* that is to be written, and acks if the transaction is at home here.
 Execute(s) ==
     \E i \in {next[s]} :
         /\ Turn(s, i)
-        /\ First(i) /\ s = Home(log[i])
+        /\ First(i) /\ s \in Active(log[i])
+        /\ Active(log[i]) = {s} \/ i \in DOMAIN out[s]
         /\ LET t == log[i]
                here == {m \in inbox[s] : m.pos = i}
                read == [k \in Reads(t) |->
@@ -207,8 +260,8 @@ Execute(s) ==
            IN  /\ {m.from : m \in here} = Reads(t) \ {s}
                /\ done' = [done EXCEPT ![t] = @ \cup {read}]
                /\ inbox' = [inbox EXCEPT ![s] = @ \ here]
-               /\ acks' = IF client[t] = "submitted" THEN acks \cup {t} ELSE acks
-        /\ ver' = [ver EXCEPT ![s] = i]
+               /\ acks' = IF s = Home(t) /\ client[t] = "submitted" THEN acks \cup {t} ELSE acks
+        /\ ver' = [ver EXCEPT ![s] = IF s \in Writes(log[i]) THEN i ELSE @]
         /\ next' = [next EXCEPT ![s] = i + 1]
         /\ UNCHANGED <<client, before, log, seqUp, got, out, disk, net, cut, down, budget>>
 
@@ -225,6 +278,35 @@ Checkpoint(s) ==
     /\ LET now == [next |-> next[s], ver |-> ver[s], out |-> out[s]]
        IN  disk[s] # now /\ disk' = [disk EXCEPT ![s] = now]
     /\ UNCHANGED <<client, before, log, seqUp, got, shardVars, net, acks, done, cut, down, budget>>
+
+-----------------------------------------------------------------------------
+(* Copies of the shards in other regions, which execute the same log, each *)
+(* as far as it has come.  What they read and write is what the log says.  *)
+
+\* A copy of s answers for it.
+SendCopy(s, i) ==
+    /\ Copies /\ i <= Len(log)
+    /\ First(i) /\ s \in Reads(log[i])
+    /\ \E to \in Active(log[i]) \ {s} :
+        LET m == Remote(i, s, LogVersion(i, s), to)
+        IN  m \notin net /\ net' = net \cup {m}
+    /\ UNCHANGED <<client, before, log, seqUp, got, shardVars, disk, acks, done, cut, down, budget>>
+
+\* A shard becomes what a copy is, or was, before position i: a checkpoint.
+Install(s, i) ==
+    /\ Copies /\ s \notin down /\ s \notin cut
+    /\ next[s] < i /\ i <= Len(log) + 1
+    /\ next' = [next EXCEPT ![s] = i]
+    /\ got' = [got EXCEPT ![s] = i - 1]
+    /\ ver' = [ver EXCEPT ![s] = LogVersion(i, s)]
+    /\ out' = [out EXCEPT ![s] =
+                [j \in {j \in 1..(i - 1) : /\ First(j) /\ s \in Reads(log[j])
+                                          /\ Active(log[j]) # {s}} |-> LogVersion(j, s)]]
+    /\ inbox' = [inbox EXCEPT ![s] = {m \in @ : m.pos >= i}]
+    /\ done' = [t \in Txns |->
+                IF s \in Active(t) /\ \E j \in 1..(i - 1) : log[j] = t
+                THEN done[t] \cup {LogReads(t)} ELSE done[t]]
+    /\ UNCHANGED <<client, before, log, seqUp, disk, net, acks, cut, down, budget>>
 
 -----------------------------------------------------------------------------
 (* Crashes and the network.                                                *)
@@ -267,7 +349,7 @@ Pay(free) ==
 LoseRead ==
     \E m \in net :
         /\ net' = net \ {m}
-        /\ Pay(m.from \in cut \/ Home(log[m.pos]) \in cut)
+        /\ Pay(m.from \in cut \/ To(m) \in cut)
         /\ UNCHANGED <<client, before, log, seqUp, got, shardVars, disk, acks, done, cut, down>>
 
 LoseAck(t) ==
@@ -294,8 +376,9 @@ Next ==
         \/ Submit(t) \/ Sequence(t) \/ SequenceAgain(t)
         \/ ReceiveAck(t) \/ AckAgain(t) \/ LoseAck(t)
     \/ \E s \in Shards :
-        \/ Deliver(s) \/ Skip(s) \/ ReadLocal(s) \/ ReceiveRead(s) \/ Execute(s)
-        \/ \E i \in Positions : SendRead(s, i)
+        \/ Deliver(s) \/ Skip(s) \/ ReadLocal(s) \/ ReadActive(s) \/ ReceiveRead(s) \/ Execute(s)
+        \/ \E i \in Positions : SendRead(s, i) \/ SendCopy(s, i)
+        \/ \E i \in 2..(Count + MaxDuplicates + 1) : Install(s, i)
         \/ Checkpoint(s) \/ CrashShard(s) \/ RestartShard(s)
         \/ Cut(s) \/ Heal(s)
     \/ CrashSequencer \/ RestartSequencer
@@ -314,7 +397,7 @@ Next ==
 (* Whether a cut heals is kept apart.  One slow or cut-off shard stalls    *)
 (* every transaction that reads there: MCCalvinCutOff fails.               *)
 (***************************************************************************)
-Handle(s) == Deliver(s) \/ Skip(s) \/ ReadLocal(s) \/ Execute(s)
+Handle(s) == Deliver(s) \/ Skip(s) \/ ReadLocal(s) \/ ReadActive(s) \/ Execute(s)
 SendReads(s) == \E i \in Positions : SendRead(s, i)
 
 Progress ==
@@ -350,14 +433,18 @@ Executed == {t \in Txns : done[t] # {}}
 \* Replay gives what was given before: nobody ever reads anything else.
 Deterministic == \A t \in Txns : Cardinality(done[t]) <= 1
 
-\* Every way to put the executed transactions into one order.
+\* Those whose writes somebody may have read: a copy elsewhere may have executed
+\* what nobody has executed here.
+Ordered == IF Copies THEN {t \in Txns : InLog(t)} ELSE Executed
+
+\* Every way to put them into one order.
 Orders ==
-    {o \in [1..Cardinality(Executed) -> Executed] :
+    {o \in [1..Cardinality(Ordered) -> Ordered] :
         \A a, b \in DOMAIN o : a # b => o[a] # o[b]}
 
 \* In the order o, the last transaction before place a that writes row k.
 LastWriter(o, a, k) ==
-    LET writers == {b \in 1..(a - 1) : Home(o[b]) = k}
+    LET writers == {b \in 1..(a - 1) : k \in Writes(o[b])}
     IN  IF writers = {} THEN 0
         ELSE o[CHOOSE b \in writers : \A c \in writers : c <= b]
 
@@ -375,11 +462,7 @@ StrictlySerializable ==
 
 \* ... and the log is such an order.
 LogOrder ==
-    \A t \in Txns : \A read \in done[t] : \A k \in DOMAIN read :
-        LET pos == CHOOSE i \in 1..Len(log) : log[i] = t /\ First(i)
-            writers == {j \in 1..(pos - 1) : First(j) /\ Home(log[j]) = k}
-        IN  read[k] = IF writers = {} THEN 0
-                      ELSE CHOOSE j \in writers : \A h \in writers : h <= j
+    \A t \in Txns : \A read \in done[t] : read = LogReads(t)
 
 \* What a client was told happened.
 Durable == \A t \in Txns : client[t] = "acked" => t \in Executed /\ InLog(t)

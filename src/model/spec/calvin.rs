@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use stateright::{Model, Property};
 
@@ -24,16 +25,47 @@ pub struct Calvin {
     pub count: u8,
     /// How many shards.
     pub shard_count: u8,
-    /// Each transaction touches two neighbours in a ring of shards, instead of reading them all.
-    pub ring: bool,
+    /// What the transactions touch.
+    pub footprints: Footprints,
     /// The faults that a behaviour may contain.
     pub budget: Budget,
     /// Losses and cuts may recur for ever.
     pub forever: bool,
     /// Shards take checkpoints.
     pub checkpoints: bool,
+    /// Messages are never used up.
+    pub duplicates: bool,
+    /// Other regions hold copies of the shards.
+    pub copies: bool,
     /// The step that a broken variant adds.
     pub flaw: Option<Flaw>,
+}
+
+/// What the transactions of an instance touch: `Reads`, `Active`, `Writes` and `Home`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Footprints {
+    /// As the spec's constants say.
+    Constants {
+        /// Each transaction touches two neighbours in a ring of shards, instead of reading them all.
+        ring: bool,
+        /// Several participants may be active, and transactions differ in who is and who writes.
+        mixed: bool,
+    },
+    /// As the transactions of the running code do, by number. Mixed.
+    Given(Arc<[Footprint]>),
+}
+
+/// What a transaction touches.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Footprint {
+    /// Who answers the client: an active participant.
+    pub home: Shard,
+    /// The rows read.
+    pub reads: Members,
+    /// The participants that gather all reads and execute.
+    pub active: Members,
+    /// Those of them that write.
+    pub writes: Members,
 }
 
 /// The broken variants in `MCCalvinBroken.tla`.
@@ -98,6 +130,8 @@ pub struct RemoteRead {
     pub from: Shard,
     /// The version: the position that wrote it, 0 for the initial one.
     pub ver: u8,
+    /// To whom it goes: an active participant. Part of the spec's message only if there may be several.
+    pub to: Shard,
 }
 
 /// What a shard keeps in a checkpoint.
@@ -165,7 +199,10 @@ pub enum Action {
     Deliver(Shard),
     Skip(Shard),
     ReadLocal(Shard),
-    SendRead(Shard, u8),
+    ReadActive(Shard),
+    SendRead(Shard, RemoteRead),
+    SendCopy(Shard, RemoteRead),
+    Install(Shard, u8),
     ReceiveRead(Shard, RemoteRead),
     Execute(Shard),
     AckAgain(Txn),
@@ -232,20 +269,39 @@ impl State {
 }
 
 impl Calvin {
-    /// The active participant.
-    pub fn home(&self, t: Txn) -> Shard {
-        Shard(t.0 % self.shard_count)
+    /// What a transaction touches.
+    pub fn footprint(&self, t: Txn) -> Footprint {
+        let (ring, mixed) = match &self.footprints {
+            Footprints::Constants { ring, mixed } => (*ring, *mixed),
+            Footprints::Given(given) => return given[usize::from(t.0)],
+        };
+        let count = self.shard_count;
+        let home = t.0 % count;
+        let pair = Members::default().with(home).with((home + 1) % count);
+        let reads = if ring { pair } else { Members::first(count) };
+        let just_home = Members::default().with(home);
+        let (active, writes) = match t.0 % 3 {
+            _ if !mixed => (just_home, just_home),
+            0 => (reads, reads),
+            1 => (pair, pair.without(home)),
+            _ => (reads, Members::default()),
+        };
+        Footprint {
+            home: Shard(home),
+            reads,
+            active,
+            writes,
+        }
     }
 
-    /// The rows that a transaction reads.
-    pub fn reads(&self, t: Txn) -> Members {
-        let home = self.home(t).0;
-        if self.ring {
-            Members::default()
-                .with(home)
-                .with((home + 1) % self.shard_count)
-        } else {
-            Members::first(self.shard_count)
+    fn home(&self, t: Txn) -> Shard {
+        self.footprint(t).home
+    }
+
+    fn mixed(&self) -> bool {
+        match self.footprints {
+            Footprints::Constants { mixed, .. } => mixed,
+            Footprints::Given(_) => true,
         }
     }
 
@@ -257,16 +313,37 @@ impl Calvin {
         (0..self.shard_count).map(Shard)
     }
 
-    fn home_at(&self, state: &State, pos: u8) -> Shard {
-        self.home(
-            state
-                .at(pos)
-                .expect("a read speaks of a position in the log"),
-        )
+    /// What the transaction at a position touches.
+    fn footprint_at(&self, state: &State, pos: u8) -> Footprint {
+        let txn = state.at(pos);
+        self.footprint(txn.expect("it stands in the log"))
     }
 
-    fn remote(&self, t: Txn) -> Members {
-        self.reads(t).without(self.home(t).0)
+    /// `LogVersion`: what the log says that a row holds before a position.
+    pub fn log_version(&self, state: &State, pos: u8, row: Shard) -> u8 {
+        (1..pos)
+            .rev()
+            .find(|&at| state.first(at) && self.footprint_at(state, at).writes.has(row.0))
+            .unwrap_or(0)
+    }
+
+    /// `LogReads`: what the log says that the transaction at a position reads.
+    pub fn log_reads(&self, state: &State, pos: u8) -> Reads {
+        let rows = self.footprint_at(state, pos).reads.iter().map(Shard);
+        rows.map(|row| (row, self.log_version(state, pos, row)))
+            .collect()
+    }
+
+    /// The remote reads of a version that a participant owes to the active ones.
+    fn owed(&self, state: &State, pos: u8, from: Shard, ver: u8) -> Vec<RemoteRead> {
+        let to = self.footprint_at(state, pos).active.without(from.0);
+        let read = |to| RemoteRead {
+            pos,
+            from,
+            ver,
+            to: Shard(to),
+        };
+        to.iter().map(read).collect()
     }
 
     fn client_actions(&self, state: &State, t: Txn, actions: &mut Vec<Action>) {
@@ -306,15 +383,24 @@ impl Calvin {
         let Some((pos, txn)) = state.turn(s) else {
             return;
         };
-        let (home, first) = (self.home(txn), state.first(pos));
-        if !first || !self.reads(txn).has(s.0) {
+        let first = state.first(pos);
+        let Footprint { reads, active, .. } = self.footprint(txn);
+        let remote = reads.without(s.0);
+        if !first || !reads.has(s.0) {
             actions.push(Action::Skip(s));
-        } else if home != s {
+        } else if !active.has(s.0) {
             actions.push(Action::ReadLocal(s));
-        } else if self.arrived(state, s, pos) == self.remote(txn) {
-            actions.push(Action::Execute(s));
+        } else {
+            let alone = active.len() == 1;
+            let has_read = state.memory(s).kept.out.contains_key(&pos);
+            if !alone && !has_read {
+                actions.push(Action::ReadActive(s));
+            }
+            if (alone || has_read) && self.arrived(state, s, pos) == remote {
+                actions.push(Action::Execute(s));
+            }
         }
-        let alone = !first && home == s && self.remote(txn).is_empty();
+        let alone = !first && self.home(txn) == s && remote.is_empty();
         if self.flaw == Some(Flaw::ExecuteAgain) && alone {
             actions.push(Action::ExecuteAgain(s));
         }
@@ -340,18 +426,30 @@ impl Calvin {
             Action::Deliver(s),
         );
         for (&pos, &ver) in &memory.kept.out {
-            let (read, to) = (
-                RemoteRead { pos, from: s, ver },
-                state.memory(self.home_at(state, pos)),
-            );
-            let useful = !to.inbox.contains(&read) && to.kept.next <= pos;
-            when(
-                up && useful && !state.net.contains(&read),
-                Action::SendRead(s, pos),
-            );
+            for read in self.owed(state, pos, s, ver) {
+                let to = state.memory(read.to);
+                let useful = self.duplicates || !to.inbox.contains(&read) && to.kept.next <= pos;
+                when(
+                    up && useful && !state.net.contains(&read),
+                    Action::SendRead(s, read),
+                );
+            }
+        }
+        let length = state.log.len() as u8;
+        for pos in (1..=length).filter(|_| self.copies) {
+            let taken_part = state.first(pos) && self.footprint_at(state, pos).reads.has(s.0);
+            for read in self.owed(state, pos, s, self.log_version(state, pos, s)) {
+                when(
+                    taken_part && !state.net.contains(&read),
+                    Action::SendCopy(s, read),
+                );
+            }
+        }
+        for pos in memory.kept.next + 1..=length + 1 {
+            when(self.copies && up && linked, Action::Install(s, pos));
         }
         for &read in &state.net {
-            let arrives = self.home_at(state, read.pos) == s && !state.cut.has(read.from.0);
+            let arrives = read.to == s && !state.cut.has(read.from.0);
             when(up && linked && arrives, Action::ReceiveRead(s, read));
         }
         when(
@@ -377,12 +475,16 @@ impl Calvin {
     fn reads_ahead(&self, state: &State, s: Shard) -> Option<RemoteRead> {
         let memory = state.memory(s);
         let pos = memory.kept.next + 1;
-        let reached = !state.down.has(s.0) && pos <= memory.got;
-        let wanted = reached && state.first(pos) && self.remote(state.at(pos)?).has(s.0);
+        if state.down.has(s.0) || pos > memory.got {
+            return None;
+        }
+        let Footprint { home, reads, .. } = self.footprint(state.at(pos)?);
+        let wanted = state.first(pos) && reads.without(home.0).has(s.0);
         let read = RemoteRead {
             pos,
             from: s,
             ver: memory.kept.ver,
+            to: home,
         };
         (wanted && !state.net.contains(&read)).then_some(read)
     }
@@ -418,20 +520,23 @@ impl Calvin {
                 kept.out.insert(kept.next, kept.ver);
                 kept.next += 1;
             }
-            Action::SendRead(s, pos) => {
-                after.net.insert(RemoteRead {
-                    pos,
-                    from: s,
-                    ver: before.memory(s).kept.out[&pos],
-                });
+            Action::ReadActive(s) => {
+                let kept = &mut after.memory_mut(s).kept;
+                kept.out.insert(kept.next, kept.ver);
             }
+            Action::SendRead(_, read) | Action::SendCopy(_, read) => {
+                after.net.insert(read);
+            }
+            Action::Install(s, pos) => self.install(before, after, s, pos),
             Action::ReadAhead(s) => {
                 after
                     .net
                     .insert(self.reads_ahead(before, s).expect("enabled"));
             }
             Action::ReceiveRead(s, read) => {
-                after.net.remove(&read);
+                if !self.duplicates {
+                    after.net.remove(&read);
+                }
                 let same = |known: &RemoteRead| (known.pos, known.from) == (read.pos, read.from);
                 let known = before.memory(s).inbox.iter().any(same);
                 if before.memory(s).kept.next <= read.pos && !known {
@@ -456,12 +561,40 @@ impl Calvin {
                 .filter(|read| read.pos == pos)
                 .map(|read| (read.from, read.ver)),
         );
+        let Footprint { home, writes, .. } = self.footprint(t);
         memory.inbox.retain(|read| read.pos != pos);
-        memory.kept.ver = pos;
+        if writes.has(s.0) {
+            memory.kept.ver = pos;
+        }
         memory.kept.next += 1;
         after.done[usize::from(t.0)].insert(reads);
-        if before.client(t) == Client::Submitted && !again {
+        if home == s && before.client(t) == Client::Submitted && !again {
             after.acks = after.acks.with(t.0);
+        }
+    }
+
+    /// A shard becomes what a copy is before a position.
+    fn install(&self, before: &State, after: &mut State, s: Shard, pos: u8) {
+        let read_for_others = |at: &u8| {
+            let Footprint { reads, active, .. } = self.footprint_at(before, *at);
+            before.first(*at) && reads.has(s.0) && active != Members::default().with(s.0)
+        };
+        let memory = after.memory_mut(s);
+        memory.kept = Kept {
+            next: pos,
+            ver: self.log_version(before, pos, s),
+            out: (1..pos)
+                .filter(read_for_others)
+                .map(|at| (at, self.log_version(before, at, s)))
+                .collect(),
+        };
+        memory.got = pos - 1;
+        memory.inbox.retain(|read| read.pos >= pos);
+        for at in (1..pos).filter(|at| before.first(*at)) {
+            let t = before.at(at).expect("before the end of the log");
+            if self.footprint(t).active.has(s.0) {
+                after.done[usize::from(t.0)].insert(self.log_reads(before, at));
+            }
         }
     }
 
@@ -490,8 +623,7 @@ impl Calvin {
             Action::RestartSequencer => after.seq_up = true,
             Action::LoseRead(read) => {
                 after.net.remove(&read);
-                let free =
-                    after.cut.has(read.from.0) || after.cut.has(self.home_at(after, read.pos).0);
+                let free = after.cut.has(read.from.0) || after.cut.has(read.to.0);
                 self.pay(after, free);
             }
             Action::LoseAck(t) => {
@@ -528,7 +660,9 @@ impl Calvin {
             memory.got <= length
                 && (1..=memory.got + 1).contains(next)
                 && ver < next
-                && out.keys().all(|pos| (1..*next).contains(pos))
+                && out
+                    .keys()
+                    .all(|pos| (1..*next + u8::from(self.mixed())).contains(pos))
                 && memory.disk.next <= length + 1
         };
         length <= self.count + self.budget.dup
@@ -542,7 +676,13 @@ impl Calvin {
     }
 
     fn strictly_serializable(&self, state: &State) -> bool {
-        let mut left: Vec<Txn> = state.executed().collect();
+        let mut left: Vec<Txn> = match self.copies {
+            true => self
+                .txns()
+                .filter(|t| state.position(*t).is_some())
+                .collect(),
+            false => state.executed().collect(),
+        };
         self.can_order(state, &mut Vec::new(), &mut left)
     }
 
@@ -561,7 +701,7 @@ impl Calvin {
                     let writer = placed
                         .iter()
                         .rev()
-                        .find(|u| self.home(**u) == *row)
+                        .find(|u| self.footprint(**u).writes.has(row.0))
                         .copied();
                     state.at(*ver) == writer
                 })
@@ -583,15 +723,10 @@ impl Calvin {
     fn log_order(&self, state: &State) -> bool {
         state.executed().all(|t| {
             let pos = state.position(t).expect("executed from the log");
-            let last_writer = |row: Shard| {
-                (1..pos)
-                    .rev()
-                    .find(|&before| state.first(before) && self.home_at(state, before) == row)
-                    .unwrap_or(0)
-            };
+            let said = self.log_reads(state, pos);
             state.done[usize::from(t.0)]
                 .iter()
-                .all(|reads| reads.iter().all(|(row, ver)| *ver == last_writer(*row)))
+                .all(|reads| *reads == said)
         })
     }
 
@@ -600,6 +735,17 @@ impl Calvin {
             state.client(t) != Client::Acked
                 || (!state.done[usize::from(t.0)].is_empty() && state.position(t).is_some())
         })
+    }
+
+    fn read_view(&self, read: &RemoteRead) -> Value {
+        let (pos, from, ver) = (read.pos.into(), (read.from.0 + 1).into(), read.ver.into());
+        match self.mixed() {
+            false => Value::record([("pos", pos), ("from", from), ("ver", ver)]),
+            true => {
+                let to = (read.to.0 + 1).into();
+                Value::record([("pos", pos), ("from", from), ("ver", ver), ("to", to)])
+            }
+        }
     }
 
     fn kept_view(kept: &Kept) -> [(&'static str, Value); 3] {
@@ -614,14 +760,6 @@ impl Calvin {
             ("out", out),
         ]
     }
-}
-
-fn read_view(read: &RemoteRead) -> Value {
-    Value::record([
-        ("pos", read.pos.into()),
-        ("from", (read.from.0 + 1).into()),
-        ("ver", read.ver.into()),
-    ])
 }
 
 impl Model for Calvin {
@@ -669,7 +807,7 @@ impl Model for Calvin {
             actions.push(Action::CrashSequencer);
         }
         for read in &state.net {
-            let free = state.cut.has(read.from.0) || state.cut.has(self.home_at(state, read.pos).0);
+            let free = state.cut.has(read.from.0) || state.cut.has(read.to.0);
             if self.may_lose(state, free) {
                 actions.push(Action::LoseRead(*read));
             }
@@ -683,10 +821,9 @@ impl Model for Calvin {
             Submit(_) | Sequence(_) | SequenceAgain(_) | ReceiveAck(_) | AckAgain(_) => {
                 self.client_step(&mut after, action);
             }
-            Deliver(_) | Skip(_) | ReadLocal(_) | SendRead(..) | ReadAhead(_) | ReceiveRead(..)
-            | Execute(_) | ExecuteAgain(_) | Checkpoint(_) => {
-                self.shard_step(before, &mut after, action)
-            }
+            Deliver(_) | Skip(_) | ReadLocal(_) | ReadActive(_) | SendRead(..) | SendCopy(..)
+            | Install(..) | ReadAhead(_) | ReceiveRead(..) | Execute(_) | ExecuteAgain(_)
+            | Checkpoint(_) => self.shard_step(before, &mut after, action),
             CrashShard(_) | CrashForgetsReads(_) | RestartShard(_) | CrashSequencer
             | RestartSequencer | LoseRead(_) | LoseAck(_) | Cut(_) | Heal(_) => {
                 self.fault(&mut after, action)
@@ -715,7 +852,10 @@ impl Spec for Calvin {
         Ok(Self {
             count: config.positive("Count", TXNS_MAX)?,
             shard_count: config.positive("ShardCount", SHARDS_MAX)?,
-            ring: config.truth("Ring")?,
+            footprints: Footprints::Constants {
+                ring: config.truth("Ring")?,
+                mixed: config.truth("Mixed")?,
+            },
             budget: Budget {
                 dup: config.number("MaxDuplicates", 9)?,
                 crash: config.number("MaxCrashes", 9)?,
@@ -724,6 +864,8 @@ impl Spec for Calvin {
             },
             forever: config.truth("Forever")?,
             checkpoints: config.truth("Checkpoints")?,
+            duplicates: config.truth("Duplicates")?,
+            copies: config.truth("Copies")?,
             flaw,
         })
     }
@@ -769,13 +911,18 @@ impl Spec for Calvin {
             ("out", kept(2)),
             (
                 "inbox",
-                per_shard(&|memory| Value::set(memory.inbox.iter().map(read_view))),
+                per_shard(&|memory| {
+                    Value::set(memory.inbox.iter().map(|read| self.read_view(read)))
+                }),
             ),
             (
                 "disk",
                 per_shard(&|memory| Value::record(Self::kept_view(&memory.disk))),
             ),
-            ("net", Value::set(state.net.iter().map(read_view))),
+            (
+                "net",
+                Value::set(state.net.iter().map(|read| self.read_view(read))),
+            ),
             ("acks", state.acks.numbers()),
             (
                 "done",
@@ -793,7 +940,7 @@ impl Spec for Calvin {
     }
 
     fn label(action: &Action) -> &'static str {
-        label!(action, Submit Sequence SequenceAgain ReceiveAck Deliver Skip ReadLocal SendRead ReceiveRead Execute
+        label!(action, Submit Sequence SequenceAgain ReceiveAck Deliver Skip ReadLocal ReadActive SendRead SendCopy Install ReceiveRead Execute
             AckAgain Checkpoint CrashShard RestartShard CrashSequencer RestartSequencer LoseRead LoseAck Cut Heal
             ReadAhead ExecuteAgain CrashForgetsReads)
     }
@@ -825,7 +972,14 @@ impl Spec for Calvin {
                     *action == AckAgain(*t)
                 })
                 .each(weak, "Handle", self.shards(), |s, action| {
-                    [Deliver(*s), Skip(*s), ReadLocal(*s), Execute(*s)].contains(action)
+                    [
+                        Deliver(*s),
+                        Skip(*s),
+                        ReadLocal(*s),
+                        ReadActive(*s),
+                        Execute(*s),
+                    ]
+                    .contains(action)
                 })
                 .each(
                     weak,

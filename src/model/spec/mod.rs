@@ -391,8 +391,8 @@ macro_rules! instances {
 instances! {
     "calvin" as calvin::Calvin {
         "MCCalvinSmall" "MCCalvinCutOff" "MCCalvinCrash" "MCCalvinDuplicates" "MCCalvinForeverWeak"
-        "MCCalvinForeverStrong" "MCCalvinThree" "MCCalvinRing" "MCCalvinCheckpoint" "MCCalvinReadAhead"
-        "MCCalvinExecuteAgain" "MCCalvinCrashForgetsReads"
+        "MCCalvinForeverStrong" "MCCalvinThree" "MCCalvinRing" "MCCalvinCheckpoint" "MCCalvinActive" "MCCalvinCode"
+        "MCCalvinCodeAgain" "MCCalvinCodeThree" "MCCalvinReadAhead" "MCCalvinExecuteAgain" "MCCalvinCrashForgetsReads"
     }
     "hlc" as hlc::Hlc {
         "MCHlcSmall" "MCHlcNetwork" "MCHlcStepsBack" "MCHlcStopped" "MCHlcLiar" "MCHlcThree" "MCHlcRestartForgets"
