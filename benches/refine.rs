@@ -9,6 +9,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use ordain::model::refine::Refined;
 use ordain::plan::Plan;
 use ordain::protocol::Protocol;
+use ordain::protocol::calvin::Calvin;
 use ordain::protocol::saga::Saga;
 use ordain::protocol::two_phase::TwoPhase;
 use ordain::scenario::Scenario;
@@ -46,6 +47,7 @@ fn compare<P: Refined>(criterion: &mut Criterion) {
 fn refinement(criterion: &mut Criterion) {
     compare::<TwoPhase>(criterion);
     compare::<Saga>(criterion);
+    compare::<Calvin>(criterion);
 }
 
 criterion_group!(benches, refinement);

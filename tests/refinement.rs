@@ -3,146 +3,22 @@
 //!
 //! A mutant is the real process behind something that interferes with its inputs and effects.
 
-use std::fmt::{self, Debug};
-use std::hash::{Hash, Hasher};
-
 use ordain::client::ClientTimer;
-use ordain::model::host::{Budget, Host};
-use ordain::model::hosted::{DATA, FRONT, NONE, TXN, layout, transfer};
-use ordain::model::refine::{self, Abstraction, Checked, Online, Shows, Tally};
-use ordain::process::{Addr, Effect, Effects, Input, Process, WallTime};
-use ordain::protocol::Protocol;
+use ordain::model::host::Budget;
+use ordain::model::hosted::{DATA, FRONT, NONE, TXN, transfer};
+use ordain::model::refine::{self, Checked, Tally};
+use ordain::process::{Addr, Effect, Input};
 use ordain::protocol::saga::{self, Saga};
 use ordain::protocol::two_phase::{self, TwoPhase};
 use ordain::record::AbortReason;
-use ordain::{sim, stack};
+
+#[path = "support/interferer.rs"]
+mod interferer;
+
+use interferer::*;
 
 /// More states than any of these worlds has.
 const LIMIT: u32 = 400_000;
-
-/// What interferes: it sees the node, the input and the effects, and says what is done instead.
-type Meddler<N> = fn(&N, Vec<EffectOf<N>>) -> Vec<EffectOf<N>>;
-type EffectOf<N> = Effect<<N as Process>::Message, <N as Process>::Timer>;
-type Inspector<N> =
-    fn(&N, Input<<N as Process>::Message, <N as Process>::Timer>) -> Option<InputOf<N>>;
-type InputOf<N> = Input<<N as Process>::Message, <N as Process>::Timer>;
-
-/// The two kinds of interference: inputs are replaced before the node sees them, `None` swallows one; effects after.
-struct Meddling<N: Process> {
-    inputs: Inspector<N>,
-    effects: Meddler<N>,
-}
-
-impl<N: Process> Clone for Meddling<N> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<N: Process> Copy for Meddling<N> {}
-
-/// A process that is interfered with, in a world where all are in the same way.
-#[derive(Clone)]
-struct Meddled<N: Process> {
-    node: N,
-    meddling: Meddling<N>,
-}
-
-impl<N: Process> PartialEq for Meddled<N> {
-    fn eq(&self, other: &Self) -> bool {
-        self.node == other.node
-    }
-}
-
-impl<N: Process> Eq for Meddled<N> {}
-
-impl<N: Process> Hash for Meddled<N> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.node.hash(state);
-    }
-}
-
-impl<N: Process> Debug for Meddled<N> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.node.fmt(f)
-    }
-}
-
-impl<N: Process> Process for Meddled<N> {
-    type Message = N::Message;
-    type Timer = N::Timer;
-
-    fn step(&mut self, now: WallTime, input: InputOf<N>, out: &mut Effects<N::Message, N::Timer>) {
-        let Some(input) = (self.meddling.inputs)(&self.node, input) else {
-            return;
-        };
-        let mut inputs = vec![input];
-        while let Some(input) = inputs.pop() {
-            let mut done = Effects::default();
-            self.node.step(now, input, &mut done);
-            let meant: Vec<_> = done.drain().collect();
-            for effect in (self.meddling.effects)(&self.node, meant) {
-                match effect {
-                    // A flush that was replaced by its owner's number backwards: see `unflushed`.
-                    Effect::Flush(flush) if flush.owner == SKIPPED => {
-                        let flush = ordain::process::FlushId { owner: 0, ..flush };
-                        inputs.insert(0, Input::Flushed(flush));
-                    }
-                    effect => out.push(effect),
-                }
-            }
-        }
-    }
-}
-
-impl<N: Process> Shows<N> for Meddled<N> {
-    fn shown(&self) -> &N {
-        &self.node
-    }
-}
-
-/// Marks a flush that never happens and is said to have succeeded.
-const SKIPPED: u8 = 255;
-
-/// The flush "succeeds" at once, and nothing is durable.
-fn unflushed<M, T>(effects: Vec<Effect<M, T>>) -> Vec<Effect<M, T>> {
-    let skip = |effect| match effect {
-        Effect::Flush(flush) => Effect::Flush(ordain::process::FlushId {
-            owner: SKIPPED,
-            ..flush
-        }),
-        effect => effect,
-    };
-    effects.into_iter().map(skip).collect()
-}
-
-fn honest<N: Process>(_: &N, effects: Vec<EffectOf<N>>) -> Vec<EffectOf<N>> {
-    effects
-}
-
-fn all<N: Process>(_: &N, input: InputOf<N>) -> Option<InputOf<N>> {
-    Some(input)
-}
-
-fn world<Pr: Protocol, A: Abstraction<Meddled<Pr::Process>>>(
-    start: A,
-    at_least: i64,
-    budget: Budget,
-    inputs: Inspector<Pr::Process>,
-    effects: Meddler<Pr::Process>,
-) -> Host<Meddled<Pr::Process>, A> {
-    let deployment = Pr::deploy(&layout(), &Pr::Options::default(), &[transfer(at_least)])
-        .expect("a small deployment");
-    let meddling = Meddling { inputs, effects };
-    let meddled = |node| Meddled { node, meddling };
-    let processes = deployment
-        .processes
-        .into_iter()
-        .map(|node| node.into_iter().map(meddled).collect());
-    let host = Host::new(processes.collect(), budget, start, |_, _, _| {})
-        .expose([FRONT, DATA[0], DATA[1]]);
-    refine::shadow(host)
-}
 
 fn two_phase(
     budget: Budget,
@@ -150,13 +26,12 @@ fn two_phase(
     effects: Meddler<two_phase::Node>,
 ) -> Checked {
     let start = refine::two_phase::Transactions::default();
-    let host =
-        world::<TwoPhase, _>(start, 0, budget, inputs, effects).limit_timers(
-            |_, timer| match timer {
-                two_phase::Timer::Client(ClientTimer::Resend(_)) => Some(2),
-                _ => None,
-            },
-        );
+    let host = world::<TwoPhase, _>(start, &[transfer(0)], budget, inputs, effects).limit_timers(
+        |_, timer| match timer {
+            two_phase::Timer::Client(ClientTimer::Resend(_)) => Some(2),
+            _ => None,
+        },
+    );
     refine::check_edges(&host, LIMIT).expect("small")
 }
 
@@ -167,56 +42,12 @@ fn saga(
     effects: Meddler<saga::Node>,
 ) -> Checked {
     let start = refine::saga::Sagas::default();
-    let host =
-        world::<Saga, _>(start, at_least, budget, inputs, effects).limit_timers(|_, timer| {
-            match timer {
-                saga::Timer::Client(ClientTimer::Resend(_)) => Some(2),
-                _ => None,
-            }
+    let host = world::<Saga, _>(start, &[transfer(at_least)], budget, inputs, effects)
+        .limit_timers(|_, timer| match timer {
+            saga::Timer::Client(ClientTimer::Resend(_)) => Some(2),
+            _ => None,
         });
     refine::check_edges(&host, LIMIT).expect("small")
-}
-
-/// One fault of each kind, alone.
-fn single_faults() -> [Budget; 7] {
-    [
-        NONE,
-        Budget { crashes: 1, ..NONE },
-        Budget { losses: 1, ..NONE },
-        Budget {
-            duplicates: 1,
-            ..NONE
-        },
-        Budget {
-            early_timeouts: 1,
-            ..NONE
-        },
-        Budget { cuts: 1, ..NONE },
-        Budget {
-            failed_flushes: 1,
-            ..NONE
-        },
-    ]
-}
-
-const CRASH: Budget = Budget { crashes: 1, ..NONE };
-
-fn assert_refines(checked: &Checked, tally: &mut Tally, context: &str) {
-    if let Some((steps, refusal)) = &checked.broken {
-        panic!("{context}: {}: {refusal}", steps.join(", "));
-    }
-    assert!(checked.tally.moves > 0 && checked.tally.stutters > 0);
-    for (action, count) in &checked.tally.actions {
-        *tally.actions.entry(action).or_default() += count;
-    }
-}
-
-/// These actions of the spec have to be taken somewhere: otherwise nothing would be known about them.
-fn assert_taken(tally: &Tally, actions: &[&str]) {
-    let missing: Vec<_> = { actions.iter() }
-        .filter(|action| !tally.actions.contains_key(**action))
-        .collect();
-    assert!(missing.is_empty(), "never taken: {missing:?}");
 }
 
 #[test]
@@ -544,40 +375,11 @@ fn mutants_of_the_saga_leave_the_spec() {
 
 // Simulated runs.
 
-const STORM: &str = include_str!("../scenarios/storm.toml");
-
-/// A simulated run of a protocol, perhaps interfered with: how it fared and what it broke.
-fn simulated<Pr: Protocol, A: Abstraction<Meddled<Pr::Process>>>(
-    seed: u64,
-    start: A,
-    inputs: Inspector<Pr::Process>,
-    effects: Meddler<Pr::Process>,
-) -> (Tally, Vec<String>) {
-    let scenario = stack::read_scenario("storm.toml", STORM, &[]).expect("a good scenario");
-    let plan = ordain::plan::Plan::draw(&scenario, seed);
-    let deployment =
-        Pr::deploy(&scenario.layout, &Pr::Options::default(), &plan.operations).expect("it fits");
-    let meddling = Meddling { inputs, effects };
-    let meddled = |node| Meddled { node, meddling };
-    let processes =
-        { deployment.processes.into_iter() }.map(|node| node.into_iter().map(meddled).collect());
-    let deployment = ordain::protocol::Deployment {
-        processes: processes.collect(),
-    };
-    let (online, tally) = Online::new(start);
-    let mut run = sim::Run::new(&plan.environment, deployment, seed);
-    run.faults = &plan.faults;
-    run.monitors = vec![Box::new(online)];
-    let record = sim::simulate(run).expect("it runs");
-    let broken = record.violations.into_iter().map(|v| v.explanation);
-    let tally = tally.lock().unwrap().clone();
-    (tally, broken.collect())
-}
-
 #[test]
 fn stormy_runs_refine_their_specs() {
     for seed in 0..8 {
         let (tally, broken) = simulated::<TwoPhase, _>(
+            STORM,
             seed,
             refine::two_phase::Transactions::default(),
             all,
@@ -588,7 +390,7 @@ fn stormy_runs_refine_their_specs() {
             "2pc, {seed}: {broken:#?}"
         );
         let (tally, broken) =
-            simulated::<Saga, _>(seed, refine::saga::Sagas::default(), all, honest);
+            simulated::<Saga, _>(STORM, seed, refine::saga::Sagas::default(), all, honest);
         assert!(
             tally.moves > 0 && broken.is_empty(),
             "saga, {seed}: {broken:#?}"
@@ -602,14 +404,14 @@ fn stormy_runs_of_mutants_leave_their_specs() {
     let sagas = refine::saga::Sagas::default;
     let breaks_2pc = |inputs: Inspector<_>, effects: Meddler<_>| {
         (0..8).any(|seed| {
-            !simulated::<TwoPhase, _>(seed, transactions(), inputs, effects)
+            !simulated::<TwoPhase, _>(STORM, seed, transactions(), inputs, effects)
                 .1
                 .is_empty()
         })
     };
     let breaks_saga = |inputs: Inspector<_>, effects: Meddler<_>| {
         (0..8).any(|seed| {
-            !simulated::<Saga, _>(seed, sagas(), inputs, effects)
+            !simulated::<Saga, _>(STORM, seed, sagas(), inputs, effects)
                 .1
                 .is_empty()
         })

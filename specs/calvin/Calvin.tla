@@ -231,7 +231,7 @@ SendRead(s, i) ==
     /\ \E to \in Active(log[i]) \ {s} :
         LET m == Remote(i, s, out[s][i], to)
         IN  /\ m \notin net
-            /\ Duplicates \/ (m \notin inbox[to] /\ next[to] <= i)
+            /\ ~(~Duplicates /\ (m \in inbox[to] \/ next[to] > i))
             /\ net' = net \cup {m}
     /\ UNCHANGED <<client, before, log, seqUp, got, shardVars, disk, acks, done, cut, down, budget>>
 
@@ -252,7 +252,7 @@ Execute(s) ==
     \E i \in {next[s]} :
         /\ Turn(s, i)
         /\ First(i) /\ s \in Active(log[i])
-        /\ Active(log[i]) = {s} \/ i \in DOMAIN out[s]
+        /\ ~(Active(log[i]) # {s} /\ i \notin DOMAIN out[s])
         /\ LET t == log[i]
                here == {m \in inbox[s] : m.pos = i}
                read == [k \in Reads(t) |->

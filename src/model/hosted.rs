@@ -402,7 +402,9 @@ impl Hosted {
             Hosting::Calvin => {
                 let world = self.calvin(Seen::default(), Seen::note);
                 let asked = ask_calvin(world.fair(self.restarts, limit)?, self.lively);
-                self.examined(asked.check()?, None)
+                let judged = asked.check()?;
+                let start = refine::calvin::Executions::sampled(1);
+                self.examined(judged, Some(held(self.calvin(start, ignore), limit)?))
             }
             Hosting::Raft(campaigns) => {
                 let world = self.raft(campaigns, Stated::default(), Stated::note);

@@ -38,16 +38,15 @@ use stateright::Model;
 use super::graph::{self, Counts, Fingerprint, Observer, Step, Unfinished};
 use super::host::{Action, Host, World};
 use super::spec::{Spec, Value};
-use crate::consensus::Algorithm;
 use crate::digest::stable_hash;
 use crate::monitor::{Monitor, Violation};
 use crate::process::{Addr, Effect, Effects, Input, Process};
 use crate::protocol::Protocol;
-use crate::protocol::calvin::Calvin;
 use crate::protocol::naive::Naive;
 use crate::record::Observed;
 use crate::txn::TxnId;
 
+pub mod calvin;
 pub mod raft;
 pub mod saga;
 mod transactions;
@@ -568,19 +567,6 @@ pub trait Refined: Protocol {
 impl Refined for Naive {
     fn watch(_: &Self::Options) -> Result<Watch<Self::Process>, &'static str> {
         Err("the protocol has no spec")
-    }
-}
-
-impl Refined for Calvin {
-    fn watch(_: &Self::Options) -> Result<Watch<Self::Process>, &'static str> {
-        Err("only small worlds are")
-    }
-
-    fn watch_logs(options: &Self::Options) -> Option<Result<Watch<Self::Process>, &'static str>> {
-        Some(match options.log.algorithm {
-            Algorithm::Raft => Ok(watch(raft::Logs::windowed())),
-            Algorithm::MultiPaxos => Err("the spec is Raft's"),
-        })
     }
 }
 

@@ -213,10 +213,15 @@ impl Replica {
         self.latest.floor
     }
 
+    /// A row, if a table holds it.
+    pub fn row(&self, key: Key) -> Option<&Row> {
+        self.engine.read(key)
+    }
+
     /// A row. One that no table holds reads as an empty quantity.
     pub fn read_row(&self, key: Key) -> Row {
         let absent = || Row::initial(Value::Int(0));
-        self.engine.read(key).cloned().unwrap_or_else(absent)
+        self.row(key).cloned().unwrap_or_else(absent)
     }
 
     /// Rows, in order.

@@ -150,6 +150,16 @@ impl Front {
         self.groups.iter().map(|group| &group.log)
     }
 
+    /// The last position of the merged log, kept or not.
+    pub fn merged_to(&self) -> u64 {
+        self.merge.merged().position
+    }
+
+    /// Where it is.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
     /// Handles one input.
     pub fn step(
         &mut self,

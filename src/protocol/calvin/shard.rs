@@ -60,6 +60,19 @@ struct Flushing {
     position: u64,
 }
 
+/// Where a transaction of the merged log stands at a shard, seen from outside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Turn {
+    /// The log has not come so far here.
+    NotYet,
+    /// It waits for local locks.
+    Waits,
+    /// It has read and pushed, and waits for pushes.
+    Gathers,
+    /// Nothing is left to do, or there never was.
+    Past,
+}
+
 /// A data machine.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Shard {
@@ -125,6 +138,50 @@ impl Shard {
     fn applied_to(&self) -> u64 {
         let first_open = self.tasks.keys().next();
         first_open.map_or(self.admitted, |position| position - 1)
+    }
+
+    /// Where it is.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The shard.
+    pub fn shard(&self) -> ShardId {
+        self.me
+    }
+
+    /// Where the transaction at a position of the merged log stands here.
+    pub fn turn(&self, position: u64) -> Turn {
+        if position > self.admitted {
+            Turn::NotYet
+        } else if self.gathering.contains_key(&position) {
+            Turn::Gathers
+        } else if self.tasks.contains_key(&position) {
+            Turn::Waits
+        } else {
+            Turn::Past
+        }
+    }
+
+    /// The pushes that are here for a position, its own included.
+    pub fn pushes_for(&self, position: u64) -> impl Iterator<Item = &Push> {
+        let pushes = self.pushes.get(&position).into_iter();
+        pushes.flat_map(|pushes| pushes.values().map(Arc::as_ref))
+    }
+
+    /// The push that was made at a position and is kept for those who ask again.
+    pub fn retained(&self, position: u64) -> Option<&Push> {
+        self.replica.retained.get(&position).map(Arc::as_ref)
+    }
+
+    /// Positions up to here are forgotten.
+    pub fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    /// A row as it stands.
+    pub fn row(&self, key: Key) -> Option<&Row> {
+        self.replica.row(key)
     }
 
     /// What an autopsy finds.
