@@ -120,3 +120,35 @@ fn of_a_long_history_the_few_transactions_that_fail_are_found() {
     }
     assert!(report.found(AnomalyKind::LostUpdate) && report.found(AnomalyKind::GSingle));
 }
+
+#[test]
+fn long_lists_on_one_key_do_not_make_the_search_long() {
+    let mut builder = HistoryBuilder::new();
+    let mut list = Vec::new();
+    for n in 0..3_000 {
+        builder.begin(n % 7, 10 * n);
+        // Now and then a transaction reads the last two elements in the other order.
+        let mut read: Vec<u64> = list.clone();
+        if n % 300 == 299 {
+            let last = read.len() - 1;
+            read.swap(last - 1, last);
+        }
+        builder.read_list(1, &read);
+        builder.append(1, n);
+        list.push(n);
+        builder.end(Status::Ok, Some(10 * n + 5));
+    }
+    let report = check(&builder.finish(), &Options::default());
+    assert!(report.found(AnomalyKind::IncompatibleOrder));
+    let mut notes = report.notes.iter();
+    assert!(
+        notes.any(|note| note.contains("was not sought")),
+        "{:?}",
+        report.notes
+    );
+    let sizes = report
+        .anomalies
+        .iter()
+        .map(|anomaly| anomaly.transactions.len());
+    assert!(sizes.min() < Some(10));
+}

@@ -18,9 +18,9 @@ use super::{
 /// No more transactions than this are tried as the start; with more, an anomaly keeps those that it names.
 const START_MAX: usize = 4096;
 
-/// Trials may look at so many transactions for one anomaly: a constant, so that a verdict's anomalies are the same
-/// everywhere.
-const WORK_MAX: u64 = 200_000;
+/// Trials may look at so many operations and elements of lists for one anomaly: a constant, so that a verdict's anomalies
+/// are the same everywhere.
+const WORK_MAX: u64 = 1_000_000;
 
 /// Reduces the transactions of each explained anomaly of lists to a set of which none can be spared, and says in its
 /// explanation what the added ones show. A note counts those for which the search would have been too long.
@@ -33,10 +33,9 @@ pub(super) fn shrink(history: &History, report: &mut Report) {
     for (anomaly, start) in report.anomalies.iter_mut().zip(starts) {
         let named = anomaly.transactions.clone();
         let found = base.smallest(anomaly.kind, &named, &start).or_else(|| {
-            let whole = history.len() <= START_MAX;
-            let every = || (0..history.len() as TxnId).collect::<Vec<_>>();
-            let whole = whole.then(|| Base::of(history, every()))?;
-            whole.smallest(anomaly.kind, &named, &every())
+            let every: Vec<TxnId> = (0..history.len() as TxnId).collect();
+            let whole = is_small(history, &every).then(|| Base::of(history, every.clone()))?;
+            whole.smallest(anomaly.kind, &named, &every)
         });
         match found {
             Some(found) => rewrite(history, anomaly, found),
@@ -50,11 +49,27 @@ pub(super) fn shrink(history: &History, report: &mut Report) {
     }
 }
 
+/// What it takes to look at a transaction: its operations, and the elements of its lists.
+fn work(history: &History, id: TxnId) -> u64 {
+    let of_op = |op: Op<'_>| match op {
+        Op::ReadList { list, .. } => 1 + list.len() as u64,
+        _ => 1,
+    };
+    1 + history.txn(id).ops().map(of_op).sum::<u64>()
+}
+
+/// Can these transactions be a start?
+fn is_small(history: &History, ids: &[TxnId]) -> bool {
+    ids.len() <= START_MAX && ids.iter().map(|&id| work(history, id)).sum::<u64>() <= WORK_MAX
+}
+
 /// A part of the history in which all sets of transactions are tried.
 struct Base {
     /// The part's transactions in the history.
     ids: Vec<TxnId>,
     part: History,
+    /// What it takes to look at each.
+    work: Vec<u64>,
     /// What trials may still look at for the anomaly under way.
     work_left: Cell<u64>,
 }
@@ -70,8 +85,10 @@ impl Base {
     /// `ids` ascend.
     fn of(history: &History, ids: Vec<TxnId>) -> Self {
         let part = history.list_part(&ids);
+        let work = (0..part.len() as TxnId).map(|id| work(&part, id));
         Base {
             ids,
+            work: work.collect(),
             part,
             work_left: Cell::new(0),
         }
@@ -80,16 +97,17 @@ impl Base {
     /// The anomaly of this kind in the part of some members, if it is there. Beyond the budget none is, and
     /// [`work_left`](Self::work_left) is 0.
     fn shown(&self, kind: AnomalyKind, members: &BTreeSet<TxnId>) -> Option<Anomaly> {
-        let left = self.work_left.get().saturating_sub(members.len() as u64);
-        self.work_left.set(left);
-        if left == 0 {
-            return None;
-        }
         let local = members.iter().map(|id| {
             let at = self.ids.binary_search(id);
             at.expect("a transaction of the base") as TxnId
         });
         let local: Vec<TxnId> = local.collect();
+        let needed: u64 = local.iter().map(|&at| self.work[at as usize]).sum();
+        let left = self.work_left.get().saturating_sub(needed);
+        self.work_left.set(left);
+        if left == 0 {
+            return None;
+        }
         let options = Options {
             examples_max: 1,
             ..Options::default()
@@ -178,8 +196,9 @@ fn starts(history: &History, anomalies: &[Anomaly]) -> Vec<Vec<TxnId>> {
         if anomaly.cycle.is_empty() {
             start.extend(wanted.iter().filter_map(|version| writers.get(version)));
         }
-        match start.len() <= START_MAX {
-            true => start.into_iter().collect(),
+        let start: Vec<TxnId> = start.into_iter().collect();
+        match is_small(history, &start) {
+            true => start,
             false => anomaly.transactions.clone(),
         }
     });
