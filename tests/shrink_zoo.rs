@@ -1,5 +1,4 @@
 //! Shrinking on planted bugs: what hundreds of faults and transactions hid comes down to a handful.
-#![cfg(feature = "zoo")]
 
 #[path = "support/scenarios.rs"]
 mod scenarios;

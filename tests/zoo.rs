@@ -85,7 +85,7 @@ fn one_switch_is_on_at_a_time_and_off_again_afterwards() {
 }
 
 #[test]
-fn the_report_tells_of_every_bug_that_it_was_found() {
+fn the_report_tells_of_every_bug_that_it_was_found_and_shrunk() {
     let path = Path::new("reports/zoo.json");
     let text = fs::read_to_string(path).expect("the report is committed");
     let report: Vec<serde_json::Value> = serde_json::from_str(&text).expect("JSON");
@@ -96,6 +96,14 @@ fn the_report_tells_of_every_bug_that_it_was_found() {
     let planted: Vec<&str> = ALL.iter().map(|planted| planted.name).collect();
     assert_eq!(names, planted, "run `ordain zoo --out reports` again");
     for line in &report {
-        assert_eq!(line["found"], true, "{}", line["name"]);
+        let name = &line["name"];
+        assert_eq!(line["found"], true, "{name}");
+        let seeds = line["median_seeds"].as_u64().expect("a median");
+        assert!(seeds <= 2_000, "{name}: {seeds}");
+        let (faults, transactions) = (&line["shrunk_faults"], &line["shrunk_transactions"]);
+        assert!(
+            faults.is_u64() && transactions.is_u64(),
+            "{name} was not shrunk"
+        );
     }
 }
