@@ -6,7 +6,9 @@
 
 use ordain::client::ClientTimer;
 use ordain::model::host::{Action, Budget, Host, TimerLimit, World};
-use ordain::model::hosted::{DATA, FRONT, NONE, Seen, ask, ask_doubt, layout, transfer};
+use ordain::model::hosted::{
+    DATA, FRONT, NONE, SINGLE_FAULTS, Seen, ask, ask_doubt, layout, transfer,
+};
 use ordain::model::leads_to::Report;
 use ordain::model::refine::Tally;
 use ordain::model::report::check_all;
@@ -125,30 +127,9 @@ fn orchestrate(lies: bool, budget: Budget) -> Hosted<saga::Node> {
     )
 }
 
-/// One fault of each kind, alone.
-fn single_faults() -> [Budget; 6] {
-    [
-        Budget { crashes: 1, ..NONE },
-        Budget { losses: 1, ..NONE },
-        Budget {
-            duplicates: 1,
-            ..NONE
-        },
-        Budget {
-            early_timeouts: 1,
-            ..NONE
-        },
-        Budget { cuts: 1, ..NONE },
-        Budget {
-            failed_flushes: 1,
-            ..NONE
-        },
-    ]
-}
-
 #[test]
 fn two_phase_commit_is_atomic_and_ends_under_any_one_fault_if_machines_come_back() {
-    for budget in single_faults() {
+    for budget in SINGLE_FAULTS {
         let report = check(&commit(false, budget), true);
         assert!(
             is_safe::<two_phase::Node>(&report),

@@ -5,7 +5,7 @@
 
 use ordain::client::ClientTimer;
 use ordain::model::host::Budget;
-use ordain::model::hosted::{DATA, FRONT, NONE, TXN, transfer};
+use ordain::model::hosted::{CRASH, DATA, FRONT, NONE, SINGLE_FAULTS, TXN, transfer};
 use ordain::model::refine::{self, Checked, Tally};
 use ordain::process::{Addr, Effect, Input};
 use ordain::protocol::saga::{self, Saga};
@@ -53,7 +53,7 @@ fn saga(
 #[test]
 fn every_edge_of_two_phase_commit_is_allowed_by_its_spec() {
     let mut tally = Tally::default();
-    for budget in single_faults() {
+    for budget in [NONE].into_iter().chain(SINGLE_FAULTS) {
         let checked = two_phase(budget, all, honest);
         assert_refines(&checked, &mut tally, &format!("{budget:?}"));
     }
@@ -86,7 +86,7 @@ fn every_edge_of_two_phase_commit_is_allowed_by_its_spec() {
 fn every_edge_of_a_saga_is_allowed_by_its_spec() {
     let mut tally = Tally::default();
     for at_least in [0, 100] {
-        for budget in single_faults() {
+        for budget in [NONE].into_iter().chain(SINGLE_FAULTS) {
             let checked = saga(at_least, budget, all, honest);
             assert_refines(&checked, &mut tally, &format!("{budget:?}"));
         }

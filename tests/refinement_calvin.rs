@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ordain::client::{ClientMessage, ClientTimer, Start};
 use ordain::consensus::{LogTimer, ReplicaTimer};
 use ordain::model::host::Budget;
-use ordain::model::hosted::{CLIENT, DATA, FRONT, NONE, TXN, transfer};
+use ordain::model::hosted::{CLIENT, DATA, DUPLICATE, FRONT, LATE, LOSS, NONE, TXN, transfer};
 use ordain::model::refine::calvin::Executions;
 use ordain::model::refine::{self, Checked, Tally};
 use ordain::plan::PlannedOperation;
@@ -27,15 +27,6 @@ use interferer::*;
 /// More states than any of these worlds has.
 const LIMIT: u32 = 1_000_000;
 const SECOND: TxnId = TxnId(2);
-const LATE: Budget = Budget {
-    early_timeouts: 1,
-    ..NONE
-};
-const TWICE: Budget = Budget {
-    duplicates: 1,
-    ..NONE
-};
-const LOSS: Budget = Budget { losses: 1, ..NONE };
 
 /// Two transfers that touch the same rows; the second starts when the client has heard of the first.
 fn in_turn() -> [PlannedOperation; 2] {
@@ -93,7 +84,7 @@ fn together() -> Executions {
 #[test]
 fn every_edge_of_calvin_is_allowed_by_its_spec() {
     let mut tally = Tally::default();
-    for budget in [NONE, LATE, TWICE] {
+    for budget in [NONE, LATE, DUPLICATE] {
         let checked = one(budget, all, honest);
         assert_refines(&checked, &mut tally, &format!("{budget:?}"));
     }

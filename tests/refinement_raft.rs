@@ -6,7 +6,7 @@ use ordain::consensus::raft::RaftMessage;
 use ordain::consensus::{Log, LogMessage, LogTimer, Position};
 use ordain::model::host::{Budget, Host};
 use ordain::model::host_raft::{self, Replica};
-use ordain::model::hosted::NONE;
+use ordain::model::hosted::{CRASH, NONE, SINGLE_FAULTS};
 use ordain::model::refine::raft::{KeepsLogs, Logs};
 use ordain::model::refine::{self, Checked, Tally};
 use ordain::process::{Disk, Effect, Input, Process};
@@ -58,7 +58,7 @@ const COLLIDE: Budget = Budget {
 #[test]
 fn every_edge_of_raft_is_allowed_by_its_spec() {
     let mut tally = Tally::default();
-    for budget in single_faults() {
+    for budget in [NONE].into_iter().chain(SINGLE_FAULTS) {
         let checked = replicas(budget, 2, all, honest);
         assert_refines(&checked, &mut tally, &format!("{budget:?}"));
     }

@@ -280,17 +280,24 @@ const fn world(
     }
 }
 
-const CRASH: Budget = Budget { crashes: 1, ..NONE };
-const LOSS: Budget = Budget { losses: 1, ..NONE };
-const DUPLICATE: Budget = Budget {
+/// One crash.
+pub const CRASH: Budget = Budget { crashes: 1, ..NONE };
+/// One lost message.
+pub const LOSS: Budget = Budget { losses: 1, ..NONE };
+/// One message that arrives twice.
+pub const DUPLICATE: Budget = Budget {
     duplicates: 1,
     ..NONE
 };
-const LATE: Budget = Budget {
+/// One timer that fires too early.
+pub const LATE: Budget = Budget {
     early_timeouts: 1,
     ..NONE
 };
-const CUT: Budget = Budget { cuts: 1, ..NONE };
+/// One cut between two machines.
+pub const CUT: Budget = Budget { cuts: 1, ..NONE };
+/// One fault of each kind, alone.
+pub const SINGLE_FAULTS: [Budget; 6] = [CRASH, LOSS, DUPLICATE, LATE, CUT, BAD_DISK];
 const COLLIDE: Budget = Budget {
     early_timeouts: 2,
     ..NONE
@@ -300,7 +307,8 @@ const LATE_LOSS: Budget = Budget {
     losses: 1,
     ..NONE
 };
-const BAD_DISK: Budget = Budget {
+/// One flush that fails.
+pub const BAD_DISK: Budget = Budget {
     failed_flushes: 1,
     ..NONE
 };

@@ -5,7 +5,7 @@ use std::fmt::{self, Debug};
 use std::hash::{Hash, Hasher};
 
 use ordain::model::host::{Budget, Host};
-use ordain::model::hosted::{DATA, FRONT, NONE, layout};
+use ordain::model::hosted::{DATA, FRONT, layout};
 use ordain::model::refine::{self, Abstraction, Checked, Online, Shows, Tally};
 use ordain::plan::PlannedOperation;
 use ordain::process::{Effect, Effects, Input, Process, WallTime};
@@ -143,30 +143,6 @@ pub fn world<Pr: Protocol, A: Abstraction<Meddled<Pr::Process>>>(
     let host = Host::new(processes, budget, start, |_, _, _| {}).expose([FRONT, DATA[0], DATA[1]]);
     refine::shadow(host)
 }
-
-/// One fault of each kind, alone.
-pub fn single_faults() -> [Budget; 7] {
-    [
-        NONE,
-        Budget { crashes: 1, ..NONE },
-        Budget { losses: 1, ..NONE },
-        Budget {
-            duplicates: 1,
-            ..NONE
-        },
-        Budget {
-            early_timeouts: 1,
-            ..NONE
-        },
-        Budget { cuts: 1, ..NONE },
-        Budget {
-            failed_flushes: 1,
-            ..NONE
-        },
-    ]
-}
-
-pub const CRASH: Budget = Budget { crashes: 1, ..NONE };
 
 pub fn assert_refines(checked: &Checked, tally: &mut Tally, context: &str) {
     if let Some((steps, refusal)) = &checked.broken {
