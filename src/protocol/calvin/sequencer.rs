@@ -419,7 +419,12 @@ impl Front {
             return; // Not yet, or not any more: `update_reign` sees to the queue.
         };
         self.hlc.raise(last);
-        let stamp = self.hlc.tick(now);
+        // The group in place of the node. A front that restarts has forgotten what it stamped and did not see in the
+        // log, and may make that stamp again for another group that it leads by then: two batches without an order.
+        let stamp = Stamp {
+            node: group as u16,
+            ..self.hlc.tick(now)
+        };
         assert!(stamp > last || zoo::any(), "stamps of a group only rise");
         let entries = std::mem::take(&mut self.groups[group].queue);
         if entries.is_empty() {
