@@ -11,6 +11,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 macro_rules! named {
     ($(#[$meta:meta])* $type:ident { $($(#[$doc:meta])* $variant:ident = $name:literal,)* }) => {
@@ -350,9 +351,14 @@ impl Model {
     }
 
     fn closure(self) -> u64 {
-        close(self.bit(), Model::ALL, |model| {
-            bits(model.directly_implies(), Model::bit)
-        })
+        static CLOSURES: LazyLock<Vec<u64>> = LazyLock::new(|| {
+            let direct = |model: Model| bits(model.directly_implies(), Model::bit);
+            let models = Model::ALL.iter();
+            models
+                .map(|model| close(model.bit(), Model::ALL, direct))
+                .collect()
+        });
+        CLOSURES[self as usize]
     }
 
     fn members(set: u64) -> Vec<Model> {
@@ -440,17 +446,29 @@ impl Boundary {
 
 /// The models whose own proscription the anomaly, or one that it implies, breaks.
 fn violated_directly(anomaly: AnomalyKind) -> u64 {
-    let kinds = implied_kinds(anomaly);
-    let proscribes =
-        |model: &&Model| bits(model.directly_proscribes(), AnomalyKind::bit) & kinds != 0;
-    let models = Model::ALL.iter().filter(proscribes);
-    models.fold(0, |set, model| set | model.bit())
+    static VIOLATED: LazyLock<Vec<u64>> = LazyLock::new(|| {
+        let violated = |kinds: u64| {
+            let proscribed = |model: Model| bits(model.directly_proscribes(), AnomalyKind::bit);
+            let models = Model::ALL
+                .iter()
+                .filter(|model| proscribed(**model) & kinds != 0);
+            models.fold(0, |set, model| set | model.bit())
+        };
+        let kinds = AnomalyKind::ALL.iter();
+        kinds.map(|kind| violated(implied_kinds(*kind))).collect()
+    });
+    VIOLATED[anomaly as usize]
 }
 
 fn implied_kinds(anomaly: AnomalyKind) -> u64 {
-    close(anomaly.bit(), AnomalyKind::ALL, |kind| {
-        bits(kind.directly_implies(), AnomalyKind::bit)
-    })
+    static IMPLIED: LazyLock<Vec<u64>> = LazyLock::new(|| {
+        let direct = |kind: AnomalyKind| bits(kind.directly_implies(), AnomalyKind::bit);
+        let kinds = AnomalyKind::ALL.iter();
+        kinds
+            .map(|kind| close(kind.bit(), AnomalyKind::ALL, direct))
+            .collect()
+    });
+    IMPLIED[anomaly as usize]
 }
 
 fn bits<T: Copy>(items: &[T], bit: impl Fn(T) -> u64) -> u64 {
