@@ -504,3 +504,11 @@ fn bounds_that_mean_nothing_are_refused_with_a_place() {
         .to_string();
     assert!(refusal.contains("`east` is no machine"), "{refusal}");
 }
+
+/// A front that had led several groups gave two of them the same stamp after a restart: no order between their batches.
+#[test]
+fn a_restarted_sequencer_never_stamps_two_groups_alike() {
+    let scenario = scenario("crossfire", &[]);
+    let run = stack::run(&scenario, "calvin", &draw(&scenario, 355), false).unwrap();
+    assert_eq!(run.verdict.verdict, ordain::verdict::Word::Ok, "{run:?}");
+}

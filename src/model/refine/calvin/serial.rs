@@ -79,7 +79,10 @@ impl Serial {
         };
         let mut after = BTreeMap::new();
         for write in writes {
-            let value = write.op.apply(&rows[&write.key].value);
+            // A write outside the footprint is no reason to panic here: what it does is judged like the others.
+            let before = rows.get(&write.key).cloned();
+            let before = before.unwrap_or_else(|| self.row(write.key, layout));
+            let value = write.op.apply(&before.value);
             let writer = WriteId { txn, undo: false };
             let row = Row { value, writer };
             self.rows.insert(write.key, row.clone());
