@@ -28,28 +28,33 @@ fn lengths() -> impl Iterator<Item = u64> {
         .take_while(move |&txns| txns <= most)
 }
 
-fn by_length(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("list_append");
+/// What differs between histories of one length: contention, concurrency, and whether something is wrong.
+fn specs(txns: u64) -> [(&'static str, Spec); 6] {
+    let valid = Spec {
+        txns,
+        ..Spec::default()
+    };
+    // About ten stale reads, whatever the length.
+    let stale = 10_000_000 / txns;
+    let with_keys = |keys| Spec { keys, ..valid };
+    let with_processes = |processes| Spec { processes, ..valid };
+    [
+        ("valid", valid),
+        ("invalid", Spec { stale, ..valid }),
+        ("few_keys", with_keys(2)),
+        ("many_keys", with_keys(1000)),
+        ("low_concurrency", with_processes(2)),
+        ("high_concurrency", with_processes(500)),
+    ]
+}
+
+/// Histories made of the specs, by length.
+fn by_length(criterion: &mut Criterion, kind: &str, make: impl Fn(&Spec) -> History) {
+    let mut group = criterion.benchmark_group(kind);
     group.sample_size(10);
     for txns in lengths() {
-        let valid = Spec {
-            txns,
-            ..Spec::default()
-        };
-        // About ten stale reads, whatever the length.
-        let with_stale = |stale| Spec { stale, ..valid };
-        let with_keys = |keys| Spec { keys, ..valid };
-        let with_processes = |processes| Spec { processes, ..valid };
-        let specs = [
-            ("valid", valid),
-            ("invalid", with_stale(10_000_000 / txns)),
-            ("few_keys", with_keys(2)),
-            ("many_keys", with_keys(1000)),
-            ("low_concurrency", with_processes(2)),
-            ("high_concurrency", with_processes(500)),
-        ];
-        for (name, spec) in specs {
-            measure(&mut group, name, txns, &histories::history(&spec));
+        for (name, spec) in specs(txns) {
+            measure(&mut group, name, txns, &make(&spec));
         }
     }
     group.finish();
@@ -61,24 +66,6 @@ fn measure(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, txns: u64, hist
     group.bench_with_input(BenchmarkId::new(name, txns), history, |b, history| {
         b.iter(|| black_box(check(history, &Options::new(Model::StrictSerializable))));
     });
-}
-
-/// Registers, exactly: inference, propagation and, where these leave something open, search.
-fn registers(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("register");
-    group.sample_size(10);
-    // Explaining what is wrong costs far more than deciding that nothing is.
-    for (name, stale, most) in [("valid", 0, 100_000), ("invalid", 1_000, 1_000)] {
-        for txns in lengths().filter(|&txns| txns <= most) {
-            let spec = Spec {
-                txns,
-                stale,
-                ..Spec::default()
-            };
-            measure(&mut group, name, txns, &histories::registers(&spec));
-        }
-    }
-    group.finish();
 }
 
 /// Linearizability, key by key, of the same registers.
@@ -212,8 +199,8 @@ fn main() {
         measure_once(Path::new(&path));
     } else {
         let mut criterion = Criterion::default().configure_from_args();
-        by_length(&mut criterion);
-        registers(&mut criterion);
+        by_length(&mut criterion, "list_append", histories::history);
+        by_length(&mut criterion, "register", histories::registers);
         linearizable(&mut criterion);
         online(&mut criterion);
         parsing(&mut criterion);

@@ -62,13 +62,14 @@ fn every_verdict_agrees_with_the_oracle_and_inference_alone_would_not_do() {
     let stages = [
         Stage::Direct,
         Stage::Inference,
+        Stage::Schedule,
         Stage::Propagation,
         Stage::Search,
     ];
     let mut table = format!(
         "{HISTORIES} random register histories of 2 to 6 transactions, seeds from 0.\n\
          For each verdict, the stage that decided it: an operation that no model allows, the edges inferred\n\
-         from reads and time, the choices that these force, the search. Recall: the share of the invalid\n\
+         from reads and time, the first guess at an order, the choices that are forced, the search. Recall: the share of the invalid\n\
          histories without such an operation that inference finds: a checker without the exact part has no\n\
          more, and calls the rest valid.\n\n\
          {:<32}{:>8}{:>10}{:>10}{:>10}{:>8}{:>9}{:>10}{:>10}{:>8}{:>9}\n",
@@ -80,7 +81,7 @@ fn every_verdict_agrees_with_the_oracle_and_inference_alone_would_not_do() {
         "search",
         "recall",
         "valid",
-        "inferred",
+        "guessed",
         "forced",
         "search"
     );
@@ -99,13 +100,13 @@ fn every_verdict_agrees_with_the_oracle_and_inference_alone_would_not_do() {
             all,
             invalid[0],
             invalid[1],
-            invalid[2],
             invalid[3],
+            invalid[4],
             100.0 * invalid[1] as f64 / (all - invalid[0]) as f64,
             valid.iter().sum::<u64>(),
-            valid[1],
             valid[2],
             valid[3],
+            valid[4],
         )
         .expect("a string takes all");
     }

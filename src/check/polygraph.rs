@@ -23,8 +23,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
+mod encoding;
+mod schedule;
+
 use super::history::{KeyId, NEVER, TxnId};
-use super::solver::{self, Literal, Outcome, Solver};
+use super::solver::{self, Outcome};
+use encoding::Encoding;
+use schedule::Conflict;
 
 /// A read of a key before any write of the transaction's own.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -90,7 +95,9 @@ pub enum Stage {
     Direct,
     /// The edges that hold in any case.
     Inference,
-    /// The choices that these edges force, and so on.
+    /// The first guess at an order.
+    Schedule,
+    /// The choices that the edges force, and so on.
     Propagation,
     /// The solver.
     Search,
@@ -139,7 +146,7 @@ pub(super) struct Edge {
 }
 
 /// Two writers of a key whose order is open. Indices are places in [`Problem::present`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Pair {
     pub key: KeyId,
     pub first: u32,
@@ -152,6 +159,15 @@ impl Pair {
             key: self.key,
             first: self.second,
             second: self.first,
+        }
+    }
+
+    /// The same for both orders: the lower place is the first.
+    fn one_way(self) -> Self {
+        if self.first < self.second {
+            self
+        } else {
+            self.swapped()
         }
     }
 }
@@ -188,9 +204,10 @@ pub(super) struct Problem<'a> {
     maybe: Vec<bool>,
     nodes: u32,
     pub known: Vec<Edge>,
+    /// After [`decide`](Self::decide): whoever had a part in a conflict, by index.
+    pub suspects: BTreeSet<u32>,
     /// Edges that hold if a transaction (a place in `present`) happened.
     conditional: Vec<(u32, Edge)>,
-    pub pairs: Vec<Pair>,
     pub open_reads: Vec<OpenRead>,
     /// Who writes a key, ascending by invocation.
     writers: BTreeMap<KeyId, Vec<u32>>,
@@ -202,10 +219,60 @@ pub(super) struct Problem<'a> {
     chains: BTreeMap<KeyId, Vec<u32>>,
     /// Where in its key's chain a writer is.
     ranks: BTreeMap<(KeyId, u32), u32>,
-    too_large: bool,
     /// The stage that decided, and the solver's effort.
     pub stage: Stage,
     pub effort: solver::Effort,
+}
+
+/// What conflicts taught about the orders of versions.
+struct Learnt {
+    /// Certain orders that were open before.
+    forced: BTreeSet<Pair>,
+    /// Orders that either way are possible for all that is known; the lower place is the first.
+    open: BTreeSet<Pair>,
+    /// The edges that hold: what was known, then those of the forced orders.
+    certain: Vec<Edge>,
+    /// The conflicts that forced an order, with the number of certain edges before it.
+    proofs: Vec<(usize, Conflict)>,
+}
+
+impl Learnt {
+    fn new(known: &[Edge]) -> Self {
+        Learnt {
+            forced: BTreeSet::new(),
+            open: BTreeSet::new(),
+            certain: known.to_vec(),
+            proofs: Vec::new(),
+        }
+    }
+
+    fn learn(&mut self, conflicts: Vec<Conflict>, edges: impl Fn(Pair) -> Vec<Edge>) {
+        for conflict in conflicts {
+            match conflict.not_all[..] {
+                [wrong] if !conflict.assumed => {
+                    self.open.remove(&wrong.one_way());
+                    if self.forced.insert(wrong.swapped()) {
+                        self.proofs.push((self.certain.len(), conflict));
+                        self.certain.extend(edges(wrong.swapped()));
+                    }
+                }
+                _ => {
+                    let pairs = conflict.not_all.iter().map(|pair| pair.one_way());
+                    let decided = |pair: &Pair| {
+                        self.forced.contains(pair) || self.forced.contains(&pair.swapped())
+                    };
+                    self.open
+                        .extend(pairs.filter(|pair| !decided(pair)).collect::<Vec<_>>());
+                }
+            }
+        }
+    }
+
+    /// Why a certain edge holds, if it was not known before.
+    fn reason(&self, index: usize) -> Option<&Conflict> {
+        let after = self.proofs.partition_point(|&(start, _)| start <= index);
+        Some(&self.proofs.get(after.checked_sub(1)?)?.1)
+    }
 }
 
 /// More open pairs than this exceed any budget: they would not fit in memory comfortably.
@@ -229,14 +296,13 @@ impl<'a> Problem<'a> {
             maybe,
             known: Vec::new(),
             conditional: Vec::new(),
-            pairs: Vec::new(),
+            suspects: BTreeSet::new(),
             open_reads: Vec::new(),
             writers: BTreeMap::new(),
             readers: BTreeMap::new(),
             follows: BTreeSet::new(),
             chains: BTreeMap::new(),
             ranks: BTreeMap::new(),
-            too_large: false,
             stage: Stage::Inference,
             effort: solver::Effort::default(),
         };
@@ -245,7 +311,6 @@ impl<'a> Problem<'a> {
         problem.order_in_time();
         problem.infer_from_reads(members, fixed);
         problem.infer_version_orders();
-        problem.collect_pairs();
         problem
     }
 
@@ -591,9 +656,10 @@ impl<'a> Problem<'a> {
             .collect()
     }
 
-    fn collect_pairs(&mut self) {
+    /// The pairs of writers whose order is open; `None` if there are too many.
+    pub fn pairs(&self) -> Option<Vec<Pair>> {
         let mut pairs = Vec::new();
-        'keys: for &key in self.writers.keys() {
+        for &key in self.writers.keys() {
             let writers = self.unranked(key);
             for (at, &first) in writers.iter().enumerate() {
                 for &second in &writers[at + 1..] {
@@ -608,48 +674,168 @@ impl<'a> Problem<'a> {
                     if !known {
                         pairs.push(Pair { key, first, second });
                     }
-                    if pairs.len() > PAIRS_MAX {
-                        self.too_large = true;
-                        break 'keys;
-                    }
+                }
+                if pairs.len() > PAIRS_MAX {
+                    return None;
                 }
             }
         }
-        self.pairs = pairs;
+        Some(pairs)
     }
 
     /// Decides, within a budget in steps.
     pub fn decide(&mut self, steps_max: u64) -> Decision {
         self.stage = Stage::Inference;
-        if topological_order(self.nodes, &self.known).is_none() {
-            return Decision::Impossible;
-        }
-        if self.pairs.is_empty() && self.open_reads.is_empty() {
-            return self.possible(&[]);
-        }
-        if self.too_large {
-            return Decision::Exceeded;
-        }
-        let core = self.cyclic_core();
-        self.stage = Stage::Propagation;
-        let Some((forced, open)) = self.propagate(&core) else {
+        let Some(sorted) = topological_order(self.nodes, &self.known) else {
             return Decision::Impossible;
         };
-        if open.is_empty() && self.open_reads.is_empty() {
-            return self.possible(&forced);
+        if self.open_reads.is_empty() {
+            return self.decide_lazily(sorted, steps_max);
         }
+        let Some(pairs) = self.pairs() else {
+            return Decision::Exceeded;
+        };
+        let core = self.cyclic_core(&self.potential_edges(&pairs));
+        self.stage = Stage::Propagation;
+        let Some((forced, open)) = self.propagate(&core, pairs) else {
+            return Decision::Impossible;
+        };
         self.stage = Stage::Search;
-        self.search(&core, forced, &open, steps_max)
+        let mut encoding = Encoding::new(self, &core, &forced, &open);
+        encoding.add_open_reads();
+        let outcome = encoding.solver.solve(steps_max);
+        let chosen = encoding.chosen();
+        self.effort = encoding.solver.effort();
+        match outcome {
+            Outcome::BudgetExceeded => Decision::Exceeded,
+            Outcome::Unsatisfiable => Decision::Impossible,
+            Outcome::Satisfiable => {
+                let forced = forced.iter().flat_map(|&pair| self.edges(pair));
+                let edges = self.known.iter().copied().chain(chosen.edges).chain(forced);
+                let order = topological_order(self.nodes, &edges.collect::<Vec<_>>());
+                self.witness(order.expect("the chosen edges are acyclic"), &chosen.absent)
+            }
+        }
+    }
+
+    /// Decides where each read has one source. A key with many writers has far too many pairs of them to look at,
+    /// and few matter: those that stood in the way of a guess. An order of these alone that does not exist
+    /// proves that there is none of all; one that does is the next guess, and holds or brings other pairs in.
+    fn decide_lazily(&mut self, mut sorted: Vec<u32>, steps_max: u64) -> Decision {
+        self.stage = Stage::Schedule;
+        let mut learnt = Learnt::new(&self.known);
+        let mut assumed = Vec::new();
+        loop {
+            let order = schedule::Order {
+                certain: &learnt.certain,
+                assumed: &assumed,
+            };
+            let conflicts = match schedule::schedule(self, order, &sorted) {
+                Ok(nodes) => return self.witness(nodes, &BTreeSet::new()),
+                Err(conflicts) => conflicts,
+            };
+            self.effort.steps += u64::from(self.nodes);
+            self.effort.conflicts += conflicts.len() as u64;
+            self.stage = self.stage.max(Stage::Propagation);
+            learnt.learn(conflicts, |pair| self.edges(pair));
+            if topological_order(self.nodes, &learnt.certain).is_none() {
+                let cycle = self.shortest_cycle(&learnt.certain);
+                self.suspects = self.involved(&learnt, cycle.unwrap_or_default());
+                return Decision::Impossible;
+            }
+            if self.effort.steps > steps_max {
+                return Decision::Exceeded;
+            }
+            assumed.clear();
+            if !learnt.open.is_empty() {
+                self.stage = Stage::Search;
+                match self.order_pairs(&learnt, steps_max) {
+                    Ok(edges) => assumed = edges,
+                    Err(decision) => return decision,
+                }
+            }
+            let all: Vec<Edge> = learnt.certain.iter().chain(&assumed).copied().collect();
+            let acyclic = topological_order(self.nodes, &all);
+            sorted = acyclic.expect("the solver chose no cycle");
+        }
+    }
+
+    /// Who has a part in the edges: the transactions, by index, on them, on the circles that made them certain, and
+    /// that wrote what was read there.
+    fn involved(&self, learnt: &Learnt, mut edges: Vec<Edge>) -> BTreeSet<u32> {
+        let mut places = BTreeMap::new();
+        for (index, edge) in learnt.certain.iter().enumerate().rev() {
+            places.insert((edge.from, edge.to), index);
+        }
+        let mut found = BTreeSet::new();
+        let mut seen = BTreeSet::new();
+        while let Some(edge) = edges.pop() {
+            if !seen.insert((edge.from, edge.to)) {
+                continue;
+            }
+            found.extend([edge.from, edge.to].map(|node| self.owner(node)));
+            if let (Why::ReadWrite(key), Some(reader)) = (edge.why, self.owner(edge.from)) {
+                let mut reads = self.txns[reader as usize].reads.iter();
+                let sources = reads.find(|read| read.key == key).map(|read| &read.sources);
+                found.extend(sources.into_iter().flatten().map(|&source| Some(source)));
+            }
+            let place = places.get(&(edge.from, edge.to));
+            let Some(conflict) = place.and_then(|&place| learnt.reason(place)) else {
+                continue;
+            };
+            found.extend(conflict.nodes.iter().map(|&node| self.owner(node)));
+            let writers = conflict
+                .not_all
+                .iter()
+                .flat_map(|pair| [pair.first, pair.second]);
+            found.extend(writers.map(|place| Some(self.present[place as usize])));
+            edges.extend(
+                conflict
+                    .certain
+                    .iter()
+                    .map(|&index| learnt.certain[index as usize]),
+            );
+        }
+        found.into_iter().flatten().collect()
+    }
+
+    /// The edges of some order of the pairs that are open, whatever becomes of all others.
+    fn order_pairs(&mut self, learnt: &Learnt, steps_max: u64) -> Result<Vec<Edge>, Decision> {
+        let open: Vec<Pair> = learnt.open.iter().copied().collect();
+        let forced: Vec<Pair> = learnt.forced.iter().copied().collect();
+        let mut potential = learnt.certain.clone();
+        potential.extend(self.edges_either_way(&open));
+        let core = self.cyclic_core(&potential);
+        let mut encoding = Encoding::new(self, &core, &forced, &open);
+        let outcome = encoding.solver.solve(steps_max - self.effort.steps);
+        let effort = encoding.solver.effort();
+        let mut suspects = BTreeSet::new();
+        let result = match outcome {
+            Outcome::BudgetExceeded => Err(Decision::Exceeded),
+            Outcome::Unsatisfiable => {
+                suspects = self.involved(learnt, encoding.edges_on_cycles());
+                Err(Decision::Impossible)
+            }
+            Outcome::Satisfiable => Ok(encoding.chosen().edges),
+        };
+        self.suspects = suspects;
+        self.effort.steps += effort.steps;
+        self.effort.decisions += effort.decisions;
+        self.effort.conflicts += effort.conflicts;
+        result
+    }
+
+    /// Whatever holds if the pairs are ordered one way or the other.
+    fn edges_either_way(&self, pairs: &[Pair]) -> impl Iterator<Item = Edge> {
+        let both = pairs.iter().flat_map(|&pair| [pair, pair.swapped()]);
+        both.flat_map(|pair| self.edges(pair))
     }
 
     /// All edges that may hold.
-    fn potential_edges(&self) -> Vec<Edge> {
+    fn potential_edges(&self, pairs: &[Pair]) -> Vec<Edge> {
         let mut edges = self.known.clone();
         edges.extend(self.conditional.iter().map(|&(_, edge)| edge));
-        for &pair in &self.pairs {
-            edges.extend(self.edges(pair));
-            edges.extend(self.edges(pair.swapped()));
-        }
+        edges.extend(self.edges_either_way(pairs));
         for read in &self.open_reads {
             for source in read.sources.iter().flatten() {
                 edges.push(self.dependency(*source, read.reader, Why::WriteRead(read.key)));
@@ -662,8 +848,8 @@ impl<'a> Problem<'a> {
     }
 
     /// Numbers the nodes that may lie on a cycle.
-    fn cyclic_core(&self) -> CyclicCore {
-        let component = components(self.nodes, &self.potential_edges());
+    fn cyclic_core(&self, potential: &[Edge]) -> CyclicCore {
+        let component = components(self.nodes, potential);
         let mut sizes = vec![0u32; self.nodes as usize];
         component.iter().for_each(|&c| sizes[c as usize] += 1);
         let mut number = vec![u32::MAX; self.nodes as usize];
@@ -683,10 +869,9 @@ impl<'a> Problem<'a> {
 
     /// Discards choices that would close a cycle until nothing changes: what is forced and what is open, or
     /// `None` for a contradiction.
-    fn propagate(&self, core: &CyclicCore) -> Option<(Vec<Pair>, Vec<Pair>)> {
-        let (maybe, mut open): (Vec<Pair>, Vec<Pair>) = self
-            .pairs
-            .iter()
+    fn propagate(&self, core: &CyclicCore, pairs: Vec<Pair>) -> Option<(Vec<Pair>, Vec<Pair>)> {
+        let (maybe, mut open): (Vec<Pair>, Vec<Pair>) = pairs
+            .into_iter()
             .partition(|pair| self.maybe[pair.first as usize] || self.maybe[pair.second as usize]);
         let mut forced = Vec::new();
         let mut edges: Vec<Edge> = self
@@ -733,46 +918,8 @@ impl<'a> Problem<'a> {
         Some((forced, open))
     }
 
-    fn search(
-        &mut self,
-        core: &CyclicCore,
-        forced: Vec<Pair>,
-        open: &[Pair],
-        steps_max: u64,
-    ) -> Decision {
-        let mut encoding = Encoding::new(self, core, &forced, open);
-        encoding.add_open_reads();
-        let outcome = encoding.solver.solve(steps_max);
-        let chosen = encoding.chosen();
-        self.effort = encoding.solver.effort();
-        match outcome {
-            Outcome::BudgetExceeded => Decision::Exceeded,
-            Outcome::Unsatisfiable => Decision::Impossible,
-            Outcome::Satisfiable => {
-                let forced = forced.iter().flat_map(|&pair| self.edges(pair));
-                self.possible_with(
-                    chosen.edges.into_iter().chain(forced).collect(),
-                    &chosen.absent,
-                )
-            }
-        }
-    }
-
-    fn possible(&self, orders: &[Pair]) -> Decision {
-        let absent = self
-            .places()
-            .filter(|&place| self.maybe[place as usize])
-            .collect();
-        self.possible_with(
-            orders.iter().flat_map(|&pair| self.edges(pair)).collect(),
-            &absent,
-        )
-    }
-
-    /// The witness, which is replayed before anybody sees it.
-    fn possible_with(&self, chosen: Vec<Edge>, absent: &BTreeSet<u32>) -> Decision {
-        let edges: Vec<Edge> = self.known.iter().copied().chain(chosen).collect();
-        let order = topological_order(self.nodes, &edges).expect("the chosen edges are acyclic");
+    /// The order as events, which are replayed before anybody sees them.
+    fn witness(&self, order: Vec<u32>, absent: &BTreeSet<u32>) -> Decision {
         let stride = if self.level.snapshot { 2 } else { 1 };
         let events: Vec<Event> = order
             .into_iter()
@@ -1107,220 +1254,4 @@ fn components(nodes: u32, edges: &[Edge]) -> Vec<u32> {
         }
     }
     component
-}
-
-/// The open rest as clauses and guarded arcs.
-struct Encoding<'p, 'a> {
-    problem: &'p Problem<'a>,
-    core: &'p CyclicCore,
-    solver: Solver,
-    /// By place: the literal that says that an indeterminate transaction happened.
-    presence: BTreeMap<u32, Literal>,
-    /// Who wrote the key first, where that was open.
-    before: BTreeMap<(KeyId, u32, u32), Literal>,
-    /// Orders that propagation forced.
-    forced: BTreeSet<(KeyId, u32, u32)>,
-    /// The literal that guards a reader's anti-dependency on a writer.
-    overtaken: BTreeMap<(KeyId, u32, u32), Literal>,
-    guarded: Vec<(Literal, Edge)>,
-}
-
-/// What the solver chose.
-struct Chosen {
-    edges: Vec<Edge>,
-    absent: BTreeSet<u32>,
-}
-
-impl<'p, 'a> Encoding<'p, 'a> {
-    fn new(problem: &'p Problem<'a>, core: &'p CyclicCore, forced: &[Pair], open: &[Pair]) -> Self {
-        let mut encoding = Encoding {
-            problem,
-            core,
-            solver: Solver::new(core.count),
-            presence: BTreeMap::new(),
-            before: BTreeMap::new(),
-            forced: forced
-                .iter()
-                .map(|pair| (pair.key, pair.first, pair.second))
-                .collect(),
-            overtaken: BTreeMap::new(),
-            guarded: Vec::new(),
-        };
-        for place in problem
-            .places()
-            .filter(|&place| problem.maybe[place as usize])
-        {
-            let happened = encoding.solver.new_variable(false);
-            encoding.presence.insert(place, happened);
-        }
-        let fixed = forced.iter().flat_map(|&pair| problem.edges(pair));
-        for edge in problem.known.iter().copied().chain(fixed) {
-            if let Some(edge) = core.inside(edge) {
-                encoding.solver.add_arc(solver::Arc {
-                    from: edge.from,
-                    to: edge.to,
-                    guard: None,
-                });
-            }
-        }
-        for &(place, edge) in &problem.conditional {
-            encoding.guard(encoding.presence[&place], edge);
-        }
-        for &pair in open {
-            encoding.add_pair(pair);
-        }
-        encoding
-    }
-
-    fn guard(&mut self, guard: Literal, edge: Edge) {
-        self.guarded.push((guard, edge));
-        if let Some(edge) = self.core.inside(edge) {
-            self.solver.add_arc(solver::Arc {
-                from: edge.from,
-                to: edge.to,
-                guard: Some(guard),
-            });
-        }
-    }
-
-    /// One of the two orders holds, if both transactions happened. The one that completed first is tried
-    /// first: real databases mostly commit in that order.
-    fn add_pair(&mut self, pair: Pair) {
-        let finished = |place| {
-            let txn = self.problem.txn(place);
-            (txn.complete, txn.invoke)
-        };
-        let guess = finished(pair.first) <= finished(pair.second);
-        let forward = self.solver.new_variable(guess);
-        let mut absent: Vec<Literal> = [pair.first, pair.second]
-            .iter()
-            .filter_map(|place| self.presence.get(place))
-            .map(|&l| !l)
-            .collect();
-        let backward = if absent.is_empty() {
-            !forward
-        } else {
-            let backward = self.solver.new_variable(false);
-            absent.extend([forward, backward]);
-            self.solver.add_clause(&absent);
-            backward
-        };
-        for (literal, pair) in [(forward, pair), (backward, pair.swapped())] {
-            self.before
-                .insert((pair.key, pair.first, pair.second), literal);
-            for edge in self.problem.edges(pair) {
-                self.guard(literal, edge);
-            }
-        }
-    }
-
-    fn add_open_reads(&mut self) {
-        for read in &self.problem.open_reads {
-            let mut one_of: Vec<Literal> = Vec::new();
-            one_of.extend(self.presence.get(&read.reader).map(|&happened| !happened));
-            for &source in &read.sources {
-                let from_here = self.solver.new_variable(false);
-                one_of.push(from_here);
-                self.add_source(read, source, from_here);
-            }
-            self.solver.add_clause(&one_of);
-        }
-    }
-
-    /// What follows if the read comes from this source: the source happened and came before, and each other
-    /// writer of the key came before the source or after the reader.
-    fn add_source(&mut self, read: &OpenRead, source: Option<u32>, from_here: Literal) {
-        if let Some(writer) = source {
-            if let Some(&happened) = self.presence.get(&writer) {
-                self.solver.add_clause(&[!from_here, happened]);
-            }
-            self.guard(
-                from_here,
-                self.problem
-                    .dependency(writer, read.reader, Why::WriteRead(read.key)),
-            );
-        }
-        let others = self
-            .problem
-            .writers
-            .get(&read.key)
-            .into_iter()
-            .flatten()
-            .copied();
-        for other in others.filter(|&other| Some(other) != source) {
-            let mut clause = vec![!from_here];
-            clause.extend(self.presence.get(&other).map(|&happened| !happened));
-            if other == read.reader {
-                // Its own write follows its read.
-                let Some(writer) = source else { continue };
-                match self.order(read.key, writer, other) {
-                    Order::Known(true) => continue,
-                    Order::Known(false) => {}
-                    Order::Open(literal) => clause.push(literal),
-                }
-            } else {
-                match source.map_or(Order::Known(false), |writer| {
-                    self.order(read.key, other, writer)
-                }) {
-                    Order::Known(true) => continue,
-                    Order::Known(false) => {}
-                    Order::Open(literal) => clause.push(literal),
-                }
-                clause.push(self.overtakes(read, other));
-            }
-            self.solver.add_clause(&clause);
-        }
-    }
-
-    /// The literal that lets the reader's anti-dependency on the writer hold.
-    fn overtakes(&mut self, read: &OpenRead, writer: u32) -> Literal {
-        let name = (read.key, read.reader, writer);
-        if let Some(&literal) = self.overtaken.get(&name) {
-            return literal;
-        }
-        let literal = self.solver.new_variable(false);
-        self.overtaken.insert(name, literal);
-        self.guard(
-            literal,
-            self.problem.anti_dependency(read.reader, writer, read.key),
-        );
-        literal
-    }
-
-    /// Whether the key was written by the one before the other.
-    fn order(&self, key: KeyId, first: u32, second: u32) -> Order {
-        if let Some(&literal) = self.before.get(&(key, first, second)) {
-            return Order::Open(literal);
-        }
-        let name = (key, first, second);
-        let known = self.forced.contains(&name)
-            || self.problem.follows.contains(&name)
-            || self.problem.outranks(key, first, second)
-            || self.problem.precedes(first, second);
-        Order::Known(known)
-    }
-
-    fn chosen(&self) -> Chosen {
-        let holds = |literal: Literal| self.solver.is_true(literal);
-        Chosen {
-            edges: self
-                .guarded
-                .iter()
-                .filter(|(guard, _)| holds(*guard))
-                .map(|&(_, edge)| edge)
-                .collect(),
-            absent: self
-                .presence
-                .iter()
-                .filter(|(_, l)| !holds(**l))
-                .map(|(&place, _)| place)
-                .collect(),
-        }
-    }
-}
-
-/// What is known about the order of two writers of a key.
-enum Order {
-    Known(bool),
-    Open(Literal),
 }

@@ -6,6 +6,7 @@
 //! member of it is necessary.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::explain::{self, Cast};
@@ -25,7 +26,7 @@ pub(super) fn explain(
     level: Level,
     steps_max: u64,
 ) -> Anomaly {
-    let problem = Problem::new(facts, members, level, &Fixed::new());
+    let mut problem = Problem::new(facts, members, level, &Fixed::new());
     let prover = Prover {
         history,
         facts,
@@ -35,8 +36,18 @@ pub(super) fn explain(
     if let Some(cycle) = problem.shortest_cycle(&problem.known) {
         return prover.cycle(&problem, &cycle);
     }
-    let members = prover.smallest_failing(members.to_vec(), steps_max);
-    prover.by_cases(&members)
+    problem.decide(steps_max);
+    let mut failing = members.to_vec();
+    let mut suspects = problem.suspects;
+    // Who had a part in the conflicts is mostly enough, and asked without the others names fewer.
+    while suspects.len() < failing.len() {
+        let fewer: Vec<u32> = suspects.iter().copied().collect();
+        let Some(next) = prover.suspects_if_fails(&fewer, steps_max) else {
+            break;
+        };
+        (failing, suspects) = (fewer, next);
+    }
+    prover.by_cases(&prover.smallest_failing(failing, steps_max))
 }
 
 struct Prover<'a> {
@@ -122,8 +133,14 @@ impl Prover<'_> {
     }
 
     fn fails(&self, members: &[u32], steps_max: u64) -> bool {
+        self.suspects_if_fails(members, steps_max).is_some()
+    }
+
+    /// Who had a part in the conflicts, if there is no order of the members.
+    fn suspects_if_fails(&self, members: &[u32], steps_max: u64) -> Option<BTreeSet<u32>> {
         let mut problem = Problem::new(self.facts, members, self.level, &Fixed::new());
-        problem.decide(steps_max) == Decision::Impossible
+        let fails = problem.decide(steps_max) == Decision::Impossible;
+        fails.then_some(problem.suspects)
     }
 
     /// A set that fails of which no member can be spared. `candidates` fails.
@@ -192,7 +209,7 @@ impl Prover<'_> {
         let ambiguous =
             |read: &&OpenRead| read.sources.len() > 1 && !problem.may_be_absent(read.reader);
         let Some(read) = problem.open_reads.iter().find(ambiguous) else {
-            let open = problem.pairs.clone();
+            let open = problem.pairs()?;
             return self.prove_orders(&problem, problem.known.clone(), Vec::new(), open, leaves);
         };
         let reader = problem.present[read.reader as usize];

@@ -23,6 +23,7 @@
 //! assert_eq!(solver.order(), [1, 2, 0]);
 //! ```
 
+use std::collections::BTreeSet;
 use std::ops::Not;
 
 use super::topology::Topology;
@@ -120,6 +121,7 @@ pub struct Solver {
     trail_limits: Vec<usize>,
     clauses_done: usize,
     arcs_done: usize,
+    arcs_on_cycles: BTreeSet<u32>,
     /// Whether a contradiction holds without any decision.
     contradictory: bool,
     effort: Effort,
@@ -152,6 +154,7 @@ impl Solver {
             trail_limits: Vec::new(),
             clauses_done: 0,
             arcs_done: 0,
+            arcs_on_cycles: BTreeSet::new(),
             contradictory: false,
             effort: Effort::default(),
         }
@@ -225,6 +228,12 @@ impl Solver {
     /// All nodes, in an order that respects every true arc.
     pub fn order(&self) -> &[u32] {
         self.graph.order()
+    }
+
+    /// The arcs on the cycles met so far, by their number in the order of their addition. Where no clause was added,
+    /// those of them that a contradiction rests on are among these.
+    pub fn arcs_on_cycles(&self) -> &BTreeSet<u32> {
+        &self.arcs_on_cycles
     }
 
     /// The work done so far.
@@ -378,11 +387,12 @@ impl Solver {
             let arc = self.arcs[index as usize];
             let ends = (arc.from, arc.to);
             if let Err(path) = self.graph.insert(ends, index, &mut self.effort.steps) {
-                let guards = path.into_iter().chain([index]);
-                let mut clause: Vec<Literal> = guards
-                    .filter_map(|arc| self.arcs[arc as usize].guard)
-                    .map(Literal::not)
-                    .collect();
+                let cycle: Vec<u32> = path.into_iter().chain([index]).collect();
+                let guards = cycle
+                    .iter()
+                    .filter_map(|&arc| self.arcs[arc as usize].guard);
+                let mut clause: Vec<Literal> = guards.map(Literal::not).collect();
+                self.arcs_on_cycles.extend(cycle);
                 clause.sort_unstable();
                 clause.dedup();
                 return Some(clause);
