@@ -18,6 +18,7 @@
 //! It plays on when the protocols change, as long as plans keep their version.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -129,13 +130,52 @@ pub fn folder(store: &Path, scenario: &str, protocol: &str, seed: u64) -> PathBu
     store.join(scenario).join(protocol).join(seed.to_string())
 }
 
-/// Writes the folder: first beside its place, then renamed there, so that it is whole or absent. A folder
-/// that is already there is replaced.
+/// All files of a run's folder.
+const FILES: [&str; 7] = {
+    let [verdict, history, report] = DERIVED;
+    let [scenario, plan, fates, trace] =
+        ["scenario.toml", "plan.json", "fates.json", "trace.ndjson"];
+    [scenario, plan, fates, trace, verdict, history, report]
+};
+
+/// Whether a run's folder may be written here: nothing is there, or an empty folder, or the folder of an earlier
+/// run.
 ///
 /// # Errors
 ///
-/// When the disk refuses.
+/// When something else is there, or the path has no name of its own.
+pub fn vacant(to: &Path) -> io::Result<()> {
+    let refused = |what: &str| {
+        let help = "name a folder that is absent or empty, or that an earlier run left";
+        let message = format!("{what}\n  help: {help}");
+        Err(io::Error::new(io::ErrorKind::AlreadyExists, message))
+    };
+    if to.file_name().is_none() {
+        return refused("a run's folder needs a name of its own");
+    }
+    if !to.exists() {
+        return Ok(());
+    }
+    if !to.is_dir() {
+        return refused("this is no folder");
+    }
+    let is_run = to.join("plan.json").is_file() && to.join("scenario.toml").is_file();
+    match is_run || fs::read_dir(to)?.next().is_none() {
+        true => Ok(()),
+        false => refused("this folder holds something other than a run, which would be lost"),
+    }
+}
+
+/// Writes the folder: first beside its place, then renamed there, so that it is whole or absent. The files of an
+/// earlier run are replaced; whatever else is in its folder, such as what `shrink` left there, stays.
+///
+/// # Errors
+///
+/// When the place is not [`vacant`], or the disk refuses.
 pub fn write(to: &Path, scenario: &Scenario, plan: &Plan, run: &Run) -> io::Result<()> {
+    vacant(to)?;
+    // A link to a folder stays one.
+    let to = &to.canonicalize().unwrap_or_else(|_| to.to_owned());
     let parent = to.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(parent)?;
     let name = to.file_name().unwrap_or_default().to_string_lossy();
@@ -144,28 +184,55 @@ pub fn write(to: &Path, scenario: &Scenario, plan: &Plan, run: &Run) -> io::Resu
         fs::remove_dir_all(&beside)?;
     }
     fs::create_dir(&beside)?;
+    write_files(&beside, scenario, plan, run)?;
+    if to.exists() {
+        for entry in others(to)? {
+            fs::rename(to.join(&entry), beside.join(&entry))?;
+        }
+        fs::remove_dir_all(to)?;
+    }
+    fs::rename(&beside, to)
+}
+
+fn write_files(folder: &Path, scenario: &Scenario, plan: &Plan, run: &Run) -> io::Result<()> {
     let recorded = Recorded {
         ordain: env!("CARGO_PKG_VERSION").to_owned(),
         protocol: run.protocol.clone(),
         digest: run.digest.to_string(),
         plan: plan.clone(),
     };
-    fs::write(beside.join("scenario.toml"), &scenario.text)?;
-    json(&beside.join("plan.json"), &recorded)?;
-    json(&beside.join("fates.json"), &run.kept.fates)?;
+    fs::write(folder.join("scenario.toml"), &scenario.text)?;
+    json(&folder.join("plan.json"), &recorded)?;
+    json(&folder.join("fates.json"), &run.kept.fates)?;
     for (name, text) in DERIVED.iter().zip(derived(run)) {
-        fs::write(beside.join(name), text)?;
+        fs::write(folder.join(name), text)?;
     }
     let trace = run.kept.trace.as_deref().unwrap_or_default();
     let trace = trace
         .iter()
         .map(serde_json::to_string)
         .collect::<Result<Vec<_>, _>>()?;
-    lines(&beside.join("trace.ndjson"), &trace)?;
-    if to.exists() {
-        fs::remove_dir_all(to)?;
+    lines(&folder.join("trace.ndjson"), &trace)
+}
+
+/// What is in a run's folder besides the run's own files.
+fn others(folder: &Path) -> io::Result<Vec<OsString>> {
+    let names = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name()));
+    let names = names.collect::<io::Result<Vec<_>>>()?.into_iter();
+    let own = |name: &OsString| FILES.iter().any(|own| name == own);
+    Ok(names.filter(|name| !own(name)).collect())
+}
+
+/// Takes a run's folder away, unless somebody has put more into it.
+///
+/// # Errors
+///
+/// When it is not there, or the disk refuses.
+pub fn remove(folder: &Path) -> io::Result<()> {
+    match others(folder)?.is_empty() {
+        true => fs::remove_dir_all(folder),
+        false => Ok(()),
     }
-    fs::rename(&beside, to)
 }
 
 fn json(path: &Path, value: &impl Serialize) -> io::Result<()> {

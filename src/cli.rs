@@ -157,8 +157,8 @@ enum Command {
         #[arg(long, default_value_t = shrink::BUDGET)]
         budget: usize,
         /// How many runs at once; by default as many as there are processors. Does not change the result.
-        #[arg(long, short)]
-        jobs: Option<usize>,
+        #[arg(long, short, value_parser = clap::value_parser!(u16).range(1..=1024))]
+        jobs: Option<u16>,
         /// Where to leave the result; by default in `shrunk` below DIR.
         #[arg(long, short)]
         out: Option<PathBuf>,
@@ -289,10 +289,6 @@ pub fn main() -> ExitCode {
             let (code, message) = match failure {
                 Failure::Usage(message) => (exit::USAGE, message),
                 Failure::Input(message) => (exit::INPUT, message),
-                // A reader that closed the pipe has seen all it wanted.
-                Failure::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                    return ExitCode::SUCCESS;
-                }
                 Failure::Io(error) => (exit::INPUT, error.to_string()),
             };
             if json {
@@ -416,8 +412,11 @@ fn say_document(name: &str, text: Vec<u8>, json: bool) -> Result<u8, Failure> {
 }
 
 fn say(text: impl Display) -> Result<(), Failure> {
-    let mut out = anstream::stdout().lock();
-    Ok(writeln!(out, "{text}")?)
+    match writeln!(anstream::stdout().lock(), "{text}") {
+        // A reader that closed the pipe has seen all it wanted; what was found stays what it is.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
 }
 
 fn complain(text: impl Display) {
@@ -510,6 +509,7 @@ fn run(
         Some(protocol) => known_protocol(protocol)?,
         None => scenario.protocols[0].clone(),
     };
+    check_vacant(out)?;
     let plan = drawer(&mut scenario, swarm)(&scenario, seed);
     let run = match stop_at_violation {
         true => stack::run_until_violation(&scenario, &protocol, &plan).map_err(Failure::Usage)?,
@@ -561,6 +561,13 @@ fn keep(folder: &Path, scenario: &Scenario, plan: &Plan, run: &Run) -> Result<()
     artifact::write(folder, scenario, kept, &recorded).map_err(|error| at(folder, error))
 }
 
+/// Refuses a folder that a run must not be written to, before the work begins.
+fn check_vacant(out: Option<&Path>) -> Result<(), Failure> {
+    out.map_or(Ok(()), |out| {
+        artifact::vacant(out).map_err(|error| at(out, error))
+    })
+}
+
 /// An I/O error with the path that it is about.
 fn at(path: &Path, error: io::Error) -> Failure {
     let message = format!("{}: {error}", path.display());
@@ -570,6 +577,7 @@ fn at(path: &Path, error: io::Error) -> Failure {
 /// Plays a committed plan.
 fn run_plan(file: &Path, out: Option<&Path>, json: bool) -> Result<u8, Failure> {
     let regression = Regression::read(file).map_err(|error| Failure::Input(error.to_string()))?;
+    check_vacant(out)?;
     let run = regression.run().map_err(Failure::Input)?;
     if let Some(out) = out {
         keep(out, &regression.scenario, &regression.plan, &run)?;
@@ -602,13 +610,14 @@ struct ShrunkFolder<'a> {
 fn shrink_folder(
     dir: &Path,
     budget: usize,
-    jobs: Option<usize>,
+    jobs: Option<u16>,
     out: &Path,
     class: Option<Class>,
     regression: Option<&Path>,
     json: bool,
 ) -> Result<u8, Failure> {
     let kept = artifact::read(dir).map_err(|error| Failure::Input(error.to_string()))?;
+    check_vacant(Some(out))?;
     let (protocol, plan) = (&kept.recorded.protocol, &kept.recorded.plan);
     let class = match class {
         Some(class) => class,
@@ -622,7 +631,7 @@ fn shrink_folder(
             progress.stage, progress.faults, progress.transactions
         ));
     };
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs.unwrap_or(0));
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs.map_or(0, usize::from));
     let pool = { pool.build() }.map_err(|error| Failure::Usage(error.to_string()))?;
     let shrunk =
         pool.install(|| shrink::shrink(&kept.scenario, protocol, plan, &class, budget, &mut show));

@@ -153,6 +153,83 @@ fn a_run_that_is_not_as_expected_exits_1_and_leaves_a_folder_that_replays() {
 }
 
 #[test]
+fn a_folder_that_holds_anything_but_a_run_is_refused_and_left_as_it_is() {
+    let here = folder("occupied");
+    fs::create_dir(here.join("work")).expect("writable");
+    let thesis = here.join("work/thesis.txt");
+    fs::write(&thesis, "x").expect("writable");
+    let run = [&["run", "storm", "-p", "calvin", "--out"][..], &QUICK].concat();
+    let run = |out: &str, here: &Path| {
+        let args = [&run[..5], &[out], &run[5..]].concat();
+        ordain(&args, here)
+    };
+    assert_eq!(code(&run("kept", &here)), 0);
+    let shrink = |out: &str, here: &Path| {
+        let kept = here.ancestors().find(|above| above.join("kept").exists());
+        let kept = kept.expect("it was written").join("kept");
+        let args = ["shrink", &kept.display().to_string(), "--out", out];
+        ordain(&args, here)
+    };
+    for (out, below) in [
+        ("work", ""),
+        (".", "work"),
+        ("..", "work"),
+        ("work/thesis.txt", ""),
+    ] {
+        for output in [run(out, &here.join(below)), shrink(out, &here.join(below))] {
+            assert_eq!(code(&output), 65, "{out}: {}", stderr(&output));
+            let help = "help: name a folder that is absent or empty";
+            assert!(stderr(&output).contains(help), "{}", stderr(&output));
+            assert_eq!(fs::read_to_string(&thesis).expect("still there"), "x");
+        }
+    }
+    let names = fs::read_dir(&here).expect("a folder").count();
+    assert_eq!(names, 2, "nothing half-written stays");
+}
+
+#[test]
+fn a_run_that_is_written_again_replaces_its_files_and_keeps_what_shrink_left_there() {
+    let here = folder("again");
+    let args = [
+        &["run", "storm", "-p", "calvin", "--out", "kept"][..],
+        &QUICK,
+    ]
+    .concat();
+    fs::create_dir(here.join("kept")).expect("writable");
+    assert_eq!(code(&ordain(&args, &here)), 0, "an empty folder will do");
+    fs::create_dir(here.join("kept/shrunk")).expect("writable");
+    fs::write(here.join("kept/shrunk/plan.json"), "{}").expect("writable");
+    let plan = here.join("kept/plan.json");
+    let before = fs::read_to_string(&plan).expect("kept");
+    fs::write(&plan, "damaged").expect("writable");
+    assert_eq!(code(&ordain(&args, &here)), 0);
+    assert_eq!(fs::read_to_string(&plan).expect("kept"), before);
+    let shrunk = fs::read_to_string(here.join("kept/shrunk/plan.json"));
+    assert_eq!(shrunk.expect("still there"), "{}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_reader_that_closes_the_pipe_does_not_change_the_exit_code() {
+    let here = folder("pipe");
+    let expect = "expect.calvin.properties.progress=\"broken\"";
+    let args = [
+        &["run", "storm", "-p", "calvin", "--set", expect][..],
+        &QUICK,
+    ]
+    .concat();
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let output = Command::new(env!("CARGO_BIN_EXE_ordain"))
+        .args(&args)
+        .current_dir(&here)
+        .stdout(writer)
+        .output()
+        .expect("the program runs");
+    assert_eq!(code(&output), 1, "{}", stderr(&output));
+}
+
+#[test]
 fn a_replay_that_does_something_else_exits_3_and_names_the_first_event_that_differs() {
     let here = folder("diverging");
     let args = [
@@ -205,6 +282,8 @@ fn wrong_usage_exits_64_and_says_what_there_is() {
         &["run", "settlement", "--set", "nonsense"],
         &["check", "x.json", "--model", "perfect"],
         &["model", "no_such_model"],
+        &["shrink", "nowhere", "--jobs", "0"],
+        &["shrink", "nowhere", "--jobs", "1025"],
         &["dance"],
     ] {
         let output = ordain(args, &here);

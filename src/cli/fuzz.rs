@@ -282,7 +282,7 @@ impl Watch for Console<'_> {
             && written.remove(&before)
             && before != folder
         {
-            std::fs::remove_dir_all(&before).map_err(|error| format!("{name}: {error}"))?;
+            artifact::remove(&before).map_err(|error| format!("{name}: {error}"))?;
         }
         written.insert(folder);
         Ok(name)
