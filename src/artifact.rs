@@ -120,9 +120,36 @@ pub enum Unreadable {
         /// What does not fit.
         message: String,
     },
+    /// A regression is damaged, of another version, or its plan and scenario do not belong together.
+    #[error(
+        "{place}: {message}\n  help: find the failure again and write it with `shrink --regression`"
+    )]
+    Regression {
+        /// The file, with line and column where they are known.
+        place: String,
+        /// What is wrong.
+        message: String,
+    },
     /// The scenario has a problem.
     #[error("{0}")]
     Scenario(#[from] crate::scenario::BadInput),
+}
+
+impl Unreadable {
+    /// The same with the way out that there is for a regression.
+    fn of_regression(self) -> Unreadable {
+        let (place, message) = match self {
+            Unreadable::Content {
+                path,
+                line,
+                column,
+                message,
+            } => (format!("{}:{line}:{column}", path.display()), message),
+            Unreadable::Unfit { path, message } => (path.display().to_string(), message),
+            other => return other,
+        };
+        Unreadable::Regression { place, message }
+    }
 }
 
 /// Where the run of a protocol and seed is kept below `store`.
@@ -508,6 +535,10 @@ impl Regression {
     ///
     /// When it is missing, damaged, or its plan is of another version.
     pub fn read(from: &Path) -> Result<Regression, Unreadable> {
+        Self::read_file(from).map_err(Unreadable::of_regression)
+    }
+
+    fn read_file(from: &Path) -> Result<Regression, Unreadable> {
         let text = fs::read_to_string(from).map_err(|error| Unreadable::NoPlan {
             path: from.to_owned(),
             error,

@@ -100,7 +100,13 @@ fn the_parts_of_a_matrix_merge_into_the_whole_in_any_order() {
     let args = ["merge", "--json", &parts[0], &parts[1], &parts[2]];
     let merged = ordain(&args, &here);
     assert_eq!(code(&merged), 0, "{}", stdout(&merged));
-    assert_eq!(timeless(&merged), timeless(&whole));
+    let but_repetitions = |output: &Output| {
+        let mut report = timeless(output);
+        let repeated = report["repeated"].take().as_u64().expect("a count");
+        assert!(repeated * 20 >= report["runs"].as_u64().expect("a count"));
+        report
+    };
+    assert_eq!(but_repetitions(&merged), but_repetitions(&whole));
 
     let some = ordain(&["merge", "--json", &parts[0], &parts[1]], &here);
     assert_eq!(
@@ -123,7 +129,89 @@ fn the_parts_of_a_matrix_merge_into_the_whole_in_any_order() {
         "parts of different scenarios do not merge"
     );
     let stderr = String::from_utf8_lossy(&mixed.stderr).into_owned();
-    assert!(stderr.contains("the scenario"), "{stderr}");
+    assert!(
+        stderr.contains("the scenario") && stderr.contains("other.json"),
+        "{stderr}"
+    );
+    // Seeds 3, 9, ... are in both.
+    let overlapping = fuzz(&["-n", "31", "--partition", "3/6"], &here);
+    fs::write(&file, &overlapping.stdout).expect("a writable folder");
+    let overlapping = ordain(&["merge", &parts[1], &file.display().to_string()], &here);
+    assert_eq!(code(&overlapping), 65, "no seed may count twice");
+    let stderr = String::from_utf8_lossy(&overlapping.stderr).into_owned();
+    assert!(stderr.contains("the number of parts"), "{stderr}");
+}
+
+#[test]
+fn merged_parts_print_commands_with_the_scenario_and_the_overrides_as_they_were_given() {
+    let here = folder("merged-commands");
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/storm.toml");
+    fs::copy(shipped, here.join("mine.toml")).expect("a writable folder");
+    for part in ["0", "1"] {
+        let partition = format!("{part}/2");
+        let args = ["fuzz", "mine.toml", "-n", "20", "--json", "--partition"];
+        let output = ordain(&[&args[..], &[&partition], &HOPELESS].concat(), &here);
+        assert_eq!(code(&output), 1, "{}", stdout(&output));
+        fs::write(here.join(part), output.stdout).expect("a writable folder");
+    }
+    let output = command(&["merge", "0", "1", "--junit", "junit.xml"], &here)
+        .env("GITHUB_ACTIONS", "true")
+        .output()
+        .expect("it runs");
+    assert_eq!(code(&output), 1, "{}", stdout(&output));
+    let set = "--set 'phases.settle=\"20ms\"' --set 'swarm.transactions=40'";
+    let complete = |text: &str| {
+        let commands: Vec<&str> = text.split("ordain run ").skip(1).collect();
+        assert!(!commands.is_empty(), "{text}");
+        for command in commands {
+            assert!(command.starts_with("mine.toml --swarm"), "{command}");
+            assert!(command.contains(set), "{command}");
+        }
+    };
+    let text = stdout(&output);
+    let (annotations, lines): (Vec<&str>, Vec<&str>) =
+        text.lines().partition(|line| line.starts_with("::"));
+    complete(&annotations.join("\n"));
+    complete(&lines.join("\n"));
+    let xml = fs::read_to_string(here.join("junit.xml")).expect("it was written");
+    complete(&xml.replace("&quot;", "\"").replace("&apos;", "'"));
+}
+
+#[test]
+fn a_report_comes_out_even_if_a_file_cannot_be_written_in_the_end() {
+    let here = folder("unwritable");
+    fs::write(here.join("file"), "").expect("a writable folder");
+    let promised = [&["fuzz", "storm", "-n", "1"][..], &SMALL].concat();
+    for (flag, target) in [("--junit", "nowhere/j.xml"), ("--out", "file/below")] {
+        let output = ordain(&[&promised[..], &[flag, target]].concat(), &here);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((code(&output), stdout(&output).as_str()), (65, ""));
+        assert!(stderr.contains(target), "{stderr}");
+    }
+
+    let args = [&["fuzz", "storm", "-n", "20", "--json"][..], &HOPELESS].concat();
+    let found = report(&ordain(&args, &here))["failures"][0].clone();
+    let occupied = here.join(format!("other/storm/2pc/{}", found["seed"]));
+    fs::create_dir_all(&occupied).expect("a writable folder");
+    fs::write(occupied.join("mine.txt"), "x").expect("a writable folder");
+    let output = ordain(&[&args[..], &["--out", "other"]].concat(), &here);
+    assert_eq!(code(&output), 1);
+    let failure = report(&output)["failures"][0].clone();
+    assert_eq!(
+        (&failure["seed"], &failure["dir"]),
+        (&found["seed"], &Value::Null)
+    );
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(stderr.contains("something other than a run"), "{stderr}");
+    assert!(occupied.join("mine.txt").exists());
+
+    if Path::new("/dev/full").exists() {
+        let output = ordain(&[&args[..], &["--junit", "/dev/full"]].concat(), &here);
+        assert_eq!(code(&output), 1);
+        assert_eq!(report(&output)["failures"][0]["seed"], found["seed"]);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(stderr.contains("/dev/full"), "{stderr}");
+    }
 }
 
 /// The storm with settle phases in which nothing can end: progress is promised, and breaks. That is no fault of
@@ -311,6 +399,19 @@ fn committed_regressions_run_first_and_fail_the_campaign_until_they_are_mended()
     assert!(of(0, "path").as_str().expect("a path").ends_with("good"));
     assert_eq!(of(0, "class"), Value::Null, "this one is as promised");
     assert_eq!(of(1, "class"), found["failures"][0]["class"]);
+    let output = command(&[&args[..6], &["--junit", "junit.xml"]].concat(), &here)
+        .env("GITHUB_ACTIONS", "true")
+        .output()
+        .expect("it runs");
+    let again = format!("ordain run --plan {bad}");
+    let text = stdout(&output);
+    let (annotations, lines): (Vec<&str>, Vec<&str>) =
+        text.lines().partition(|line| line.starts_with("::"));
+    for place in [annotations.join("\n"), lines.join("\n")] {
+        assert!(place.contains(&again), "{place}");
+    }
+    let xml = fs::read_to_string(here.join("junit.xml")).expect("it was written");
+    assert!(xml.contains(&again), "{xml}");
     let second = ordain(&[&args[..], &["--partition", "1/2"]].concat(), &here);
     assert_eq!(
         report(&second)["regressions"],
@@ -329,14 +430,62 @@ fn committed_regressions_run_first_and_fail_the_campaign_until_they_are_mended()
         stderr.contains("old.json") && stderr.contains("version 0"),
         "{stderr}"
     );
+    let help = "help: find the failure again and write it with `shrink --regression`";
+    assert!(stderr.contains(help), "{stderr}");
+}
+
+#[test]
+fn regressions_of_another_scenario_are_counted_and_a_folder_without_any_other_is_refused() {
+    let here = folder("left-out");
+    let storm = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/storm.toml");
+    let storm = fs::read_to_string(storm).expect("shipped");
+    let renamed = storm.replacen("name = \"storm\"", "name = \"tempest\"", 1);
+    assert_ne!(storm, renamed);
+    fs::write(here.join("storm.toml"), renamed).expect("a writable folder");
+    let kept = "regressions/of-storm";
+    let run = [&["run", "storm", "--swarm", "--out", kept][..], &SMALL].concat();
+    let run: Vec<&str> = run
+        .into_iter()
+        .map(|arg| arg.trim_end_matches(",calvin"))
+        .collect();
+    assert_eq!(code(&ordain(&run, &here)), 0);
+
+    let args = [&["fuzz", "storm.toml", "-n", "1"][..], &SMALL].concat();
+    let output = ordain(&args, &here);
+    assert_eq!(code(&output), 0, "{}", stdout(&output));
+    let wanted = "regressions: 0 run, 1 left out (scenario storm)";
+    assert!(stdout(&output).contains(wanted), "{}", stdout(&output));
+    let output = ordain(
+        &[&args[..], &["--regressions", "regressions"]].concat(),
+        &here,
+    );
+    assert_eq!(code(&output), 65, "{}", stdout(&output));
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    let wanted = "no regression of scenario tempest to run, 1 left out (scenario storm)";
+    assert!(stderr.contains(wanted), "{stderr}");
 }
 
 #[cfg(unix)]
 #[test]
 fn an_interrupt_prints_what_was_found_and_ends_with_130() {
+    for signal in ["-INT", "-TERM"] {
+        a_signal_prints_what_was_found(signal);
+    }
+}
+
+#[cfg(unix)]
+fn a_signal_prints_what_was_found(signal: &str) {
     let here = folder("interrupt");
     let args = [
-        &["fuzz", "storm", "--duration", "10m", "--json"][..],
+        &[
+            "fuzz",
+            "storm",
+            "--duration",
+            "10m",
+            "--json",
+            "--junit",
+            "junit.xml",
+        ][..],
         &HOPELESS,
     ]
     .concat();
@@ -351,12 +500,13 @@ fn an_interrupt_prints_what_was_found_and_ends_with_130() {
     }
     let pid = child.id().to_string();
     let sent = Command::new("kill")
-        .args(["-INT", &pid])
+        .args([signal, &pid])
         .status()
         .expect("kill is there");
     assert!(sent.success());
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(code(&output), 130);
+    assert!(here.join("junit.xml").exists());
     let report = report(&output);
     assert_eq!(report["interrupted"], true);
     let failures = report["failures"].as_array().expect("a list");
@@ -370,6 +520,9 @@ fn an_interrupt_prints_what_was_found_and_ends_with_130() {
 #[test]
 fn a_bad_flag_says_what_to_write_and_exits_with_64_or_65() {
     let here = folder("flags");
+    fs::write(here.join("empty.json"), "").expect("a writable folder");
+    fs::write(here.join("failed.json"), "{\"error\": \"no\"}").expect("a writable folder");
+    fs::write(here.join("half.json"), "{\"runs\":").expect("a writable folder");
     for (args, wanted, exit) in [
         (
             &["fuzz", "storm", "--partition", "3/3"][..],
@@ -398,6 +551,13 @@ fn a_bad_flag_says_what_to_write_and_exits_with_64_or_65() {
             65,
         ),
         (&["merge", "nowhere.json"], "nowhere.json", 65),
+        (
+            &["merge", "empty.json"],
+            "empty.json: the file is empty",
+            65,
+        ),
+        (&["merge", "failed.json"], "failed.json: no", 65),
+        (&["merge", "half.json"], "half.json:1:8: ", 65),
     ] {
         let output = ordain(args, &here);
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -2,24 +2,32 @@
 
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
-use super::report::{Failure, Report};
+use super::report::{Regression, Report};
 
 /// A campaign as JUnit: one suite a protocol, with one case for its runs as a whole and a failing one for each
-/// class of failures; and one suite of the regressions. `again` is the command that repeats a failure.
-pub fn junit(report: &Report, again: impl Fn(&Failure) -> String) -> String {
+/// class of failures and each run that is not deterministic; and one suite of the regressions. `again` is the command
+/// that repeats a protocol's run of a seed.
+pub fn junit(report: &Report, again: impl Fn(&str, u64) -> String) -> String {
     let mut xml = quick_junit::Report::new(format!("ordain fuzz {}", report.scenario));
     for line in &report.protocols {
         let mut suite = TestSuite::new(format!("{} {}", report.scenario, line.protocol));
-        let of_protocol = |failure: &&Failure| failure.protocol == line.protocol;
-        for failure in report.failures.iter().filter(of_protocol) {
+        let failures = report.failures.iter();
+        for failure in failures.filter(|one| one.protocol == line.protocol) {
             let runs = failure.seeds.len();
-            let message = format!("{} in {runs} runs: {}", failure.class, again(failure));
-            let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+            let again = again(&failure.protocol, failure.seed);
+            let message = format!("{} in {runs} runs: {again}", failure.class);
+            let mut status = bad(NonSuccessKind::Failure, message);
             status
-                .set_message(message)
                 .set_type(failure.class.property.clone())
                 .set_description(failure.shown.clone());
             suite.add_test_case(TestCase::new(failure.class.to_string(), status));
+        }
+        let nondeterministic = report.nondeterministic.iter();
+        for one in nondeterministic.filter(|one| one.protocol == line.protocol) {
+            let again = again(&one.protocol, one.seed);
+            let message = format!("{} and then {}: {again}", one.first, one.again);
+            let name = format!("seed {} is not deterministic", one.seed);
+            suite.add_test_case(TestCase::new(name, bad(NonSuccessKind::Error, message)));
         }
         let all = format!("{} runs as promised, {} undecided", line.ok, line.unknown);
         let status = match line.unknown {
@@ -32,17 +40,30 @@ pub fn junit(report: &Report, again: impl Fn(&Failure) -> String) -> String {
     if !report.regressions.is_empty() {
         let mut suite = TestSuite::new(format!("{} regressions", report.scenario));
         for one in &report.regressions {
-            let status = match &one.class {
-                None => TestCaseStatus::success(),
-                Some(class) => {
-                    let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
-                    status.set_message(format!("{} under {}", class, one.protocol));
-                    status
-                }
-            };
-            suite.add_test_case(TestCase::new(one.path.clone(), status));
+            suite.add_test_case(TestCase::new(one.path.clone(), regression(one)));
         }
         xml.add_test_suite(suite);
     }
     xml.to_string().expect("plain data is XML")
+}
+
+fn regression(one: &Regression) -> TestCaseStatus {
+    let again = one.again();
+    match (&one.class, one.undecided) {
+        (Some(class), _) => {
+            let message = format!("{class} under {}: {again}", one.protocol);
+            bad(NonSuccessKind::Failure, message)
+        }
+        (None, true) => {
+            let message = format!("undecided under {}: {again}", one.protocol);
+            bad(NonSuccessKind::Error, message)
+        }
+        (None, false) => TestCaseStatus::success(),
+    }
+}
+
+fn bad(kind: NonSuccessKind, message: String) -> TestCaseStatus {
+    let mut status = TestCaseStatus::non_success(kind);
+    status.set_message(message);
+    status
 }

@@ -7,6 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::report::LeftOut;
 use crate::artifact::{Recorded, Regression, Unreadable};
 use crate::plan::{PLAN_VERSION, Plan};
 use crate::random::GENERATOR;
@@ -32,36 +33,47 @@ pub struct Committed {
 /// # Errors
 ///
 /// When a file cannot be read, is no regression, or has a plan that this version would run differently.
-pub fn read(folder: &Path, scenario: &str) -> Result<Vec<Committed>, String> {
+pub fn read(folder: &Path, scenario: &str) -> Result<(Vec<Committed>, Vec<LeftOut>), String> {
     let unreadable = |error| format!("{}: {error}", folder.display());
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder).map_err(unreadable)? {
         paths.push(entry.map_err(unreadable)?.path());
     }
     paths.sort();
-    let mut committed = Vec::new();
+    let (mut committed, mut left_out) = (Vec::new(), Vec::new());
     for path in paths {
         let is_file = path
             .extension()
             .is_some_and(|extension| extension == "json");
-        let one = match (path.join("plan.json").is_file(), is_file) {
-            (true, _) => Some(folder_at(path)?),
+        let (one, bug) = match (path.join("plan.json").is_file(), is_file) {
+            (true, _) => (folder_at(path)?, None),
             (false, true) => file_at(path).map_err(|error| error.to_string())?,
-            (false, false) => None,
+            (false, false) => continue,
         };
-        committed.extend(one.filter(|one| one.scenario.name == scenario));
+        let why = match bug {
+            Some(bug) => format!("planted bug {bug}"),
+            None if one.scenario.name != scenario => format!("scenario {}", one.scenario.name),
+            None => {
+                committed.push(one);
+                continue;
+            }
+        };
+        let path = one.path.display().to_string();
+        left_out.push(LeftOut { path, why });
     }
-    Ok(committed)
+    Ok((committed, left_out))
 }
 
-fn file_at(path: PathBuf) -> Result<Option<Committed>, Unreadable> {
+/// A regression's file, and the planted bug that it needs, if any.
+fn file_at(path: PathBuf) -> Result<(Committed, Option<String>), Unreadable> {
     let regression = Regression::read(&path)?;
-    Ok(regression.bug.is_none().then_some(Committed {
+    let committed = Committed {
         path,
         protocol: regression.protocol,
         plan: regression.plan,
         scenario: regression.scenario,
-    }))
+    };
+    Ok((committed, regression.bug))
 }
 
 fn folder_at(path: PathBuf) -> Result<Committed, String> {

@@ -17,6 +17,10 @@ pub struct Report {
     pub ordain: String,
     /// The scenario's name.
     pub scenario: String,
+    /// The scenario as it was asked for: a file, or the name of one that comes with the program.
+    pub asked_for: String,
+    /// Overrides of its keys, as `KEY=VALUE`.
+    pub overrides: Vec<String>,
     /// The scenario as it was run, overrides included, as a digest: parts of different ones do not merge.
     pub scenario_digest: String,
     /// The first seed of the whole campaign.
@@ -43,6 +47,8 @@ pub struct Report {
     pub undecided: Vec<Undecided>,
     /// Committed plans that were run first.
     pub regressions: Vec<Regression>,
+    /// Committed plans that were not run.
+    pub left_out: Vec<LeftOut>,
 }
 
 /// A protocol's line.
@@ -138,8 +144,29 @@ pub struct Regression {
     pub path: String,
     /// The protocol.
     pub protocol: String,
-    /// The class in which it fails (again); nothing if it is as promised.
+    /// Whether something promised could not be decided.
+    pub undecided: bool,
+    /// The class in which it fails (again), if it does.
     pub class: Option<Class>,
+}
+
+impl Regression {
+    /// The command that repeats it.
+    pub fn again(&self) -> String {
+        match self.path.ends_with(".json") {
+            true => format!("ordain run --plan {}", self.path),
+            false => format!("ordain replay {}", self.path),
+        }
+    }
+}
+
+/// A committed plan that was not run.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Where it is.
+    pub path: String,
+    /// Why: its scenario, or the planted bug that it needs.
+    pub why: String,
 }
 
 /// What a campaign keeps of one run.
@@ -242,6 +269,11 @@ impl Report {
         !self.failures.is_empty() || regressed
     }
 
+    /// Whether a run or a regression could not be decided.
+    pub fn is_undecided(&self) -> bool {
+        !self.undecided.is_empty() || self.regressions.iter().any(|one| one.undecided)
+    }
+
     /// The declared rare branches of a protocol that no run reached.
     pub fn never(line: &Line) -> impl Iterator<Item = &str> {
         let never = line.marks.iter().filter(|(_, reached)| reached.runs == 0);
@@ -279,24 +311,43 @@ pub enum Unmergeable {
     /// There is none.
     #[error("there is nothing to merge")]
     Nothing,
-    /// They differ in something that must be the same.
-    #[error("the parts differ in {0}: they are not of one campaign")]
-    Different(&'static str),
+    /// One differs from the first in something that must be the same.
+    #[error("{file}: it differs from {first} in {what}: they are not parts of one campaign")]
+    Different {
+        /// Where the part was read.
+        file: String,
+        /// Where the first was read.
+        first: String,
+        /// In what they differ.
+        what: &'static str,
+    },
     /// Two of them ran the same seeds.
-    #[error("part {0} is there twice")]
-    Twice(String),
+    #[error("{file}: part {part} is there twice")]
+    Twice {
+        /// Where the second was read.
+        file: String,
+        /// Which part.
+        part: String,
+    },
 }
 
-/// Puts the parts of a campaign together, in whatever order they come: the result is that of one campaign over
-/// all of their seeds.
+/// Reads `I/N`, I below N: every N-th seed from the I-th on.
+pub fn partition(text: &str) -> Option<(u64, u64)> {
+    let (part, parts) = text.split_once('/')?;
+    let (part, parts) = (part.parse().ok()?, parts.parse().ok()?);
+    (part < parts).then_some((part, parts))
+}
+
+/// Puts the parts of a campaign together, each with the name of its file, in whatever order they come: the result
+/// is that of one campaign over all of their seeds, except for how many runs were repeated.
 ///
 /// # Errors
 ///
-/// When they are not parts of one campaign.
-pub fn merge(parts: &[Report]) -> Result<Report, Unmergeable> {
-    let (first, others) = parts.split_first().ok_or(Unmergeable::Nothing)?;
-    let mut whole = first.clone();
-    for part in others {
+/// When they are not parts of one campaign, or overlap.
+pub fn merge(parts: &[(String, Report)]) -> Result<Report, Unmergeable> {
+    let ((first, report), others) = parts.split_first().ok_or(Unmergeable::Nothing)?;
+    let mut whole = report.clone();
+    for (file, part) in others {
         let same = [
             ("the version of ordain", whole.ordain == part.ordain),
             (
@@ -305,18 +356,30 @@ pub fn merge(parts: &[Report]) -> Result<Report, Unmergeable> {
             ),
             ("the first seed", whole.first_seed == part.first_seed),
             ("the protocols", names(&whole).eq(names(part))),
+            (
+                "the number of parts",
+                counts(part).all(|n| n.is_some() && counts(&whole).all(|other| other == n)),
+            ),
         ];
         if let Some((what, _)) = same.iter().find(|(_, same)| !same) {
-            return Err(Unmergeable::Different(what));
+            let (file, first) = (file.clone(), first.clone());
+            return Err(Unmergeable::Different { file, first, what });
         }
         if let Some(twice) = part.parts.iter().find(|name| whole.parts.contains(name)) {
-            return Err(Unmergeable::Twice(twice.clone()));
+            let (file, part) = (file.clone(), twice.clone());
+            return Err(Unmergeable::Twice { file, part });
         }
         add_part(&mut whole, part);
     }
     whole.parts = normalized(std::mem::take(&mut whole.parts));
     whole.sort();
     Ok(whole)
+}
+
+/// The N of each `I/N`; `None` of what is no part's name.
+fn counts(report: &Report) -> impl Iterator<Item = Option<u64>> {
+    let parts = report.parts.iter();
+    parts.map(|name| partition(name).map(|(_, parts)| parts))
 }
 
 fn names(report: &Report) -> impl Iterator<Item = &String> {
@@ -351,6 +414,7 @@ fn add_part(whole: &mut Report, part: &Report) {
     let nondeterministic = part.nondeterministic.iter().cloned();
     whole.nondeterministic.extend(nondeterministic);
     whole.regressions.extend(part.regressions.iter().cloned());
+    whole.left_out.extend(part.left_out.iter().cloned());
 }
 
 /// `0/1`, if these are all n of n parts; else their names in order.

@@ -1,6 +1,7 @@
 //! `ordain fuzz` and `ordain merge`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::OpenOptions;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Failure, complain, exit, key_value, known_protocol, load, say, say_json};
+use super::{Failure, at, complain, exit, key_value, known_protocol, load, say, say_json};
 use crate::artifact;
 use crate::campaign::fuzz::{self, Stop, Watch};
 use crate::campaign::junit::junit;
@@ -85,11 +86,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 fn partition(text: &str) -> Result<(u64, u64), String> {
-    let numbers = text.split_once('/').and_then(|(part, parts)| {
-        let (part, parts) = (part.parse().ok()?, parts.parse().ok()?);
-        (part < parts).then_some((part, parts))
-    });
-    numbers
+    report::partition(text)
         .ok_or_else(|| "write I/N with I below N, as in 0/4 for the first of four parts".to_owned())
 }
 
@@ -104,11 +101,22 @@ pub(super) fn fuzz(args: &FuzzArgs, json: bool) -> Result<u8, Failure> {
     if protocols.iter().collect::<BTreeSet<_>>().len() < protocols.len() {
         return Err(Failure::Usage("a protocol is named twice".to_owned()));
     }
-    let committed = match (regressions(args), args.partition.0) {
+    let (committed, left_out) = match (regressions(args), args.partition.0) {
         // Every part would run the same ones.
         (Some(folder), 0) => regress::read(&folder, &scenario.name).map_err(Failure::Input)?,
-        _ => Vec::new(),
+        _ => Default::default(),
     };
+    if let (Some(folder), 0, []) = (&args.regressions, args.partition.0, &committed[..]) {
+        return Err(Failure::Input(format!(
+            "{}: no regression of scenario {} to run, {}\n  help: name a folder of what `shrink --regression` wrote \
+             for a scenario of this name",
+            folder.display(),
+            scenario.name,
+            text::left_out(&left_out)
+        )));
+    }
+    args.junit.as_deref().map_or(Ok(()), check_writable)?;
+    check_writable_below(&args.out)?;
     let seeds = match (args.runs, args.duration) {
         (None, Some(_)) => None,
         (runs, _) => Some(runs.unwrap_or(RUNS)),
@@ -125,29 +133,70 @@ pub(super) fn fuzz(args: &FuzzArgs, json: bool) -> Result<u8, Failure> {
     let report = fuzz::fuzz(&scenario, &span, &committed, &console);
     console.bar.finish_and_clear();
     let mut report = report.map_err(Failure::Input)?;
-    report.runs_per_second = report.runs as f64 / console.started.elapsed().as_secs_f64().max(1e-9);
-    let set: String = { args.overrides.iter() }
-        .map(|(key, value)| format!(" --set '{key}={value}'"))
+    report.asked_for = args.scenario.clone();
+    let overrides = args.overrides.iter();
+    report.overrides = overrides
+        .map(|(key, value)| format!("{key}={value}"))
         .collect();
-    finish(&report, (&args.scenario, &set), args.junit.as_deref(), json)
+    report.left_out = left_out;
+    report.runs_per_second = report.runs as f64 / console.started.elapsed().as_secs_f64().max(1e-9);
+    let code = finish(&report, args.junit.as_deref(), json);
+    let unwritten = console.unwritten.into_inner();
+    for error in unwritten.expect("nobody panics while holding it") {
+        complain(format!("error: {error}"));
+    }
+    code
 }
 
 pub(super) fn merge(args: &MergeArgs, json: bool) -> Result<u8, Failure> {
-    let read = |path: &PathBuf| {
-        let name = path.display();
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Failure::Input(format!("{name}: {error}")))?;
-        serde_json::from_str::<Report>(&text).map_err(|error| {
-            let (line, column) = (error.line(), error.column());
-            Failure::Input(format!(
-                "{name}:{line}:{column}: {error}\n  help: give what `ordain fuzz --json` printed"
-            ))
-        })
-    };
-    let parts = args.parts.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let parts = { args.parts.iter() }
+        .map(|path| read_part(path).map_err(Failure::Input))
+        .collect::<Result<Vec<_>, _>>()?;
+    args.junit.as_deref().map_or(Ok(()), check_writable)?;
     let whole = report::merge(&parts).map_err(|error| Failure::Input(error.to_string()))?;
-    let scenario = whole.scenario.clone();
-    finish(&whole, (&scenario, ""), args.junit.as_deref(), json)
+    finish(&whole, args.junit.as_deref(), json)
+}
+
+/// What a part of a campaign printed, with the name of its file.
+fn read_part(path: &Path) -> Result<(String, Report), String> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
+    let ended_early = "this part ended early: run it again, or leave it out";
+    if text.trim().is_empty() {
+        return Err(format!("{name}: the file is empty\n  help: {ended_early}"));
+    }
+    let failed = serde_json::from_str::<BTreeMap<String, String>>(&text);
+    if let Some(error) = failed.ok().as_ref().and_then(|failed| failed.get("error")) {
+        return Err(format!("{name}: {error}\n  help: {ended_early}"));
+    }
+    let report = serde_json::from_str(&text).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        format!("{name}:{line}:{column}: {error}\n  help: give what `ordain fuzz --json` printed")
+    })?;
+    Ok((name, report))
+}
+
+/// Refuses a file that cannot be written, before the work begins.
+fn check_writable(file: &Path) -> Result<(), Failure> {
+    try_to_open(file).map_err(|error| at(file, error))
+}
+
+/// Opens a file for writing, and leaves everything as it was.
+fn try_to_open(file: &Path) -> io::Result<()> {
+    let there = file.exists();
+    OpenOptions::new().append(true).create(true).open(file)?;
+    match there {
+        true => Ok(()),
+        false => std::fs::remove_file(file),
+    }
+}
+
+/// Refuses a folder that nothing can be written to, before the work begins.
+fn check_writable_below(folder: &Path) -> Result<(), Failure> {
+    let there = folder.ancestors().find(|above| above.exists());
+    let probe = format!(".ordain-{}", std::process::id());
+    let probe = there.unwrap_or(Path::new("")).join(probe);
+    try_to_open(&probe).map_err(|error| at(folder, error))
 }
 
 /// Where the committed plans are.
@@ -160,25 +209,14 @@ fn regressions(args: &FuzzArgs) -> Option<PathBuf> {
     args.regressions.clone().or_else(beside)
 }
 
-/// Prints a report, writes what was asked for, and says how the program ends. `how` is the scenario as it was
-/// named, and the overrides as they are to be written again.
-fn finish(
-    report: &Report,
-    how: (&str, &str),
-    junit_file: Option<&Path>,
-    json: bool,
-) -> Result<u8, Failure> {
-    let again = |failure: &report::Failure| text::again(how, &failure.protocol, failure.seed);
-    if let Some(path) = junit_file {
-        std::fs::write(path, junit(report, again))
-            .map_err(|error| Failure::Input(format!("{}: {error}", path.display())))?;
-    }
+/// Prints a report, writes what was asked for, and says how the program ends.
+fn finish(report: &Report, junit_file: Option<&Path>, json: bool) -> Result<u8, Failure> {
     match json {
         true => say_json(report)?,
-        false => say(text::report(report, how).trim_end())?,
+        false => say(text::report(report).trim_end())?,
     }
     if std::env::var_os("GITHUB_ACTIONS").is_some() {
-        for line in text::annotations(report, how) {
+        for line in text::annotations(report) {
             // The runner reads both streams; one document on standard output stays one.
             match json {
                 true => complain(line),
@@ -186,13 +224,25 @@ fn finish(
             }
         }
     }
-    Ok(match report {
+    let code = match report {
         _ if !report.nondeterministic.is_empty() => exit::BUG,
         _ if report.interrupted => exit::INTERRUPTED,
         _ if report.has_failed() => exit::VIOLATION,
-        _ if !report.undecided.is_empty() => exit::UNKNOWN,
+        _ if report.is_undecided() => exit::UNKNOWN,
         _ => exit::OK,
-    })
+    };
+    let again = |protocol: &str, seed| text::again(report, protocol, seed);
+    if let Some(path) = junit_file
+        && let Err(error) = std::fs::write(path, junit(report, again))
+    {
+        // The report is out, and one document on standard output stays one.
+        complain(format!("error: {}: {error}", path.display()));
+        return Ok(match code {
+            exit::OK => exit::INPUT,
+            code => code,
+        });
+    }
+    Ok(code)
 }
 
 /// The terminal's side of a campaign.
@@ -206,6 +256,8 @@ struct Console<'a> {
     interrupted: Arc<AtomicBool>,
     /// Folders that this campaign wrote and has not replaced.
     written: Mutex<BTreeSet<PathBuf>>,
+    /// Why folders could not be written.
+    unwritten: Mutex<Vec<String>>,
 }
 
 impl<'a> Console<'a> {
@@ -232,7 +284,34 @@ impl<'a> Console<'a> {
             duration: args.duration,
             interrupted,
             written: Mutex::new(BTreeSet::new()),
+            unwritten: Mutex::new(Vec::new()),
         })
+    }
+
+    /// Writes a run's folder, and takes the one of the larger run away.
+    fn keep(&self, plan: &Plan, outcome: &Outcome, before: Option<&str>) -> Result<String, String> {
+        let protocol = &self.protocols[outcome.protocol];
+        let run = stack::record(self.scenario, protocol, plan)?;
+        assert_eq!(
+            run.digest.to_string(),
+            outcome.digest,
+            "the same plan gave two digests: ordain is not deterministic"
+        );
+        let kept = run.kept.plan.as_ref().unwrap_or(plan);
+        let folder = artifact::folder(self.out, &self.scenario.name, protocol, plan.seed);
+        let name = folder.display().to_string();
+        artifact::write(&folder, self.scenario, kept, &run)
+            .map_err(|error| format!("{name}: {error}"))?;
+        let mut written = self.written.lock().expect("nobody panics while holding it");
+        // Only what this campaign itself wrote is taken away again.
+        if let Some(before) = before.map(PathBuf::from)
+            && written.remove(&before)
+            && before != folder
+        {
+            artifact::remove(&before).map_err(|error| format!("{name}: {error}"))?;
+        }
+        written.insert(folder);
+        Ok(name)
     }
 }
 
@@ -258,34 +337,13 @@ impl Watch for Console<'_> {
         });
     }
 
-    fn found(
-        &self,
-        plan: &Plan,
-        outcome: &Outcome,
-        before: Option<&str>,
-    ) -> Result<String, String> {
-        let protocol = &self.protocols[outcome.protocol];
-        let run = stack::record(self.scenario, protocol, plan)?;
-        assert_eq!(
-            run.digest.to_string(),
-            outcome.digest,
-            "the same plan gave two digests: ordain is not deterministic"
-        );
-        let kept = run.kept.plan.as_ref().unwrap_or(plan);
-        let folder = artifact::folder(self.out, &self.scenario.name, protocol, plan.seed);
-        let name = folder.display().to_string();
-        artifact::write(&folder, self.scenario, kept, &run)
-            .map_err(|error| format!("{name}: {error}"))?;
-        let mut written = self.written.lock().expect("nobody panics while holding it");
-        // Only what this campaign itself wrote is taken away again.
-        if let Some(before) = before.map(PathBuf::from)
-            && written.remove(&before)
-            && before != folder
-        {
-            artifact::remove(&before).map_err(|error| format!("{name}: {error}"))?;
-        }
-        written.insert(folder);
-        Ok(name)
+    fn found(&self, plan: &Plan, outcome: &Outcome, before: Option<&str>) -> Option<String> {
+        let kept = self.keep(plan, outcome, before);
+        let mut unwritten = self
+            .unwritten
+            .lock()
+            .expect("nobody panics while holding it");
+        kept.map_err(|error| unwritten.push(error)).ok()
     }
 }
 

@@ -1,30 +1,58 @@
 //! Campaigns as text: for a terminal, and as annotations of GitHub Actions.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::text::table;
-use crate::campaign::report::{Failure, Line, Report};
+use crate::campaign::report::{Failure, LeftOut, Line, Report};
 use crate::stack;
 
-/// The command that repeats a run. `how` is the scenario as it was named, and its overrides as they are written.
-pub fn again((scenario, set): (&str, &str), protocol: &str, seed: u64) -> String {
+/// The command that repeats a run.
+pub fn again(report: &Report, protocol: &str, seed: u64) -> String {
+    let overrides = report.overrides.iter();
+    let set: String = overrides.map(|set| format!(" --set '{set}'")).collect();
+    let scenario = &report.asked_for;
     format!("ordain run {scenario} --swarm --protocol {protocol} --seed {seed}{set}")
 }
 
 /// A campaign. If something failed, the first and the last line give a seed and a command.
-pub fn report(report: &Report, how: (&str, &str)) -> String {
+pub fn report(report: &Report) -> String {
     let mut out = String::new();
     if let Some(first) = report.failures.first() {
-        let _ = writeln!(out, "{}\n", seed_and_command(first, how));
+        let _ = writeln!(out, "{}\n", seed_and_command(report, first));
     }
     out.push_str(&heading(report));
     out.push_str(&never_reached(report));
     out.push_str(&lines(report));
     out.push_str(&reached(report));
+    out.push_str(&regressions(report));
+    for one in &report.nondeterministic {
+        let _ = writeln!(
+            out,
+            "NOT DETERMINISTIC: {} gave {} and then {}\nthis is a bug in ordain: please report it with the \
+             command and the scenario",
+            again(report, &one.protocol, one.seed),
+            one.first,
+            one.again
+        );
+    }
+    for one in &report.undecided {
+        let _ = writeln!(out, "undecided: {}", again(report, &one.protocol, one.seed));
+    }
+    for failure in &report.failures {
+        out.push_str(&failed(report, failure));
+    }
+    out
+}
+
+/// The committed plans: what each showed, and which were not run.
+fn regressions(report: &Report) -> String {
+    let mut out = String::new();
     for one in &report.regressions {
-        let found = match &one.class {
-            None => "as promised".to_owned(),
-            Some(class) => format!("FAILS AGAIN: {class}"),
+        let found = match (&one.class, one.undecided) {
+            (Some(class), _) => format!("FAILS AGAIN: {class}\n  {}", one.again()),
+            (None, true) => format!("undecided\n  {}", one.again()),
+            (None, false) => "as promised".to_owned(),
         };
         let _ = writeln!(
             out,
@@ -32,27 +60,25 @@ pub fn report(report: &Report, how: (&str, &str)) -> String {
             one.path, one.protocol
         );
     }
-    for one in &report.nondeterministic {
-        let _ = writeln!(
-            out,
-            "NOT DETERMINISTIC: {} gave {} and then {}\nthis is a bug in ordain: please report it with the \
-             command and the scenario",
-            again(how, &one.protocol, one.seed),
-            one.first,
-            one.again
-        );
-    }
-    for one in &report.undecided {
-        let _ = writeln!(out, "undecided: {}", again(how, &one.protocol, one.seed));
-    }
-    for failure in &report.failures {
-        out.push_str(&failed(failure, how));
+    if !report.left_out.is_empty() {
+        let (ran, left_out) = (report.regressions.len(), left_out(&report.left_out));
+        let _ = writeln!(out, "regressions: {ran} run, {left_out}");
     }
     out
 }
 
-fn seed_and_command(failure: &Failure, how: (&str, &str)) -> String {
-    let command = again(how, &failure.protocol, failure.seed);
+/// How many regressions were not run, and why: `2 left out (scenario churn)`.
+pub fn left_out(left_out: &[LeftOut]) -> String {
+    let reasons: BTreeSet<&str> = left_out.iter().map(|one| one.why.as_str()).collect();
+    let reasons: Vec<&str> = reasons.into_iter().collect();
+    match left_out.len() {
+        0 => "none left out".to_owned(),
+        count => format!("{count} left out ({})", reasons.join(", ")),
+    }
+}
+
+fn seed_and_command(report: &Report, failure: &Failure) -> String {
+    let command = again(report, &failure.protocol, failure.seed);
     format!("seed {}: {command}", failure.seed)
 }
 
@@ -67,15 +93,15 @@ fn heading(report: &Report) -> String {
         ""
     };
     format!(
-        "{stopped}{} runs of {}{part} from seed {} on, {:.1} a second; {} of them repeated, {}\n",
+        "{stopped}{} runs of {}{part} from seed {} on, {:.1} a second; {}\n",
         report.runs,
         report.scenario,
         report.first_seed,
         report.runs_per_second,
-        report.repeated,
-        match report.nondeterministic.len() {
-            0 => "all alike".to_owned(),
-            n => format!("{n} of those otherwise"),
+        match (report.repeated, report.nondeterministic.len()) {
+            (0, _) => "none of them repeated".to_owned(),
+            (repeated, 0) => format!("{repeated} of them repeated, all alike"),
+            (repeated, n) => format!("{repeated} of them repeated, {n} of those otherwise"),
         }
     )
 }
@@ -160,7 +186,7 @@ fn reached(report: &Report) -> String {
 }
 
 /// A class, ending with the line to copy.
-fn failed(failure: &Failure, how: (&str, &str)) -> String {
+fn failed(report: &Report, failure: &Failure) -> String {
     let mut out = format!(
         "\n{} broke {} in {} runs; the smallest has {} faults, {} transactions and {} events\n  {}\n",
         failure.protocol,
@@ -177,12 +203,12 @@ fn failed(failure: &Failure, how: (&str, &str)) -> String {
             "  kept in {dir}: ordain replay {dir}, ordain shrink {dir}"
         );
     }
-    let _ = writeln!(out, "{}", seed_and_command(failure, how));
+    let _ = writeln!(out, "{}", seed_and_command(report, failure));
     out
 }
 
 /// One annotation for each class of failures, as GitHub Actions reads them from a job's output.
-pub fn annotations(report: &Report, how: (&str, &str)) -> Vec<String> {
+pub fn annotations(report: &Report) -> Vec<String> {
     let mut lines: Vec<String> = { report.failures.iter() }
         .map(|failure| {
             let title = format!("{} broke {}", failure.protocol, failure.class);
@@ -190,20 +216,21 @@ pub fn annotations(report: &Report, how: (&str, &str)) -> Vec<String> {
             let message = format!(
                 "{} ({runs} runs)\n{}",
                 failure.shown,
-                again(how, &failure.protocol, failure.seed)
+                again(report, &failure.protocol, failure.seed)
             );
             annotation(&title, &message)
         })
         .collect();
     lines.extend(report.regressions.iter().filter_map(|one| {
         let class = one.class.as_ref()?;
-        let message = format!("{} fails again under {}: {class}", one.path, one.protocol);
+        let (path, protocol, again) = (&one.path, &one.protocol, one.again());
+        let message = format!("{path} fails again under {protocol}: {class}\n{again}");
         Some(annotation("regression", &message))
     }));
     lines.extend(report.nondeterministic.iter().map(|one| {
         annotation(
             "ordain is not deterministic",
-            &again(how, &one.protocol, one.seed),
+            &again(report, &one.protocol, one.seed),
         )
     }));
     lines
@@ -223,6 +250,92 @@ fn annotation(title: &str, message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::campaign::junit::junit;
+    use crate::campaign::report::{Nondeterministic, Regression};
+
+    fn regression(undecided: bool) -> Regression {
+        Regression {
+            path: "regressions/a.json".to_owned(),
+            protocol: "2pc".to_owned(),
+            undecided,
+            class: None,
+        }
+    }
+
+    fn campaign() -> Report {
+        let line = Line {
+            protocol: "2pc".to_owned(),
+            runs: 3,
+            ok: 3,
+            violations: 0,
+            expected: 0,
+            unknown: 0,
+            counts: Default::default(),
+            marks: Default::default(),
+        };
+        Report {
+            ordain: "0".to_owned(),
+            scenario: "bank".to_owned(),
+            asked_for: "my/bank.toml".to_owned(),
+            overrides: vec!["workload.rate=3".to_owned()],
+            scenario_digest: "0".to_owned(),
+            first_seed: 1,
+            parts: vec!["0/1".to_owned()],
+            interrupted: false,
+            runs: 3,
+            runs_per_second: 1.0,
+            repeated: 0,
+            nondeterministic: Vec::new(),
+            digest: "0".to_owned(),
+            protocols: vec![line],
+            failures: Vec::new(),
+            undecided: Vec::new(),
+            regressions: vec![regression(false)],
+            left_out: Vec::new(),
+        }
+    }
+
+    fn as_junit(report: &Report) -> String {
+        junit(report, |protocol, seed| again(report, protocol, seed))
+    }
+
+    #[test]
+    fn an_undecided_regression_is_not_shown_as_promised() {
+        let mut campaign = campaign();
+        assert!(!campaign.is_undecided());
+        assert!(super::report(&campaign).contains("regressions/a.json under 2pc: as promised"));
+        assert!(!as_junit(&campaign).contains("<error"));
+        campaign.regressions[0] = regression(true);
+        assert!(campaign.is_undecided());
+        let text = super::report(&campaign);
+        assert!(!text.contains("as promised\n"), "{text}");
+        let wanted = "under 2pc: undecided\n  ordain run --plan regressions/a.json";
+        assert!(text.contains(wanted), "{text}");
+        let xml = as_junit(&campaign);
+        assert_eq!(xml.matches("<error").count(), 1, "{xml}");
+    }
+
+    #[test]
+    fn a_run_that_is_not_deterministic_is_a_case_of_junit_with_its_command() {
+        let mut campaign = campaign();
+        campaign.nondeterministic.push(Nondeterministic {
+            protocol: "2pc".to_owned(),
+            seed: 7,
+            first: "aa".to_owned(),
+            again: "bb".to_owned(),
+        });
+        let xml = as_junit(&campaign);
+        assert!(xml.contains("seed 7 is not deterministic"), "{xml}");
+        assert!(xml.contains("ordain run my/bank.toml --swarm"), "{xml}");
+    }
+
+    #[test]
+    fn repetitions_are_called_alike_only_where_there_were_any() {
+        let mut campaign = campaign();
+        assert!(heading(&campaign).ends_with("; none of them repeated\n"));
+        campaign.repeated = 1;
+        assert!(heading(&campaign).ends_with("; 1 of them repeated, all alike\n"));
+    }
 
     #[test]
     fn annotations_are_one_line_with_separators_escaped() {
