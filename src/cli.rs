@@ -956,10 +956,17 @@ fn models(
     use crate::model::report;
     let failure = |error: report::ReportError| Failure::Usage(error.to_string());
     if let (Some(name), Some(address)) = (name, explore) {
+        let serve = report::explorer(name).map_err(failure)?;
+        // The server panics where it cannot listen.
+        std::net::TcpListener::bind(address).map_err(|error| {
+            Failure::Usage(format!(
+                "cannot listen on {address}: {error}\n  help: a free port of this machine, such as 127.0.0.1:3000"
+            ))
+        })?;
         complain(format!(
             "http://{address}/ serves the Explorer of {name}; interrupt to stop"
         ));
-        report::explore(name, address).map_err(failure)?;
+        serve(address);
         return Ok(exit::OK);
     }
     let selected = report::select(name).map_err(failure)?;

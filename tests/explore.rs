@@ -82,3 +82,34 @@ fn a_world_of_the_protocol_code_can_be_explored_over_http() {
     // Both have booted, and nothing but the first one's election timer can go on.
     assert_eq!(actions, ["timeout Raft(Election) at n0:0"]);
 }
+
+#[test]
+fn a_spec_can_be_explored_too() {
+    let (_serving, address) = serve("hlc/MCHlcSmall");
+    let properties = &get(address, "/.status")["properties"];
+    let of_spec = properties.as_array().expect("a list");
+    assert!(
+        of_spec.iter().any(|property| property[1] == "TypeOK"),
+        "{properties}"
+    );
+}
+
+#[test]
+fn an_address_that_is_taken_and_a_name_that_means_nothing_are_refused_before_anything_is_served() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    for (model, reason) in [
+        ("code/raft", "cannot listen on"),
+        ("code/nothing", "no model is called"),
+        ("hlc", "several models"),
+    ] {
+        let done = Command::new(env!("CARGO_BIN_EXE_ordain"))
+            .args(["model", model, "--explore", &address])
+            .output()
+            .expect("the command runs");
+        let said = String::from_utf8(done.stderr).expect("text");
+        assert!(said.contains(reason), "{model}: {said}");
+        assert!(!said.contains("serves"), "{model}: {said}");
+        assert_eq!(done.status.code(), Some(64), "{model}");
+    }
+}

@@ -440,11 +440,7 @@ impl Hosted {
         }
     }
 
-    fn examined<S: std::fmt::Debug, A>(
-        &self,
-        judged: Report<S, A>,
-        checked: Option<Checked>,
-    ) -> Examined {
+    fn examined<S, A>(&self, judged: Report<S, A>, checked: Option<Checked>) -> Examined {
         let summary = |outcome: PropertyOutcome| PropertyOutcome {
             fairness: match outcome.fairness.is_empty() {
                 true => Vec::new(),
@@ -452,7 +448,9 @@ impl Hosted {
             },
             ..outcome
         };
-        let verdicts = judged.verdicts.iter().map(PropertyOutcome::of);
+        // The states of whole nodes are long, and the steps' names say what led to them.
+        let by_name = |verdict| PropertyOutcome::of(verdict, |_, _| String::new());
+        let verdicts = judged.verdicts.iter().map(by_name);
         let mut properties: Vec<_> = verdicts.map(summary).collect();
         properties.extend(checked.as_ref().map(refinement));
         Examined {

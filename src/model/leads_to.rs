@@ -767,30 +767,50 @@ impl<S, A> Counterexample<S, A> {
         }
         all
     }
+
+    /// A line for each step with its name and what `show` makes of the state before it (none for the first) and the one
+    /// after it; then, by reason, the constraints that allow the cycle.
+    pub fn describe(&self, mut show: impl FnMut(Option<&S>, &S) -> String) -> String {
+        let mut lines = Vec::new();
+        let mut before = None;
+        let mut line = |name: &str, after| {
+            let number = lines.len();
+            let text = format!("{number:>3}. {name:<20} {}", show(before, after));
+            lines.push(text.trim_end().to_owned());
+            before = Some(after);
+            number
+        };
+        line("start", &self.initial);
+        for step in &self.stem {
+            line(&step.name, &step.state);
+        }
+        let mut repeats_from = None;
+        for step in self.cycle.iter().flatten() {
+            let number = line(&step.name, &step.state);
+            repeats_from.get_or_insert(number);
+        }
+        match repeats_from {
+            Some(from) => lines.insert(from, "     then for ever:".to_owned()),
+            None if self.cycle.is_some() => lines.push("     nothing happens any more".to_owned()),
+            None => {}
+        }
+        let mut reasons = Vec::<(&str, Vec<&str>)>::new();
+        for (name, reason) in self.why_fair.iter().filter_map(|why| why.rsplit_once(": ")) {
+            match reasons.iter_mut().find(|(known, _)| *known == reason) {
+                Some((_, names)) => names.push(name),
+                None => reasons.push((reason, vec![name])),
+            }
+        }
+        for (reason, names) in reasons {
+            lines.push(format!("     fair, {reason}: {}", names.join(", ")));
+        }
+        lines.join("\n") + "\n"
+    }
 }
 
 impl<S: Debug, A> Display for Counterexample<S, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "  0. start                {:?}", self.initial)?;
-        let mut number = 0;
-        let mut show = |f: &mut fmt::Formatter<'_>, steps: &[NamedStep<S, A>]| {
-            steps.iter().try_for_each(|step| {
-                number += 1;
-                writeln!(f, "{number:>3}. {:<20} {:?}", step.name, step.state)
-            })
-        };
-        show(f, &self.stem)?;
-        match &self.cycle {
-            None => {}
-            Some(cycle) if cycle.is_empty() => writeln!(f, "     nothing happens any more")?,
-            Some(cycle) => {
-                writeln!(f, "     then for ever:")?;
-                show(f, cycle)?;
-            }
-        }
-        self.why_fair
-            .iter()
-            .try_for_each(|why| writeln!(f, "     fair: {why}"))
+        f.write_str(&self.describe(|_, state| format!("{state:?}")))
     }
 }
 

@@ -301,29 +301,27 @@ pub fn check_all(filter: Option<&str>) -> Result<Vec<ModelReport>, ReportError> 
     select(filter)?.iter().map(Listed::check).collect()
 }
 
-/// Serves stateright's Explorer of one model until the process ends.
+/// What serves stateright's Explorer of one model at an address, until the process ends.
 ///
 /// # Errors
 ///
 /// [`ReportError::Unknown`] and [`ReportError::Ambiguous`] if the name does not mean exactly one model.
-pub fn explore(name: &str, address: SocketAddr) -> Result<(), ReportError> {
-    let meant = select(Some(name))?;
-    let [listed] = meant.as_slice() else {
+pub fn explorer(name: &str) -> Result<Box<dyn FnOnce(SocketAddr)>, ReportError> {
+    let mut meant = select(Some(name))?;
+    if meant.len() > 1 {
         let known = meant.iter().map(Listed::name).collect();
         return Err(ReportError::Ambiguous {
             name: name.to_owned(),
             known,
         });
-    };
+    }
+    let listed = meant.remove(0);
+    let name = listed.name();
     match listed {
-        Listed::Spec(spec) => { spec.instance.serve(address) }.map_err(|source| {
-            let name = listed.name();
-            ReportError::Check { name, source }
-        }),
-        Listed::Code(world) => {
-            world.serve(address);
-            Ok(())
+        Listed::Spec(spec) => {
+            { spec.instance.explorer() }.map_err(|source| ReportError::Check { name, source })
         }
+        Listed::Code(world) => Ok(Box::new(move |address| world.serve(address))),
     }
 }
 

@@ -460,6 +460,7 @@ pub fn models(reports: &[ModelReport]) -> String {
         "depth",
         "ms",
         "property",
+        "kind",
         "fairness",
         "verdict",
     ]);
@@ -479,6 +480,7 @@ pub fn models(reports: &[ModelReport]) -> String {
                 first(report.depth.to_string()),
                 first(format!("{:.0}", report.time_ms)),
                 property.name.clone(),
+                property.kind.to_string(),
                 fairness(&property.fairness),
                 verdict.to_owned(),
             ]);
@@ -487,11 +489,11 @@ pub fn models(reports: &[ModelReport]) -> String {
     let _ = writeln!(out, "{sizes}");
     for report in reports {
         for property in report.properties.iter().filter(|property| !property.holds) {
-            let _ = writeln!(
-                out,
-                "\n{}, {}:\n{}",
-                report.name, property.name, property.counterexample_text
-            );
+            let behaviour = match property.counterexample_text.as_str() {
+                "" => "no behaviour reaches it",
+                text => text,
+            };
+            let _ = writeln!(out, "\n{}, {}:\n{behaviour}", report.name, property.name);
         }
         if !report.as_recorded {
             let _ = writeln!(out, "\n{} is NOT as recorded", report.name);

@@ -149,8 +149,18 @@ pub fn assert_refines(checked: &Checked, tally: &mut Tally, context: &str) {
         panic!("{context}: {}: {refusal}", steps.join(", "));
     }
     assert!(checked.tally.moves > 0 && checked.tally.stutters > 0);
-    for (action, count) in &checked.tally.actions {
-        *tally.actions.entry(action).or_default() += count;
+    add_actions(tally, &checked.tally);
+}
+
+/// The same of a simulated run.
+pub fn assert_run_refines((run, broken): (Tally, Vec<String>), tally: &mut Tally, context: &str) {
+    assert!(run.moves > 0 && broken.is_empty(), "{context}: {broken:#?}");
+    add_actions(tally, &run);
+}
+
+fn add_actions(sum: &mut Tally, tally: &Tally) {
+    for (action, count) in &tally.actions {
+        *sum.actions.entry(action).or_default() += count;
     }
 }
 

@@ -15,7 +15,7 @@
 //! - Models are bounded by budgets in their state, never by a boundary or a symmetry: liveness stays sound.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Debug, Write};
+use std::fmt::{self, Debug};
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
@@ -231,12 +231,12 @@ impl PropertyOutcome {
         self.exercised = exercised;
     }
 
-    pub(crate) fn of<S: Debug, A>(verdict: &Verdict<S, A>) -> Self {
+    /// `show` says what a step, from one state to the other, did.
+    pub(crate) fn of<S, A>(
+        verdict: &Verdict<S, A>,
+        show: impl Fn(Option<&S>, &S) -> String,
+    ) -> Self {
         let shown = verdict.counterexample.as_ref();
-        let mut text = String::new();
-        if let Some(counterexample) = shown {
-            write!(text, "{counterexample}").expect("writing to a string");
-        }
         let names =
             |shown: &Counterexample<S, A>| shown.names().into_iter().map(str::to_owned).collect();
         Self {
@@ -246,9 +246,25 @@ impl PropertyOutcome {
             holds: verdict.holds,
             exercised: verdict.exercised,
             steps: shown.map(names).unwrap_or_default(),
-            counterexample: text,
+            counterexample: shown.map(|shown| shown.describe(show)).unwrap_or_default(),
         }
     }
+}
+
+/// The variables that differ between two states, all of them without the first, as TLC writes them.
+fn changes<M: Spec>(model: &M, before: Option<&M::State>, after: &M::State) -> String {
+    let variables = |state| match model.view(state) {
+        Value::Record(variables) => variables,
+        value => vec![("state".to_owned(), value)],
+    };
+    let before = before.map(variables).unwrap_or_default();
+    let changed = variables(after)
+        .into_iter()
+        .filter(|variable| !before.contains(variable));
+    let shown: Vec<String> = changed
+        .map(|(name, value)| format!("/\\ {name} = {value}"))
+        .collect();
+    shown.join(" ")
 }
 
 /// A model of a spec with its constants, its type forgotten.
@@ -303,7 +319,8 @@ where
         let report = checker.check()?;
         let mut properties: Vec<PropertyOutcome> = Vec::new();
         for verdict in &report.verdicts {
-            let outcome = PropertyOutcome::of(verdict);
+            let outcome =
+                PropertyOutcome::of(verdict, |before, after| changes(self, before, after));
             let known = properties
                 .iter_mut()
                 .find(|known| known.name == outcome.name);
@@ -347,14 +364,14 @@ impl Instance {
         Ok((self.make)(&self.config)?.graph(limit)?)
     }
 
-    /// Serves stateright's Explorer until the process ends.
+    /// What serves stateright's Explorer at an address, until the process ends.
     ///
     /// # Errors
     ///
     /// See [`CheckError`].
-    pub fn serve(&self, address: std::net::SocketAddr) -> Result<(), CheckError> {
-        (self.make)(&self.config)?.serve(address);
-        Ok(())
+    pub fn explorer(&self) -> Result<Box<dyn FnOnce(std::net::SocketAddr)>, CheckError> {
+        let model = (self.make)(&self.config)?;
+        Ok(Box::new(move |address| model.serve(address)))
     }
 }
 
