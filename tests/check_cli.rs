@@ -123,3 +123,169 @@ fn a_run_is_stopped_only_where_serializability_is_promised() {
     assert_eq!(code, 64, "{err}");
     assert!(err.contains("does not promise serializability"), "{err}");
 }
+
+/// A history of EDN records, one for each process and operation, whose invocations come first or each before its completion.
+fn edn(records: &[&str]) -> String {
+    records
+        .iter()
+        .map(|record| format!("{{{record}}}\n"))
+        .collect()
+}
+
+#[test]
+fn an_impossible_read_does_not_make_other_models_valid() {
+    let here = folder("check-beside-impossible-reads");
+    let garbage = edn(&[
+        ":type :invoke, :process 0, :f :write, :value 1",
+        ":type :ok, :process 0, :f :write, :value 1",
+        ":type :invoke, :process 1, :f :read, :value nil",
+        ":type :ok, :process 1, :f :read, :value 7",
+    ]);
+    let aborted = edn(&[
+        ":type :invoke, :process 0, :f :write, :value 1",
+        ":type :fail, :process 0, :f :write, :value 1",
+        ":type :invoke, :process 1, :f :read, :value nil",
+        ":type :ok, :process 1, :f :read, :value 1",
+    ]);
+    // Each read what the other wrote (G1c), and a third did not read its own write.
+    let internal = edn(&[
+        ":type :invoke, :process 0, :f :txn, :value [[:w :x 1] [:r :y nil]]",
+        ":type :invoke, :process 1, :f :txn, :value [[:w :y 2] [:r :x nil]]",
+        ":type :ok, :process 0, :f :txn, :value [[:w :x 1] [:r :y 2]]",
+        ":type :ok, :process 1, :f :txn, :value [[:w :y 2] [:r :x 1]]",
+        ":type :invoke, :process 2, :f :txn, :value [[:w :z 5] [:r :z nil]]",
+        ":type :ok, :process 2, :f :txn, :value [[:w :z 5] [:r :z nil]]",
+    ]);
+    for (name, text, model, expected) in [
+        ("garbage", &garbage, "linearizable", 1),
+        ("garbage", &garbage, "strict-serializable", 1),
+        ("garbage", &garbage, "sequential", 2),
+        ("aborted", &aborted, "linearizable", 1),
+        ("aborted", &aborted, "read-committed", 1),
+        ("aborted", &aborted, "read-uncommitted", 0),
+        ("internal", &internal, "read-committed", 2),
+        ("internal", &internal, "serializable", 1),
+    ] {
+        fs::write(here.join(name), text).expect("writable");
+        let (code, out, err) = ordain(&["check", name, "--model", model], &here);
+        assert_eq!(code, expected, "{name}, {model}: {out}{err}");
+    }
+}
+
+#[test]
+fn sets_counters_and_accounts_are_judged_for_what_they_are() {
+    let here = folder("check-additions");
+    let added = ":type :invoke, :process 0, :f :add, :value 1";
+    let done = ":type :ok, :process 0, :f :add, :value 1";
+    let asked = ":type :invoke, :process 1, :f :read, :value nil";
+    let answered = |value: &str| format!(":type :ok, :process 1, :f :read, :value {value}");
+    let after = |value: &str| edn(&[added, done, asked, &answered(value)]);
+    let below_zero = |value: &str| {
+        let text = after(value).replace(":value 1", ":value -1");
+        text.replace("{1}", "{-1}")
+    };
+    let bank = |first: &str, second: &str| {
+        edn(&[
+            asked,
+            &answered(first),
+            ":type :invoke, :process 0, :f :transfer, :value {:from 0, :to 1, :amount 5}",
+            ":type :ok, :process 0, :f :transfer, :value {:from 0, :to 1, :amount 5}",
+            asked,
+            &answered(second),
+        ])
+    };
+    for (name, text, expected) in [
+        ("counter", after("1"), 0),
+        ("stale-counter", after("0"), 1),
+        ("set", after("#{1}"), 0),
+        ("set-as-sequence", after("(1)"), 0),
+        ("set-as-vector", after("[1]"), 0),
+        ("stale-set", after("#{}"), 1),
+        ("negative-counter", below_zero("1"), 0),
+        ("negative-set", below_zero("#{1}"), 0),
+        ("negative-stale-set", below_zero("#{}"), 1),
+        // Transfers touch two accounts, which is more than is judged.
+        ("bank", bank("{0 10, 1 10}", "{0 5, 1 15}"), 2),
+        (
+            "unmoved-account",
+            bank("{0 10, 1 10, 2 10}", "{0 5, 1 15, 2 10}"),
+            2,
+        ),
+    ] {
+        fs::write(here.join(name), text).expect("writable");
+        let (code, out, err) = ordain(&["check", name], &here);
+        assert_eq!(code, expected, "{name}: {out}{err}");
+    }
+}
+
+#[test]
+fn a_register_whose_values_repeat_is_decided_by_linearizability() {
+    let here = folder("check-repeated-values");
+    let sequence = |last: u64| {
+        let mut records = Vec::new();
+        for number in 0..2_000u64 {
+            let (process, value) = (number % 5, number / 2 % 4);
+            let (f, before) = match number % 2 {
+                0 => (":write", value.to_string()),
+                _ => (":read", "nil".to_owned()),
+            };
+            let value = if number == 1_999 { last } else { value };
+            records.push(format!(
+                ":type :invoke, :process {process}, :f {f}, :value {before}"
+            ));
+            records.push(format!(
+                ":type :ok, :process {process}, :f {f}, :value {value}"
+            ));
+        }
+        edn(&records.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    for (name, text, expected) in [("valid", sequence(3), 0), ("stale", sequence(2), 1)] {
+        fs::write(here.join(name), text).expect("writable");
+        let (code, out, err) = ordain(&["check", name], &here);
+        assert_eq!(code, expected, "{name}: {out}{err}");
+    }
+}
+
+#[test]
+fn records_that_a_checker_would_misread_are_refused_with_their_line() {
+    let here = folder("check-refused");
+    let invoke = |process: &str| {
+        format!(
+            "{{\"type\":\"invoke\",\"process\":{process},\"f\":\"txn\",\"value\":[[\"r\",\"x\",null]]}}\n"
+        )
+    };
+    let other_key = edn(&[
+        ":type :invoke, :process 0, :f :txn, :value [[:append :x 1]]",
+        ":type :ok, :process 0, :f :txn, :value [[:append :y 1]]",
+    ]);
+    let more = edn(&[
+        ":type :invoke, :process 0, :f :txn, :value [[:r :x nil]]",
+        ":type :ok, :process 0, :f :txn, :value [[:r :x []] [:append :x 1]]",
+    ]);
+    let mut not_utf8 = invoke("0").into_bytes();
+    let at = not_utf8
+        .iter()
+        .rposition(|&byte| byte == b'x')
+        .expect("a key");
+    not_utf8[at] = 0xff;
+    for (name, text, place) in [
+        ("text-process", invoke("\"0\"").into_bytes(), ":1: "),
+        (
+            "huge-process",
+            invoke("18446744073709551616").into_bytes(),
+            ":1: ",
+        ),
+        ("float-process", invoke("1.0").into_bytes(), ":1: "),
+        ("other-key", other_key.into_bytes(), ":2: "),
+        ("more-operations", more.into_bytes(), ":2: "),
+        ("not-utf8", not_utf8, ":1: "),
+    ] {
+        fs::write(here.join(name), text).expect("writable");
+        let (code, _, err) = ordain(&["check", name], &here);
+        assert_eq!(code, 65, "{name}: {err}");
+        assert!(err.contains(&format!("{name}{place}")), "{name}: {err}");
+    }
+    // A nemesis has a name, and is nobody's transaction.
+    fs::write(here.join("nemesis"), invoke("\"nemesis\"")).expect("writable");
+    assert_eq!(ordain(&["check", "nemesis"], &here).0, 0);
+}

@@ -272,7 +272,7 @@ impl Model {
             ForwardConsistentView => &[ConsistentView],
             ReadAtomic => &[MonotonicAtomicView],
             CausalConsistency | UpdateAtomic => &[ReadAtomic],
-            ParallelSnapshotIsolation => &[CausalConsistency, UpdateAtomic],
+            ParallelSnapshotIsolation => &[CausalConsistency, UpdateAtomic, ConsistentView],
             Prefix => &[CausalConsistency],
             RepeatableRead => &[CursorStability, MonotonicAtomicView],
             SnapshotIsolation => &[
@@ -317,7 +317,7 @@ impl Model {
             Model::CausalConsistency => &[],
             Model::ParallelSnapshotIsolation => &[],
             Model::Prefix => &[LongFork],
-            Model::RepeatableRead => &[G2Item, LostUpdate, Internal],
+            Model::RepeatableRead => &[G2Item, LostUpdate, Internal, NotSerializable],
             Model::SnapshotIsolation => &[GNonadjacent, NotSnapshotIsolated],
             Model::Serializable => &[NotSerializable, WriteSkew],
             Model::StrongSessionSnapshotIsolation => {

@@ -229,6 +229,7 @@ pub struct History {
     keys: Vec<u64>,
     names: Vec<Box<str>>,
     version_orders: BTreeMap<KeyId, Vec<u64>>,
+    accounts: BTreeSet<KeyId>,
 }
 
 impl History {
@@ -304,6 +305,13 @@ impl History {
         }
     }
 
+    /// The value that stands for a number below zero, if a file has it.
+    pub(super) fn value_of_signed(&self, number: i64) -> Option<u64> {
+        let text = number.to_string();
+        let at = self.names.iter().position(|name| **name == *text)?;
+        Some(NAME_BASE + at as u64)
+    }
+
     /// A value as JSON: a number, or its name.
     pub(super) fn json_value(&self, value: u64) -> serde_json::Value {
         let at = value.checked_sub(NAME_BASE);
@@ -350,6 +358,53 @@ impl History {
             if !order.is_empty() {
                 builder.version_order(self.key_value(key), &order);
             }
+        }
+        builder.finish()
+    }
+
+    /// The keys that hold a bank's balances.
+    pub(super) fn accounts(&self) -> &BTreeSet<KeyId> {
+        &self.accounts
+    }
+
+    /// The keys that were added to: sets and counters.
+    pub(super) fn added_keys(&self) -> BTreeSet<KeyId> {
+        let kinds = self.kinds.iter().zip(&self.op_keys);
+        let added = kinds.filter(|(kind, _)| **kind == Kind::Add);
+        added.map(|(_, &key)| key).collect()
+    }
+
+    /// Does each transaction touch one key?
+    pub(super) fn is_local(&self) -> bool {
+        self.txns().all(|txn| {
+            let mut keys = txn.ops().map(|op| op.key());
+            keys.next().is_none_or(|first| keys.all(|key| key == first))
+        })
+    }
+
+    /// The operations on some keys, of the same transactions.
+    pub(super) fn keys_part(&self, keeps: impl Fn(KeyId) -> bool) -> History {
+        let mut builder = HistoryBuilder::new();
+        builder.history.names.clone_from(&self.names);
+        for txn in self.txns() {
+            builder.begin(txn.header.process, txn.header.invoke);
+            for op in txn.ops().filter(|op| keeps(op.key())) {
+                let key = self.key_value(op.key());
+                match op {
+                    Op::Append { value, .. } => builder.append(key, value),
+                    Op::ReadList { list, .. } => builder.read_list(key, list),
+                    Op::Write { value, .. } => builder.write(key, value),
+                    Op::Read { value, .. } => builder.read(key, value),
+                    Op::Cas { expected, new, .. } => builder.cas(key, expected, new),
+                    Op::Add { delta, .. } => builder.add(key, delta),
+                    Op::ReadUnknown { .. } => builder.read_unknown(key),
+                }
+            }
+            let complete = (txn.header.complete != NEVER).then_some(txn.header.complete);
+            builder.end(txn.header.status, complete);
+        }
+        for (&key, order) in self.version_orders.iter().filter(|(key, _)| keeps(**key)) {
+            builder.version_order(self.key_value(key), order);
         }
         builder.finish()
     }
@@ -507,6 +562,12 @@ impl HistoryBuilder {
     /// Adds a read whose result is not known: every read of a transaction that is not [`Status::Ok`].
     pub fn read_unknown(&mut self, key: u64) {
         self.push(Kind::ReadUnknown, key, 0);
+    }
+
+    /// Says that a key holds the balance of an account, of which it is not known what it was at first.
+    pub fn account(&mut self, key: u64) {
+        let key = self.key_id(key);
+        self.history.accounts.insert(key);
     }
 
     /// States the true order of all versions of `key`, oldest first, as seen inside the database. Makes

@@ -38,7 +38,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rayon::prelude::*;
 
 use super::explain::{self, Cast};
-use super::history::NEVER;
+use super::history::{NAME_BASE, NEVER};
 use super::{
     Anomaly, AnomalyKind, Exercised, History, KeyId, Model, Op, Options, Report, Status, TxnId,
 };
@@ -365,7 +365,8 @@ impl<'a> Part<'a> {
     }
 
     fn search(&self, history: &History, object: Object, steps_max: u64) -> Outcome {
-        match search::search(&self.calls, object, steps_max) {
+        let signed = self.with_signed_numbers(history, object);
+        match search::search(signed.as_deref().unwrap_or(&self.calls), object, steps_max) {
             Found::Linearization => Outcome::Linearizable,
             Found::Exceeded => Outcome::Exceeded,
             Found::Stuck { call, states } => Outcome::Stuck {
@@ -374,6 +375,37 @@ impl<'a> Part<'a> {
                 states: show_states(history, &states),
             },
         }
+    }
+
+    /// The calls on a counter or a set with numbers below zero as the state has them, which files give by their texts; `None`
+    /// if they are so already.
+    fn with_signed_numbers(&self, history: &History, object: Object) -> Option<Vec<Call<'a>>> {
+        let below_zero = |op: &Op<'_>| match *op {
+            Op::Read { value, .. } => value.is_some_and(|value| value >= NAME_BASE),
+            Op::Add { delta, .. } => delta < 0,
+            _ => false,
+        };
+        let mut ops = self.calls.iter().flat_map(|call| &call.ops);
+        if !matches!(object, Object::Counter | Object::Set) || !ops.any(below_zero) {
+            return None;
+        }
+        let signed = |op: &Op<'a>| match *op {
+            Op::Read { key, value } if object == Object::Counter => {
+                let number = |value| history.signed_value(value).map_or(value, |n| n as u64);
+                let value = value.map(number);
+                Op::Read { key, value }
+            }
+            Op::Add { key, delta } if object == Object::Set && delta < 0 => {
+                let delta = history.value_of_signed(delta).map_or(delta, |v| v as i64);
+                Op::Add { key, delta }
+            }
+            op => op,
+        };
+        let signed = self.calls.iter().map(|call| Call {
+            ops: call.ops.iter().map(signed).collect(),
+            ..*call
+        });
+        Some(signed.collect())
     }
 
     /// The others that were outstanding when a call completed, in the order of their invocations.

@@ -78,7 +78,24 @@ impl Batch {
 
     /// Adds an operation to the record under way.
     pub fn push(&mut self, verb: Verb, key: u64, arg: Arg) {
-        self.ops.push(RawOp { verb, key, arg });
+        let account = false;
+        self.ops.push(RawOp {
+            verb,
+            key,
+            arg,
+            account,
+        });
+    }
+
+    /// Adds an operation on a bank's account to the record under way.
+    pub fn push_account(&mut self, verb: Verb, key: u64, arg: Arg) {
+        let account = true;
+        self.ops.push(RawOp {
+            verb,
+            key,
+            arg,
+            account,
+        });
     }
 
     /// Changes all keys and values.

@@ -364,7 +364,9 @@ fn newlines(text: &[u8]) -> u64 {
 fn mismatch(invoked: &[RawOp], completed: &[RawOp]) -> Option<String> {
     if invoked.len() != completed.len() {
         // A bank's reads are invoked without the accounts.
-        let whole_reads = invoked.len() < 2 && invoked.iter().all(|op| op.verb == Verb::Read);
+        let reads = |op: &RawOp| op.verb == Verb::Read;
+        let whole_reads =
+            invoked.len() < 2 && invoked.iter().all(reads) && completed.iter().all(reads);
         return (!whole_reads).then(|| {
             format!(
                 "{} operations completed of {} that were invoked",
@@ -376,7 +378,9 @@ fn mismatch(invoked: &[RawOp], completed: &[RawOp]) -> Option<String> {
     let mut pairs = invoked.iter().zip(completed).zip(1..);
     let differs = |(a, b): (&RawOp, &RawOp)| {
         let writes = a.verb != Verb::Read && a.arg != b.arg;
-        a.verb != b.verb || a.key != b.key && completed.len() > 1 || writes
+        // A bank's read of one account was invoked without it.
+        let moved = a.key != b.key && (completed.len() > 1 || a.verb != Verb::Read);
+        a.verb != b.verb || moved || writes
     };
     let (_, at) = pairs.find(|&(pair, _)| differs(pair))?;
     Some(format!(
@@ -385,6 +389,9 @@ fn mismatch(invoked: &[RawOp], completed: &[RawOp]) -> Option<String> {
 }
 
 fn push(builder: &mut HistoryBuilder, op: &RawOp, elements: &[u64], status: Status) {
+    if op.account {
+        builder.account(op.key);
+    }
     match (op.verb, op.arg) {
         (Verb::Read, _) if status != Status::Ok => builder.read_unknown(op.key),
         (Verb::Read, Arg::List(start, end)) => builder.read_list(op.key, &elements[start..end]),

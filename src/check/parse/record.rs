@@ -39,6 +39,8 @@ pub(super) struct RawOp {
     pub verb: Verb,
     pub key: u64,
     pub arg: Arg,
+    /// The key is an account of a bank.
+    pub account: bool,
 }
 
 /// What a record says of a transaction, without its operations.
@@ -149,10 +151,11 @@ pub(super) fn record(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<Line> {
     let kind = event_kind(kind)?;
     let process = match process {
         Some(Scalar::Number(process)) => process,
-        Some(Scalar::Text(_)) => return Ok(Line::Other),
+        Some(Scalar::Text(text)) if !looks_like_a_number(text) => return Ok(Line::Other),
         Some(other) => {
             return bad(format!(
-                "a process is a number of at least 0, not {other:?}"
+                "a process is a whole number from 0 to 2^64-1, not {}",
+                shown(other)
             ));
         }
         None => return bad("a record without a process"),
@@ -165,6 +168,12 @@ pub(super) fn record(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<Line> {
         process,
         has_value: has_txn,
     }))
+}
+
+/// A client's process, wrongly written: a nemesis has a name.
+fn looks_like_a_number(text: &[u8]) -> bool {
+    let begins = matches!(text, [b'0'..=b'9' | b'-' | b'+' | b'.', ..]);
+    begins && std::str::from_utf8(text).is_ok_and(|text| text.parse::<f64>().is_ok())
 }
 
 /// `{"type": "versions", "key": "x", "value": [1, 2]}`: all versions of a key that came to stand, oldest first, as
@@ -224,16 +233,20 @@ fn number(scalar: Scalar, names: &mut Names) -> Parsed<u64> {
         Scalar::Number(number) => Ok(number),
         Scalar::Nil => bad("nil where a value is needed"),
         Scalar::Negative(number) => Ok(names.number(&number.to_string())),
-        Scalar::Text(text) => Ok(names.number(&unescape(text))),
+        Scalar::Text(text) => Ok(names.number(&unescape(text)?)),
     }
 }
 
-fn unescape(text: &[u8]) -> String {
-    let plain = String::from_utf8_lossy(text);
+/// Texts that are not UTF-8 cannot be told apart in a report, so they are refused.
+fn unescape(text: &[u8]) -> Parsed<String> {
+    let Ok(plain) = std::str::from_utf8(text) else {
+        let text = String::from_utf8_lossy(text);
+        return bad(format!("the text {text} is not UTF-8"));
+    };
     if !plain.contains('\\') {
-        return plain.into_owned();
+        return Ok(plain.to_owned());
     }
-    serde_json::from_str(&format!("\"{plain}\"")).unwrap_or_else(|_| plain.into_owned())
+    Ok(serde_json::from_str(&format!("\"{plain}\"")).unwrap_or_else(|_| plain.to_owned()))
 }
 
 /// Reads a transaction, `[[:append 5 1] [:r 6 nil]]`; false, and nothing consumed, if the value is something else.
@@ -285,18 +298,35 @@ fn micro_op(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<()> {
     Ok(())
 }
 
+/// Enters a list, an EDN sequence or an EDN set, if one is next: the byte that ends it.
+fn enter(cursor: &mut Cursor) -> Parsed<Option<u8>> {
+    let first = cursor.token()?;
+    let mut inner = *cursor;
+    inner.at += 1;
+    let end = match first {
+        b'[' => b']',
+        b'(' if !cursor.json => b')',
+        b'#' if !cursor.json && inner.peek()? == b'{' => {
+            inner.at += 1;
+            b'}'
+        }
+        _ => return Ok(None),
+    };
+    *cursor = inner;
+    Ok(Some(end))
+}
+
 /// A list, a value or nil.
 fn read_result(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<Arg> {
-    if cursor.token()? != b'[' {
+    let Some(end) = enter(cursor)? else {
         return Ok(match cursor.scalar()? {
             Scalar::Nil => Arg::Nil,
             scalar => Arg::Value(number(scalar, &mut batch.names)?),
         });
-    }
-    cursor.at += 1;
+    };
     let start = batch.elements.len();
     // The one hot loop: elements are mostly numbers with a comma between them.
-    while cursor.token()? != b']' {
+    while cursor.token()? != end {
         let element = match cursor.digits() {
             Some(number) => number,
             None => number(cursor.scalar()?, &mut batch.names)?,
@@ -340,6 +370,10 @@ fn plain(cursor: &mut Cursor, function: Option<Scalar>, batch: &mut Batch) -> Pa
     match (verb, cursor.token()?) {
         (Verb::Read, b'{') => return balances(cursor, batch),
         (Verb::Cas, b'[') => return cas(cursor, batch),
+        (Verb::Read, b'[' | b'(' | b'#') if !is_keyed(*cursor)? => {
+            let list = read_result(cursor, batch)?;
+            batch.push(verb, 0, list);
+        }
         (Verb::Read | Verb::Write | Verb::Add, b'[') => {
             cursor.at += 1;
             let key = number(cursor.scalar()?, &mut batch.names)?;
@@ -351,9 +385,28 @@ fn plain(cursor: &mut Cursor, function: Option<Scalar>, batch: &mut Batch) -> Pa
     Ok(true)
 }
 
+/// Is this a key with what it holds, `[k 3]`, and not all elements of a set? One of two elements is taken for
+/// the former.
+fn is_keyed(mut cursor: Cursor) -> Parsed<bool> {
+    if cursor.token()? != b'[' {
+        return Ok(false);
+    }
+    cursor.at += 1;
+    let mut elements = 0;
+    while !cursor.accept(b']')? {
+        cursor.skip()?;
+        elements += 1;
+    }
+    Ok(elements == 2)
+}
+
 fn single(cursor: &mut Cursor, verb: Verb, key: u64, batch: &mut Batch) -> Parsed<()> {
+    if verb == Verb::Read {
+        let result = read_result(cursor, batch)?;
+        batch.push(verb, key, result);
+        return Ok(());
+    }
     let arg = match (verb, cursor.scalar()?) {
-        (Verb::Read, Scalar::Nil) => Arg::Nil,
         (Verb::Add, scalar) => Arg::Delta(signed(scalar)?),
         (Verb::Cas, _) => return bad("a cas has a pair of values"),
         (_, scalar) => Arg::Value(number(scalar, &mut batch.names)?),
@@ -410,8 +463,8 @@ fn transfer(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<bool> {
     let (Some(from), Some(to), Some(amount)) = (from, to, amount) else {
         return bad("a transfer has from, to and amount");
     };
-    batch.push(Verb::Add, from, Arg::Delta(amount.wrapping_neg()));
-    batch.push(Verb::Add, to, Arg::Delta(amount));
+    batch.push_account(Verb::Add, from, Arg::Delta(amount.wrapping_neg()));
+    batch.push_account(Verb::Add, to, Arg::Delta(amount));
     Ok(true)
 }
 
@@ -426,7 +479,10 @@ fn balances(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<bool> {
                 let text = std::str::from_utf8(name).ok();
                 let number = text.and_then(|text| text.parse::<u64>().ok());
                 let number = number.filter(|&number| i64::try_from(number).is_ok());
-                number.unwrap_or_else(|| batch.names.number(&unescape(name)))
+                match number {
+                    Some(number) => number,
+                    None => batch.names.number(&unescape(name)?),
+                }
             }
             false => number(cursor.scalar()?, &mut batch.names)?,
         };
@@ -434,7 +490,7 @@ fn balances(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<bool> {
             Scalar::Nil => Arg::Nil,
             scalar => Arg::Value(number(scalar, &mut batch.names)?),
         };
-        batch.push(Verb::Read, account, arg);
+        batch.push_account(Verb::Read, account, arg);
     }
     Ok(true)
 }
