@@ -181,12 +181,18 @@ enum Command {
     Check {
         /// The history.
         history: PathBuf,
-        /// The model: strict-serializable, serializable, snapshot-isolation, read-committed, ...
+        /// The model: strict-serializable, serializable, snapshot-isolation, read-committed, linearizable, ...
         #[arg(long, short, default_value = "strict-serializable")]
         model: Model,
         /// Accept completions without invocations, as hand-written fragments have them.
         #[arg(long)]
         lenient: bool,
+        /// What all accounts of a bank hold together (operations `transfer`, and reads of maps from accounts to balances).
+        #[arg(long, value_name = "TOTAL", allow_hyphen_values = true)]
+        bank_total: Option<i64>,
+        /// Accounts of a bank may hold less than nothing.
+        #[arg(long, requires = "bank_total")]
+        overdraft: bool,
         /// Draw the first cycle that violates the model as SVG into this file.
         #[arg(long, value_name = "FILE")]
         svg: Option<PathBuf>,
@@ -368,8 +374,17 @@ fn execute(command: Command, json: bool) -> Result<u8, Failure> {
             history,
             model,
             lenient,
+            bank_total,
+            overdraft,
             svg,
-        } => check_history(&history, model, lenient, svg.as_deref(), json),
+        } => {
+            let bank = bank_total.map(|total| check::Bank { total, overdraft });
+            let options = check::Options {
+                bank,
+                ..check::Options::new(model)
+            };
+            check_history(&history, &options, lenient, svg.as_deref(), json)
+        }
         Command::Model { name, explore } => models(name.as_deref(), explore, json),
         Command::Zoo {
             name,
@@ -909,7 +924,7 @@ fn check_watched(history: &check::History, options: &check::Options) -> check::R
 
 fn check_history(
     path: &Path,
-    model: Model,
+    options: &check::Options,
     lenient: bool,
     svg: Option<&Path>,
     json: bool,
@@ -920,9 +935,10 @@ fn check_history(
         parse::Strictness::Strict
     };
     let history = read_history(path, strictness)?;
-    let report = check_watched(&history, &check::Options::new(model));
+    let report = check_watched(&history, options);
     if let Some(file) = svg {
-        let mut anomalies = report.anomalies.iter();
+        let violate = |anomaly: &&check::Anomaly| options.model.forbids(anomaly.kind);
+        let mut anomalies = report.anomalies.iter().filter(violate);
         match anomalies.find_map(|anomaly| check::explain::svg(&history, anomaly)) {
             Some(drawing) => std::fs::write(file, drawing).map_err(|error| {
                 Failure::Io(io::Error::new(
@@ -931,7 +947,8 @@ fn check_history(
                 ))
             })?,
             None => complain(format!(
-                "no cycle to draw: {} is not written",
+                "no cycle to draw that violates {}: {} is not written",
+                options.model,
                 file.display()
             )),
         }

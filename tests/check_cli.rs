@@ -60,9 +60,21 @@ fn the_cycle_comes_as_data_and_as_a_drawing() {
 fn without_a_cycle_nothing_is_drawn_and_the_verdict_is_the_same() {
     let here = folder("check-no-svg");
     skew(&here);
-    let args = ["check", "skew.ndjson", "--model", "read-committed", "--svg"];
-    let (code, _, err) = ordain(&[&args[..], &["no/such/folder.svg"]].concat(), &here);
+    let args = ["check", "skew.ndjson", "--svg", "no/such/folder.svg"];
+    let (code, _, err) = ordain(&args, &here);
     assert_eq!(code, 65, "{err}");
+    // The cycle is there, and violates nothing that was asked.
+    let args = [
+        "check",
+        "skew.ndjson",
+        "--model",
+        "read-committed",
+        "--svg",
+        "cycle.svg",
+    ];
+    let (code, _, err) = ordain(&args, &here);
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("no cycle to draw"), "{err}");
     let valid = r#"{"type": "invoke", "process": 0, "f": "txn", "value": [["append", "x", 1]]}"#;
     fs::write(here.join("valid.ndjson"), valid).expect("writable");
     let (code, _, err) = ordain(&["check", "valid.ndjson", "--svg", "cycle.svg"], &here);
@@ -288,4 +300,26 @@ fn records_that_a_checker_would_misread_are_refused_with_their_line() {
     // A nemesis has a name, and is nobody's transaction.
     fs::write(here.join("nemesis"), invoke("\"nemesis\"")).expect("writable");
     assert_eq!(ordain(&["check", "nemesis"], &here).0, 0);
+}
+
+#[test]
+fn a_bank_is_judged_by_what_it_holds() {
+    let here = folder("check-bank");
+    let text = edn(&[
+        ":type :invoke, :process 0, :f :transfer, :value {:from 0, :to 1, :amount 15}",
+        ":type :ok, :process 0, :f :transfer, :value {:from 0, :to 1, :amount 15}",
+        ":type :invoke, :process 1, :f :read, :value nil",
+        ":type :ok, :process 1, :f :read, :value {0 -5, 1 25}",
+    ]);
+    fs::write(here.join("bank.edn"), text).expect("writable");
+    for (args, expected, said) in [
+        (&[][..], 2, "accounts were not judged"),
+        (&["--bank-total", "20", "--overdraft"], 0, "sum up to 20"),
+        (&["--bank-total", "20"], 1, "below zero"),
+        (&["--bank-total", "21", "--overdraft"], 1, "wrong-total"),
+    ] {
+        let (code, out, err) = ordain(&[&["check", "bank.edn"], args].concat(), &here);
+        assert_eq!(code, expected, "{args:?}: {out}{err}");
+        assert!(out.contains(said), "{args:?}: {out}");
+    }
 }

@@ -42,6 +42,17 @@ pub struct Options {
     /// The budget of one search, in steps (nodes visited, decisions taken): never wall-clock time, so that the
     /// verdict is the same on every machine.
     pub steps_max: u64,
+    /// How to judge the accounts of a bank; without it they are left open.
+    pub bank: Option<Bank>,
+}
+
+/// What is known of a bank's [accounts](HistoryBuilder::account).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bank {
+    /// What all accounts hold together.
+    pub total: i64,
+    /// Whether one may hold less than nothing.
+    pub overdraft: bool,
 }
 
 impl Options {
@@ -51,6 +62,7 @@ impl Options {
             model,
             examples_max: 8,
             steps_max: 20_000_000,
+            bank: None,
         }
     }
 }
@@ -303,6 +315,29 @@ impl Report {
         }
     }
 
+    /// Adds what the reads of all accounts say, whatever the model.
+    fn add_bank(&mut self, history: &History, bank: Bank, options: &Options) {
+        let accounts = history.accounts().iter();
+        let accounts: Vec<u64> = accounts.map(|&key| history.key_value(key)).collect();
+        let anomalies = workload::bank(history, &accounts, bank.total, bank.overdraft);
+        let broken = !anomalies.is_empty();
+        let of_bank = Report::new(options, anomalies, Exercised::default(), Vec::new());
+        self.add(of_bank, options);
+        self.notes.push(format!(
+            "of {} accounts, reads of all of them at once were judged: that they sum up to {}{}",
+            accounts.len(),
+            bank.total,
+            if bank.overdraft {
+                ""
+            } else {
+                ", and none is below zero"
+            },
+        ));
+        if broken {
+            self.verdict = Verdict::Invalid;
+        }
+    }
+
     /// Was an anomaly of this kind found?
     pub fn found(&self, kind: AnomalyKind) -> bool {
         self.anomalies.iter().any(|a| a.kind == kind)
@@ -329,7 +364,10 @@ pub fn check_observed(
     if !accounts.is_empty() {
         let others = history.keys_part(|key| !accounts.contains(&key));
         let mut report = check_observed(&others, options, observer);
-        report.leave_open("accounts were not judged: workload::bank knows what they hold in all");
+        match options.bank {
+            Some(bank) => report.add_bank(history, bank, options),
+            None => report.leave_open("accounts were not judged: say what they hold in all"),
+        }
         return report;
     }
     if options.model == Model::Linearizable {
