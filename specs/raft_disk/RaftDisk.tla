@@ -29,6 +29,13 @@
 (* and are left out.                                                       *)
 (*                                                                         *)
 (* As in RaftLog.tla an entry is the term of the leader that made it.      *)
+(*                                                                         *)
+(* The models here have one term or two servers, so none would notice if   *)
+(* UpToDate (section 5.4.1) were TRUE or Commit took entries of earlier    *)
+(* terms (5.4.2).  Both rules read as in RaftLog.tla, whose models show    *)
+(* what they are for: MCRaftLogSuccession and MCRaftLogFigure8 hold,       *)
+(* MCRaftLogVoteBlindly and MCRaftLogCommitOldTerm do not.  What is shown  *)
+(* here is the disk.                                                       *)
 (***************************************************************************)
 EXTENDS Naturals, Sequences, FiniteSets
 
@@ -344,6 +351,8 @@ LogMatching ==
         Log(i)[n] = Log(j)[n] => SubSeq(Log(i), 1, n) = SubSeq(Log(j), 1, n)
 
 \* What was committed stands in the log of every leader of a later term, for ever.
+\* Later than the entry is later than its commitment while there are two terms
+\* only; RaftLog.tla has the general form.
 LeaderCompleteness ==
     \A i \in Servers : role[i] = "leader" =>
         \A e \in chosen : e[2] < Term(i) => e[1] <= Len(Log(i)) /\ Log(i)[e[1]] = e[2]

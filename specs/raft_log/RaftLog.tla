@@ -29,7 +29,8 @@ CONSTANTS
     MaxLosses,      \* how many messages may be lost on links that are not cut
     MaxCuts,        \* how many times a server may be cut off
     Stability,      \* TRUE: the network may become stable for good
-    Patience        \* TRUE: and then election timers no longer collide
+    Patience,       \* TRUE: and then election timers no longer collide
+    Turns           \* how many servers take turns as candidates, 0: anybody may stand
 
 VARIABLES
     term,       \* durable: the latest term that each server has seen
@@ -44,7 +45,8 @@ VARIABLES
     cut,        \* the servers that are cut off
     stable,     \* whether the network has become stable
     elected,    \* history: who was elected, as <<term, server>>
-    chosen,     \* history: what was ever committed, as <<index, term>>
+    chosen,     \* history: what was ever committed, as <<index, term, term in which
+                \* it was first committed>>
     tried,      \* the requests that were ever sent
     budget      \* what may still happen
 
@@ -102,6 +104,37 @@ Init ==
     /\ budget = [entry |-> MaxEntries, repeat |-> MaxRepeats, crash |-> MaxCrashes,
                  loss |-> MaxLosses, cut |-> MaxCuts]
 
+\* Figure 8c, with as few servers as show it.  In term 1 server 1 was elected by
+\* server 3, appended an entry and crashed before it sent it; in term 2 the same
+\* befell server 2, and both came back.  Server 1 was asked late for a vote in
+\* term 2, refused it, and stood in term 3: server 3 voted for it, and server 2,
+\* whose log is the later one, refused.  Server 1 sent server 3 the old entry and
+\* then appended one of its own (if MaxEntries is 1, it has not yet).  So this is a state of Raft, but for the budgets
+\* and for what was tried in terms 1 and 2, whose leaders are gone, so that nobody
+\* tries it again.
+OldEntry == [type |-> "append", from |-> 1, to |-> 3, term |-> 3,
+             prev |-> 0, prevTerm |-> 0, entries |-> <<1>>, commit |-> 0]
+
+FirstLog == IF MaxEntries = 1 THEN <<1>> ELSE <<1, 3>>
+
+InitFigure8 ==
+    /\ term = [i \in Servers |-> 3]
+    /\ vote = [i \in Servers |-> IF i = 2 THEN Nobody ELSE 1]
+    /\ log = [i \in Servers |-> CASE i = 1 -> FirstLog [] i = 2 -> <<2>> [] OTHER -> <<>>]
+    /\ role = [i \in Servers |-> IF i = 1 THEN "leader" ELSE "follower"]
+    /\ granted = [i \in Servers |-> {}]
+    /\ match = [i \in Servers |-> IF i = 1 THEN [Nowhere EXCEPT ![1] = Len(FirstLog)] ELSE Nowhere]
+    /\ commit = Nowhere
+    /\ net = {OldEntry}
+    /\ down = {}
+    /\ cut = {}
+    /\ stable = FALSE
+    /\ elected = {<<1, 1>>, <<2, 2>>, <<3, 1>>}
+    /\ chosen = {}
+    /\ tried = {OldEntry}
+    /\ budget = [entry |-> MaxEntries - Len(FirstLog), repeat |-> MaxRepeats, crash |-> MaxCrashes,
+                 loss |-> MaxLosses, cut |-> MaxCuts]
+
 SendRequest(m) ==
     /\ m \notin net
     /\ net' = net \cup {m}
@@ -139,10 +172,19 @@ MayTimeOut(i) ==
     ELSE /\ ~HasLeader
          /\ IF Patience THEN CanWin(i) /\ \A j \in Servers : CanWin(j) => i <= j ELSE TRUE
 
+\* With Turns = 2, server 1 may stand in the odd terms and server 2 in the even
+\* ones.  That keeps models of several terms small, and hides no loss of what
+\* was committed.  A term has one leader at most, which MCRaftLogThree shows with
+\* all candidates, and servers can be renamed, so that the two whose logs are in
+\* conflict may be 1 and 2, and a leader that succeeds itself has its own log.
+\* Who stands and is not elected leaves no entry: it only takes votes and time
+\* from others.
+MayStand(i, t) == IF Turns = 0 THEN TRUE ELSE i = ((t - 1) % Turns) + 1
+
 Timeout(i) ==
     /\ i \notin down /\ role[i] # "leader"
     /\ term[i] < MaxTerm
-    /\ MayTimeOut(i)
+    /\ MayTimeOut(i) /\ MayStand(i, term[i] + 1)
     /\ term' = [term EXCEPT ![i] = @ + 1]
     /\ vote' = [vote EXCEPT ![i] = i]
     /\ role' = [role EXCEPT ![i] = "candidate"]
@@ -215,7 +257,10 @@ Merged(l, prev, entries) ==
     THEN l
     ELSE SubSeq(l, 1, prev) \o entries
 
-Prefix(l, n) == {<<k, l[k]>> : k \in 1..n}
+\* History, once the first n entries of a log are committed in term t.
+Choose(l, n, t) ==
+    chosen \cup {<<k, l[k], t>> :
+        k \in {k \in 1..n : \A e \in chosen : e[1] # k \/ e[2] # l[k]}}
 
 ReceiveAppend(i) ==
     \E m \in net :
@@ -233,7 +278,7 @@ ReceiveAppend(i) ==
                     /\ vote' = [vote EXCEPT ![i] = IF m.term > term[i] THEN Nobody ELSE @]
                     /\ StepDown(i, m.term)
                     /\ commit' = [commit EXCEPT ![i] = known]
-                    /\ chosen' = chosen \cup Prefix(merged, known)
+                    /\ chosen' = Choose(merged, known, m.term)
         /\ UNCHANGED <<world, elected, tried, budget>>
 
 ReceiveAck(i) ==
@@ -252,7 +297,7 @@ Commits(i, n) ==
     /\ n > commit[i] /\ n <= Len(log[i])
     /\ Quorum({j \in Servers : match[i][j] >= n})
     /\ commit' = [commit EXCEPT ![i] = n]
-    /\ chosen' = chosen \cup Prefix(log[i], n)
+    /\ chosen' = Choose(log[i], n, term[i])
     /\ UNCHANGED <<durable, role, granted, match, net, world, elected, tried, budget>>
 
 Commit(i, n) == n <= Len(log[i]) /\ log[i][n] = term[i] /\ Commits(i, n)
@@ -334,6 +379,7 @@ Next ==
 (* says what follows from it.                                              *)
 (***************************************************************************)
 Safe == Init /\ [][Next]_vars
+SafeFigure8 == InitFigure8 /\ [][Next]_vars
 
 Spec ==
     /\ Safe
@@ -358,16 +404,20 @@ LogMatching ==
     \A i, j \in Servers : \A n \in 1..Min(Len(log[i]), Len(log[j])) :
         log[i][n] = log[j][n] => SubSeq(log[i], 1, n) = SubSeq(log[j], 1, n)
 
-\* What was committed stands in the log of every leader of a later term, for ever.
+Has(i, e) == e[1] <= Len(log[i]) /\ log[i][e[1]] = e[2]
+
+\* What was committed in a term stands in the log of every leader of a later
+\* term, for ever.  Later than the entry itself would be too much: in figure 8e
+\* an entry of term 2 is committed in term 4, while a leader of term 3 that has
+\* not heard of it lacks it.
 LeaderCompleteness ==
-    \A i \in Servers : role[i] = "leader" =>
-        \A e \in chosen : e[2] < term[i] => e[1] <= Len(log[i]) /\ log[i][e[1]] = e[2]
+    \A i \in Servers : role[i] = "leader" => \A e \in chosen : e[3] < term[i] => Has(i, e)
 
 \* What was committed is on the disks of a majority, for ever.
 ChosenIsDurable ==
-    \A e \in chosen : Quorum({i \in Servers : e[1] <= Len(log[i]) /\ log[i][e[1]] = e[2]})
+    \A e \in chosen : Quorum({i \in Servers : Has(i, e)})
 
-StateMachineSafety == \A a, b \in chosen : a[1] = b[1] => a = b
+StateMachineSafety == \A a, b \in chosen : a[1] = b[1] => a[2] = b[2]
 
 -----------------------------------------------------------------------------
 (* Liveness.                                                               *)

@@ -27,6 +27,8 @@ pub struct Hlc {
     pub eps: u8,
     /// What a behaviour may contain.
     pub budget: Budget,
+    /// A wall clock may be set back for ever.
+    pub forever_back: bool,
     /// The step that a broken variant adds.
     pub flaw: Option<Flaw>,
 }
@@ -108,6 +110,7 @@ pub struct State {
 pub enum Action {
     Tick(N),
     StepBack(N),
+    StepBackForever(N),
     Send(N, N),
     Receive(Message),
     Crash(N),
@@ -154,10 +157,9 @@ impl Hlc {
             pt < self.max_time && pt < slowest + self.skew,
             Action::Tick(i),
         );
-        when(
-            state.budget.back > 0 && pt > 0 && fastest < pt + self.skew,
-            Action::StepBack(i),
-        );
+        let may_go_back = pt > 0 && fastest < pt + self.skew;
+        when(may_go_back && state.budget.back > 0, Action::StepBack(i));
+        when(may_go_back && self.forever_back, Action::StepBackForever(i));
         let up = !state.down.has(i.0);
         for j in self
             .nodes()
@@ -331,6 +333,7 @@ impl Model for Hlc {
                 after.pt[usize::from(i.0)] -= 1;
                 after.budget.back -= 1;
             }
+            StepBackForever(i) => after.pt[usize::from(i.0)] -= 1,
             Send(i, j) => {
                 let mine = before.clock[usize::from(i.0)];
                 Self::send(
@@ -363,7 +366,7 @@ impl Model for Hlc {
 impl Spec for Hlc {
     fn from_config(config: &Config) -> Result<Self, ConfigError> {
         let flaw = match config.specification.as_str() {
-            "Safe" | "SpecStopped" | "Spec" => None,
+            "Safe" | "SpecStopped" | "SpecForeverBack" | "Spec" => None,
             "SpecRestartForgets" => Some(Flaw::RestartForgets),
             "SpecSendWallClock" => Some(Flaw::SendWallClock),
             "SpecReceiveIgnoresCounter" => Some(Flaw::ReceiveIgnoresCounter),
@@ -381,6 +384,7 @@ impl Spec for Hlc {
                 loss: config.number("MaxLosses", 9)?,
                 cut: config.number("MaxCuts", 9)?,
             },
+            forever_back: config.specification == "SpecForeverBack",
             flaw,
         })
     }
@@ -426,7 +430,7 @@ impl Spec for Hlc {
     }
 
     fn label(action: &Action) -> &'static str {
-        label!(action, Tick StepBack Send Receive Crash Restart Lose Cut Heal RestartForgets SendWallClock
+        label!(action, Tick StepBack StepBackForever Send Receive Crash Restart Lose Cut Heal RestartForgets SendWallClock
             ReceiveIgnoresCounter)
     }
 
@@ -447,9 +451,11 @@ impl Spec for Hlc {
         };
         Ok(match specification {
             "SpecStopped" => back(checker),
-            "Spec" => back(checker).each(Weak, "Tick", self.nodes(), |i, action| {
-                *action == Action::Tick(*i)
-            }),
+            "Spec" | "SpecForeverBack" => {
+                back(checker).each(Weak, "Tick", self.nodes(), |i, action| {
+                    *action == Action::Tick(*i)
+                })
+            }
             "Safe" | "SpecRestartForgets" | "SpecSendWallClock" | "SpecReceiveIgnoresCounter" => {
                 checker
             }

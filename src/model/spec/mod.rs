@@ -412,7 +412,7 @@ instances! {
         "MCCalvinCodeAgain" "MCCalvinCodeThree" "MCCalvinReadAhead" "MCCalvinExecuteAgain" "MCCalvinCrashForgetsReads"
     }
     "hlc" as hlc::Hlc {
-        "MCHlcSmall" "MCHlcNetwork" "MCHlcStepsBack" "MCHlcStopped" "MCHlcLiar" "MCHlcThree" "MCHlcRestartForgets"
+        "MCHlcSmall" "MCHlcNetwork" "MCHlcStepsBack" "MCHlcStopped" "MCHlcForeverBack" "MCHlcLiar" "MCHlcThree" "MCHlcRestartForgets"
         "MCHlcSendWallClock" "MCHlcReceiveIgnoresCounter"
     }
     "raft_disk" as raft_disk::RaftDisk {
@@ -420,7 +420,9 @@ instances! {
     }
     "raft_log" as raft_log::RaftLog {
         "MCRaftLogSmall" "MCRaftLogStable" "MCRaftLogCollide" "MCRaftLogEntries" "MCRaftLogNetwork" "MCRaftLogThree"
+        "MCRaftLogSuccession" "MCRaftLogFigure8"
         "MCRaftLogCrashForgetsVote" "MCRaftLogCrashForgetsEntry" "MCRaftLogCommitAlone"
+        "MCRaftLogVoteBlindly" "MCRaftLogCommitOldTerm" "MCRaftLogKeepConflict"
     }
     "saga" as saga::Saga {
         "MCSagaSmall" "MCSagaOrphan" "MCSagaFaults" "MCSagaMisplaced" "MCSagaForeverWeak" "MCSagaForeverStrong"

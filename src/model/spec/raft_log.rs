@@ -27,6 +27,10 @@ pub struct RaftLog {
     pub stability: bool,
     /// And then election timers no longer collide.
     pub patience: bool,
+    /// How many servers take turns as candidates; 0: anybody may stand.
+    pub turns: u8,
+    /// Whether behaviours start from figure 8c of the Raft paper, not from empty servers.
+    pub from_figure_8: bool,
     /// The step that a broken variant adds.
     pub flaw: Option<Flaw>,
 }
@@ -40,6 +44,12 @@ pub enum Flaw {
     CrashForgetsEntry,
     /// A leader commits what only it has.
     CommitAlone,
+    /// A vote for whoever asks first (section 5.4.1).
+    VoteBlindly,
+    /// An entry of an earlier term is committed because a majority has it (section 5.4.2).
+    CommitOldTerm,
+    /// A follower keeps what contradicts its leader.
+    KeepConflict,
 }
 
 /// What a server does.
@@ -153,8 +163,8 @@ pub struct State {
     pub stable: bool,
     /// `elected`: term and server.
     pub elected: BTreeSet<(u8, Server)>,
-    /// `chosen`: index and term.
-    pub chosen: BTreeSet<(u8, u8)>,
+    /// `chosen`: index, term, and the term in which it was first committed.
+    pub chosen: BTreeSet<(u8, u8, u8)>,
     /// `tried`.
     pub tried: BTreeSet<Message>,
     /// `budget`.
@@ -184,6 +194,9 @@ pub enum Action {
     CrashForgetsVote(Server),
     CrashForgetsEntry(Server),
     CommitAlone(Server),
+    VoteBlindly(Message),
+    CommitOldTerm(Server, u8),
+    KeepConflict(Message),
 }
 
 impl Replica {
@@ -214,6 +227,18 @@ impl Replica {
     /// Whether the log has the leader's entry at `prev`.
     fn fits(&self, prev: u8, prev_term: u8) -> bool {
         prev == 0 || self.log.get(usize::from(prev) - 1) == Some(&prev_term)
+    }
+
+    /// Whether a vote for this candidate in this term would be the only one.
+    fn vote_is_free(&self, candidate: Server, term: u8) -> bool {
+        let undecided = self.vote.is_none_or(|voted| voted == candidate);
+        term > self.term || (term == self.term && undecided)
+    }
+
+    /// Whether entries after `prev` contradict the log, which reaches `prev`.
+    fn contradicts(&self, prev: u8, entries: &[u8]) -> bool {
+        let own = self.log.get(usize::from(prev)..).unwrap_or_default();
+        own.iter().zip(entries).any(|(own, sent)| own != sent)
     }
 
     /// Takes over entries after `prev`, cutting the log back only where it contradicts.
@@ -256,9 +281,13 @@ impl State {
         self.cut.has(message.to.0) || self.cut.has(message.from.0)
     }
 
-    fn choose(&mut self, i: Server, upto: u8) {
+    fn choose(&mut self, i: Server, upto: u8, committed_in: u8) {
         let log = self.of(i).log.clone();
-        self.chosen.extend((1..=upto).zip(log));
+        for (n, term) in (1..=upto).zip(log) {
+            if !self.chosen.iter().any(|&(at, of, _)| (at, of) == (n, term)) {
+                self.chosen.insert((n, term, committed_in));
+            }
+        }
     }
 
     fn forget(&mut self, i: Server) {
@@ -300,6 +329,10 @@ impl RaftLog {
         let last = self.live(state).map(|replica| replica.term).max();
         self.live(state)
             .any(|replica| replica.role == Role::Leader && Some(replica.term) == last)
+    }
+
+    fn may_stand(&self, i: Server, term: u8) -> bool {
+        self.turns == 0 || i.0 == (term - 1) % self.turns
     }
 
     fn may_time_out(&self, state: &State, i: Server) -> bool {
@@ -353,7 +386,9 @@ impl RaftLog {
         let up = !state.down.has(i.0);
         let leads = up && replica.role == Role::Leader;
         let stands = up && replica.role == Role::Candidate;
-        let patient = replica.term >= self.max_term || !self.may_time_out(state, i);
+        let patient = replica.term >= self.max_term
+            || !self.may_time_out(state, i)
+            || !self.may_stand(i, replica.term + 1);
         when(up && !leads && !patient, Action::Timeout(i));
         when(
             stands && self.quorum(replica.granted.len() as usize),
@@ -383,8 +418,11 @@ impl RaftLog {
                 .iter()
                 .filter(|matched| **matched >= n)
                 .count();
+            let commits = leads && self.quorum(holders);
             let own = replica.log[usize::from(n) - 1] == replica.term;
-            when(leads && own && self.quorum(holders), Action::Commit(i, n));
+            when(commits && own, Action::Commit(i, n));
+            let careless = self.flaw == Some(Flaw::CommitOldTerm) && !own;
+            when(commits && careless, Action::CommitOldTerm(i, n));
         }
         self.fault_actions(state, i, actions);
     }
@@ -420,9 +458,29 @@ impl RaftLog {
                 Body::Append { .. } => Action::ReceiveAppend(message.clone()),
                 Body::Ack { .. } => Action::ReceiveAck(message.clone()),
             });
+            actions.extend(self.careless_receipt(state, message));
         }
         if state.on_cut_link(message) || (!state.stable && state.budget.loss > 0) {
             actions.push(Action::Lose(message.clone()));
+        }
+    }
+
+    /// What a broken variant does with a message that arrives.
+    fn careless_receipt(&self, state: &State, message: &Message) -> Option<Action> {
+        let replica = state.of(message.to);
+        match (self.flaw?, &message.body) {
+            (Flaw::VoteBlindly, Body::Ask { len, last }) => {
+                let careless = replica.vote_is_free(message.from, message.term)
+                    && !replica.admits(*last, *len);
+                careless.then(|| Action::VoteBlindly(message.clone()))
+            }
+            (Flaw::KeepConflict, Body::Append { prev, entries, .. }) => {
+                let careless = message.term >= replica.term
+                    && *prev <= replica.len()
+                    && replica.contradicts(*prev, entries);
+                careless.then(|| Action::KeepConflict(message.clone()))
+            }
+            _ => None,
         }
     }
 
@@ -454,11 +512,11 @@ impl RaftLog {
             Action::CommitAlone(i) => {
                 let next = before.of(i).commit + 1;
                 after.of_mut(i).commit = next;
-                after.choose(i, next);
+                after.choose(i, next, before.of(i).term);
             }
-            Action::Commit(i, n) => {
+            Action::Commit(i, n) | Action::CommitOldTerm(i, n) => {
                 after.of_mut(i).commit = n;
-                after.choose(i, n);
+                after.choose(i, n, before.of(i).term);
             }
             ref other => unreachable!("{other:?} is no step of a server alone"),
         }
@@ -469,23 +527,14 @@ impl RaftLog {
         let replica = after.of_mut(message.to);
         match message.body {
             Body::Ask { len, last } => {
-                let later = message.term > replica.term;
-                let vote_free = replica.vote.is_none_or(|voted| voted == message.from);
-                let free = later || (message.term == replica.term && vote_free);
-                let grants = free && replica.admits(last, len);
-                if later {
+                let grants =
+                    replica.vote_is_free(message.from, message.term) && replica.admits(last, len);
+                if message.term > replica.term {
                     replica.step_down(message.term);
                     replica.vote = None;
                 }
                 if grants {
-                    replica.vote = Some(message.from);
-                    let vote = Message {
-                        from: message.to,
-                        to: message.from,
-                        term: message.term,
-                        body: Body::Vote,
-                    };
-                    after.net.insert(vote);
+                    Self::grant(after, message);
                 }
             }
             Body::Vote => {
@@ -503,35 +552,76 @@ impl RaftLog {
         }
     }
 
+    /// The vote that a candidate asked for.
+    fn grant(after: &mut State, ask: &Message) {
+        after.of_mut(ask.to).vote = Some(ask.from);
+        after.net.insert(Self::reply(ask, Body::Vote));
+    }
+
+    fn reply(request: &Message, body: Body) -> Message {
+        Message {
+            from: request.to,
+            to: request.from,
+            term: request.term,
+            body,
+        }
+    }
+
+    /// `VoteBlindly`.
+    fn vote_blindly(after: &mut State, ask: &Message) {
+        after.net.remove(ask);
+        let replica = after.of_mut(ask.to);
+        if ask.term > replica.term {
+            replica.step_down(ask.term);
+        }
+        Self::grant(after, ask);
+    }
+
+    /// `KeepConflict`.
+    fn keep_conflict(after: &mut State, message: &Message) {
+        after.net.remove(message);
+        Self::take_entries(after, message, |replica, prev, entries| {
+            let known = replica.log.len() - usize::from(prev);
+            let beyond = entries.get(known..).unwrap_or_default();
+            replica.log.extend_from_slice(beyond);
+        });
+    }
+
     fn receive_append(after: &mut State, message: &Message) {
         let Body::Append {
+            prev, prev_term, ..
+        } = message.body
+        else {
+            unreachable!("{message:?} appends nothing")
+        };
+        let replica = after.of(message.to);
+        if message.term >= replica.term && replica.fits(prev, prev_term) {
+            Self::take_entries(after, message, Replica::merge);
+        }
+    }
+
+    /// Follows the leader: its entries, as `merge` takes them over, and its commit index.
+    fn take_entries(after: &mut State, message: &Message, merge: impl Fn(&mut Replica, u8, &[u8])) {
+        let Body::Append {
             prev,
-            prev_term,
             ref entries,
             commit,
+            ..
         } = message.body
         else {
             unreachable!("{message:?} appends nothing")
         };
         let replica = after.of_mut(message.to);
-        if message.term < replica.term || !replica.fits(prev, prev_term) {
-            return;
-        }
         if message.term > replica.term {
             replica.vote = None;
         }
         replica.step_down(message.term);
-        replica.merge(prev, entries);
+        merge(replica, prev, entries);
         let upto = prev + entries.len() as u8;
         replica.commit = replica.commit.max(commit.min(upto));
         let known = replica.commit;
-        after.choose(message.to, known);
-        let ack = Message {
-            from: message.to,
-            to: message.from,
-            term: message.term,
-            body: Body::Ack { upto },
-        };
+        after.choose(message.to, known, message.term);
+        let ack = Self::reply(message, Body::Ack { upto });
         after.net.insert(ack);
     }
 
@@ -562,6 +652,47 @@ impl RaftLog {
             Action::Stabilise => after.stable = true,
             other => unreachable!("{other:?} is no fault"),
         }
+    }
+
+    /// `InitFigure8`: three servers in term 3, whose leader has sent an old entry to one of the others.
+    fn figure_8(empty: State) -> State {
+        let [first, second, third] = [0, 1, 2].map(Server);
+        let body = Body::Append {
+            prev: 0,
+            prev_term: 0,
+            entries: vec![1],
+            commit: 0,
+        };
+        let old_entry = Message {
+            from: first,
+            to: third,
+            term: 3,
+            body,
+        };
+        let mut state = State {
+            net: BTreeSet::from([old_entry.clone()]),
+            tried: BTreeSet::from([old_entry]),
+            elected: BTreeSet::from([(1, first), (2, second), (3, first)]),
+            ..empty
+        };
+        let mut first_log = vec![1, 3];
+        first_log.truncate(usize::from(state.budget.entry));
+        let made = first_log.len() as u8;
+        state.budget.entry -= made;
+        for (i, vote, log) in [
+            (first, Some(first), first_log),
+            (second, None, vec![2]),
+            (third, Some(first), vec![]),
+        ] {
+            let replica = state.of_mut(i);
+            replica.term = 3;
+            replica.vote = vote;
+            replica.log = log;
+        }
+        let leader = state.of_mut(first);
+        leader.role = Role::Leader;
+        leader.matched[0] = made;
+        state
     }
 
     fn type_ok(&self, state: &State) -> bool {
@@ -614,23 +745,24 @@ impl RaftLog {
             .iter()
             .filter(|replica| replica.role == Role::Leader);
         leaders.into_iter().all(|leader| {
-            let older = state.chosen.iter().filter(|(_, term)| *term < leader.term);
+            let older = state.chosen.iter();
             older
-                .into_iter()
-                .all(|(n, term)| leader.log.get(usize::from(*n) - 1) == Some(term))
+                .filter(|(_, _, committed_in)| *committed_in < leader.term)
+                .all(|(n, term, _)| leader.log.get(usize::from(*n) - 1) == Some(term))
         })
     }
 
     fn chosen_is_durable(&self, state: &State) -> bool {
-        state.chosen.iter().all(|(n, term)| {
+        state.chosen.iter().all(|(n, term, _)| {
             let holds = |replica: &&Replica| replica.log.get(usize::from(*n) - 1) == Some(term);
             self.quorum(state.replicas.iter().filter(holds).count())
         })
     }
 
     fn state_machine_safety(&self, state: &State) -> bool {
-        let indexes: BTreeSet<u8> = state.chosen.iter().map(|(n, _)| *n).collect();
-        indexes.len() == state.chosen.len()
+        let indexes: BTreeSet<u8> = state.chosen.iter().map(|(n, ..)| *n).collect();
+        let entries: BTreeSet<_> = state.chosen.iter().map(|(n, of, _)| (n, of)).collect();
+        indexes.len() == entries.len()
     }
 
     fn progress(&self, state: &State) -> bool {
@@ -700,7 +832,7 @@ impl Model for RaftLog {
             matched: vec![0; usize::from(self.count)],
             commit: 0,
         };
-        vec![State {
+        let empty = State {
             replicas: vec![replica; usize::from(self.count)],
             net: BTreeSet::new(),
             down: Members::default(),
@@ -710,7 +842,11 @@ impl Model for RaftLog {
             chosen: BTreeSet::new(),
             tried: BTreeSet::new(),
             budget: self.budget,
-        }]
+        };
+        if !self.from_figure_8 {
+            return vec![empty];
+        }
+        vec![Self::figure_8(empty)]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
@@ -731,7 +867,7 @@ impl Model for RaftLog {
         let mut after = before.clone();
         match &action {
             Timeout(_) | AskVote(..) | BecomeLeader(_) | Request(_) | SendAppend(..)
-            | Commit(..) | CommitAlone(_) => {
+            | Commit(..) | CommitAlone(_) | CommitOldTerm(..) => {
                 self.server_step(before, &mut after, &action);
             }
             ReceiveAsk(message)
@@ -740,6 +876,8 @@ impl Model for RaftLog {
             | ReceiveAck(message) => {
                 Self::receive(&mut after, message);
             }
+            VoteBlindly(message) => Self::vote_blindly(&mut after, message),
+            KeepConflict(message) => Self::keep_conflict(&mut after, message),
             Crash(_) | CrashForgetsVote(_) | CrashForgetsEntry(_) | Restart(_) | Lose(_)
             | Cut(_) | Heal(_) | Stabilise => Self::fault(&mut after, &action),
         }
@@ -757,12 +895,26 @@ impl Model for RaftLog {
 impl Spec for RaftLog {
     fn from_config(config: &Config) -> Result<Self, ConfigError> {
         let flaw = match config.specification.as_str() {
-            "Safe" | "Spec" => None,
+            "Safe" | "SafeFigure8" | "Spec" => None,
             "SpecCrashForgetsVote" => Some(Flaw::CrashForgetsVote),
             "SpecCrashForgetsEntry" => Some(Flaw::CrashForgetsEntry),
             "SpecCommitAlone" => Some(Flaw::CommitAlone),
+            "SpecVoteBlindly" => Some(Flaw::VoteBlindly),
+            "SpecCommitOldTerm" => Some(Flaw::CommitOldTerm),
+            "SpecKeepConflict" => Some(Flaw::KeepConflict),
             other => return Err(unknown("specification", other)),
         };
+        let from_figure_8 = matches!(
+            config.specification.as_str(),
+            "SafeFigure8" | "SpecCommitOldTerm" | "SpecKeepConflict"
+        );
+        let shape = (config.number("Count", 9)?, config.number("MaxEntries", 9)?);
+        if from_figure_8 && (shape.0 != 3 || shape.1 == 0) {
+            return Err(ConfigError::Constant {
+                name: "Count or MaxEntries".to_owned(),
+                expected: "three servers and at least one entry, as in figure 8",
+            });
+        }
         Ok(Self {
             count: config.positive("Count", SERVERS_MAX)?,
             max_term: config.number("MaxTerm", 9)?,
@@ -775,6 +927,8 @@ impl Spec for RaftLog {
             },
             stability: config.truth("Stability")?,
             patience: config.truth("Patience")?,
+            turns: config.number("Turns", SERVERS_MAX)?,
+            from_figure_8,
             flaw,
         })
     }
@@ -803,7 +957,7 @@ impl Spec for RaftLog {
         let chosen = state
             .chosen
             .iter()
-            .map(|(n, term)| Value::seq([(*n).into(), (*term).into()]));
+            .map(|(n, term, by)| Value::seq([(*n).into(), (*term).into(), (*by).into()]));
         Value::record([
             ("term", each(&|replica| replica.term.into())),
             (
@@ -831,7 +985,8 @@ impl Spec for RaftLog {
 
     fn label(action: &Action) -> &'static str {
         label!(action, Timeout AskVote ReceiveAsk ReceiveVote BecomeLeader Request SendAppend ReceiveAppend ReceiveAck
-            Commit Crash Restart Lose Cut Heal Stabilise CrashForgetsVote CrashForgetsEntry CommitAlone)
+            Commit Crash Restart Lose Cut Heal Stabilise CrashForgetsVote CrashForgetsEntry CommitAlone
+            VoteBlindly CommitOldTerm KeepConflict)
     }
 
     fn invariants() -> &'static [(&'static str, Invariant<Self>)] {
@@ -897,9 +1052,8 @@ impl Spec for RaftLog {
                     |i, action| matches!(action, Commit(leader, _) if leader == i),
                 )
             }
-            "Safe" | "SpecCrashForgetsVote" | "SpecCrashForgetsEntry" | "SpecCommitAlone" => {
-                checker
-            }
+            "Safe" | "SafeFigure8" => checker,
+            _ if self.flaw.is_some() => checker,
             other => return Err(unknown("specification", other)),
         })
     }
