@@ -136,6 +136,20 @@ fn a_run_is_stopped_only_where_serializability_is_promised() {
     assert!(err.contains("does not promise serializability"), "{err}");
 }
 
+/// Checks a text; what was printed, if the program ends as expected.
+fn check(
+    here: &Path,
+    name: &str,
+    text: impl AsRef<[u8]>,
+    options: &[&str],
+    expected: i32,
+) -> String {
+    fs::write(here.join(name), text).expect("writable");
+    let (code, out, err) = ordain(&[&["check", name], options].concat(), here);
+    assert_eq!(code, expected, "{name}, {options:?}: {out}{err}");
+    out + &err
+}
+
 /// A history of EDN records, one for each process and operation, whose invocations come first or each before its completion.
 fn edn(records: &[&str]) -> String {
     records
@@ -178,9 +192,7 @@ fn an_impossible_read_does_not_make_other_models_valid() {
         ("internal", &internal, "read-committed", 2),
         ("internal", &internal, "serializable", 1),
     ] {
-        fs::write(here.join(name), text).expect("writable");
-        let (code, out, err) = ordain(&["check", name, "--model", model], &here);
-        assert_eq!(code, expected, "{name}, {model}: {out}{err}");
+        check(&here, name, text, &["--model", model], expected);
     }
 }
 
@@ -224,9 +236,7 @@ fn sets_counters_and_accounts_are_judged_for_what_they_are() {
             2,
         ),
     ] {
-        fs::write(here.join(name), text).expect("writable");
-        let (code, out, err) = ordain(&["check", name], &here);
-        assert_eq!(code, expected, "{name}: {out}{err}");
+        check(&here, name, text, &[], expected);
     }
 }
 
@@ -252,9 +262,7 @@ fn a_register_whose_values_repeat_is_decided_by_linearizability() {
         edn(&records.iter().map(String::as_str).collect::<Vec<_>>())
     };
     for (name, text, expected) in [("valid", sequence(3), 0), ("stale", sequence(2), 1)] {
-        fs::write(here.join(name), text).expect("writable");
-        let (code, out, err) = ordain(&["check", name], &here);
-        assert_eq!(code, expected, "{name}: {out}{err}");
+        check(&here, name, text, &[], expected);
     }
 }
 
@@ -292,14 +300,11 @@ fn records_that_a_checker_would_misread_are_refused_with_their_line() {
         ("more-operations", more.into_bytes(), ":2: "),
         ("not-utf8", not_utf8, ":1: "),
     ] {
-        fs::write(here.join(name), text).expect("writable");
-        let (code, _, err) = ordain(&["check", name], &here);
-        assert_eq!(code, 65, "{name}: {err}");
-        assert!(err.contains(&format!("{name}{place}")), "{name}: {err}");
+        let said = check(&here, name, text, &[], 65);
+        assert!(said.contains(&format!("{name}{place}")), "{name}: {said}");
     }
     // A nemesis has a name, and is nobody's transaction.
-    fs::write(here.join("nemesis"), invoke("\"nemesis\"")).expect("writable");
-    assert_eq!(ordain(&["check", "nemesis"], &here).0, 0);
+    check(&here, "nemesis", invoke("\"nemesis\""), &[], 0);
 }
 
 #[test]
@@ -311,15 +316,13 @@ fn a_bank_is_judged_by_what_it_holds() {
         ":type :invoke, :process 1, :f :read, :value nil",
         ":type :ok, :process 1, :f :read, :value {0 -5, 1 25}",
     ]);
-    fs::write(here.join("bank.edn"), text).expect("writable");
     for (args, expected, said) in [
         (&[][..], 2, "accounts were not judged"),
         (&["--bank-total", "20", "--overdraft"], 0, "sum up to 20"),
         (&["--bank-total", "20"], 1, "below zero"),
         (&["--bank-total", "21", "--overdraft"], 1, "wrong-total"),
     ] {
-        let (code, out, err) = ordain(&[&["check", "bank.edn"], args].concat(), &here);
-        assert_eq!(code, expected, "{args:?}: {out}{err}");
+        let out = check(&here, "bank.edn", &text, args, expected);
         assert!(out.contains(said), "{args:?}: {out}");
     }
 }

@@ -13,6 +13,16 @@ const QUICK: [&str; 4] = [
     "phases.power-cycle=\"2s\"",
 ];
 
+/// A run that makes progress where the scenario is told to expect none.
+const UNEXPECTED: [&str; 6] = [
+    "run",
+    "storm",
+    "-p",
+    "calvin",
+    "--set",
+    "expect.calvin.properties.progress=\"broken\"",
+];
+
 /// A folder of its own for each test, emptied first.
 fn folder(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -107,12 +117,7 @@ fn the_same_seed_gives_the_same_digest_in_another_process_and_another_seed_does_
 #[test]
 fn a_run_that_is_not_as_expected_exits_1_and_leaves_a_folder_that_replays() {
     let here = folder("failing");
-    let expect = "expect.calvin.properties.progress=\"broken\"";
-    let args = [
-        &["run", "storm", "-p", "calvin", "--set", expect][..],
-        &QUICK,
-    ]
-    .concat();
+    let args = [&UNEXPECTED[..], &QUICK].concat();
     let output = ordain(&args, &here);
     assert_eq!(code(&output), 1, "{}", stderr(&output));
     let text = String::from_utf8_lossy(&output.stdout);
@@ -212,12 +217,7 @@ fn a_run_that_is_written_again_replaces_its_files_and_keeps_what_shrink_left_the
 #[test]
 fn a_reader_that_closes_the_pipe_does_not_change_the_exit_code() {
     let here = folder("pipe");
-    let expect = "expect.calvin.properties.progress=\"broken\"";
-    let args = [
-        &["run", "storm", "-p", "calvin", "--set", expect][..],
-        &QUICK,
-    ]
-    .concat();
+    let args = [&UNEXPECTED[..], &QUICK].concat();
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
     let output = Command::new(env!("CARGO_BIN_EXE_ordain"))

@@ -303,7 +303,7 @@ fn a_lasso_fair_to_parallel_steps_takes_both() {
         lasso
             .why_fair
             .iter()
-            .all(|why| why.ends_with("taken on the cycle")),
+            .all(|(_, why)| *why == "taken on the cycle"),
         "{:?}",
         lasso.why_fair
     );

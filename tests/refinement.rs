@@ -377,15 +377,6 @@ fn mutants_of_the_saga_leave_the_spec() {
 
 #[test]
 fn stormy_runs_refine_their_specs() {
-    let [mut commits, mut sagas] = [(); 2].map(|()| Tally::default());
-    for seed in 0..8 {
-        let start = refine::two_phase::Transactions::default();
-        let run = simulated::<TwoPhase, _>(STORM, seed, start, all, honest);
-        assert_run_refines(run, &mut commits, &format!("2pc, {seed}"));
-        let start = refine::saga::Sagas::default();
-        let run = simulated::<Saga, _>(STORM, seed, start, all, honest);
-        assert_run_refines(run, &mut sagas, &format!("saga, {seed}"));
-    }
     let of_commits = [
         "AnswerInquiry",
         "CrashCoordinator",
@@ -394,8 +385,10 @@ fn stormy_runs_refine_their_specs() {
         "Lose",
         "RestartCoordinator",
     ];
-    assert_taken(&commits, &of_commits);
-    assert_taken(&sagas, &["AskUndo", "BackUp", "Compensate", "GiveUp"]);
+    let transactions = refine::two_phase::Transactions::default;
+    assert_storms_refine::<TwoPhase, _>(8, transactions, &of_commits);
+    let of_sagas = ["AskUndo", "BackUp", "Compensate", "GiveUp"];
+    assert_storms_refine::<Saga, _>(8, refine::saga::Sagas::default, &of_sagas);
 }
 
 #[test]

@@ -372,12 +372,6 @@ fn near_misses_of_calvin_keep_to_the_spec() {
 
 #[test]
 fn stormy_runs_refine_their_spec() {
-    let mut taken = Tally::default();
-    for seed in 0..6 {
-        let each = Executions::sampled(1);
-        let run = simulated::<Calvin, _>(STORM, seed, each, all, honest);
-        assert_run_refines(run, &mut taken, &format!("{seed}"));
-    }
     let actions = [
         "CrashShard",
         "ReadLocal",
@@ -385,7 +379,7 @@ fn stormy_runs_refine_their_spec() {
         "SequenceAgain",
         "Skip",
     ];
-    assert_taken(&taken, &actions);
+    assert_storms_refine::<Calvin, _>(6, || Executions::sampled(1), &actions);
 }
 
 /// Nothing is forced while transactions execute: what a crash takes is executed again.

@@ -346,10 +346,6 @@ fn fronts_skip_flushes(
 
 #[test]
 fn logs_in_stormy_runs_refine_the_spec() {
-    let mut taken = Tally::default();
-    for seed in 0..6 {
-        assert_run_refines(run(seed, all, honest), &mut taken, &format!("{seed}"));
-    }
     let actions = [
         "AskVote",
         "BecomeLeader",
@@ -363,7 +359,7 @@ fn logs_in_stormy_runs_refine_the_spec() {
         "Restart",
         "Timeout",
     ];
-    assert_taken(&taken, &actions);
+    assert_storms_refine::<Calvin, _>(6, Logs::windowed, &actions);
 }
 
 #[test]

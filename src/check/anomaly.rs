@@ -352,11 +352,9 @@ impl Model {
 
     fn closure(self) -> u64 {
         static CLOSURES: LazyLock<Vec<u64>> = LazyLock::new(|| {
-            let direct = |model: Model| bits(model.directly_implies(), Model::bit);
-            let models = Model::ALL.iter();
-            models
-                .map(|model| close(model.bit(), Model::ALL, direct))
-                .collect()
+            closures(Model::ALL, |model| {
+                bits(model.directly_implies(), Model::bit)
+            })
         });
         CLOSURES[self as usize]
     }
@@ -462,17 +460,21 @@ fn violated_directly(anomaly: AnomalyKind) -> u64 {
 
 fn implied_kinds(anomaly: AnomalyKind) -> u64 {
     static IMPLIED: LazyLock<Vec<u64>> = LazyLock::new(|| {
-        let direct = |kind: AnomalyKind| bits(kind.directly_implies(), AnomalyKind::bit);
-        let kinds = AnomalyKind::ALL.iter();
-        kinds
-            .map(|kind| close(kind.bit(), AnomalyKind::ALL, direct))
-            .collect()
+        closures(AnomalyKind::ALL, |kind| {
+            bits(kind.directly_implies(), AnomalyKind::bit)
+        })
     });
     IMPLIED[anomaly as usize]
 }
 
 fn bits<T: Copy>(items: &[T], bit: impl Fn(T) -> u64) -> u64 {
     items.iter().fold(0, |set, &item| set | bit(item))
+}
+
+/// By element of `all`, its own closure under `step`.
+fn closures<T: Copy>(all: &[T], step: impl Fn(T) -> u64) -> Vec<u64> {
+    let each = (0..all.len()).map(|at| close(1 << at, all, &step));
+    each.collect()
 }
 
 /// The reflexive, transitive closure of `set` under `step`; element `i` of `all` is bit `i`.

@@ -333,33 +333,42 @@ impl History {
     /// Elements that nobody appended stay. The part's transactions are numbered by their places in `members`.
     pub fn list_part(&self, members: &[TxnId]) -> History {
         let stays = self.elements_of_part(members);
-        let mut builder = HistoryBuilder::new();
-        builder.history.names.clone_from(&self.names);
         let kept = |key: KeyId, list: &[u64]| -> Vec<u64> {
             let kept = list.iter().filter(|&&value| stays.contains(&(key, value)));
             kept.copied().collect()
         };
-        for &id in members {
+        let mut part = self.rebuild(members.iter().copied(), |part, name, op| match op {
+            Op::Append { value, .. } => part.append(name, value),
+            Op::ReadList { key, list } => part.read_list(name, &kept(key, list)),
+            _ => {}
+        });
+        for (&key, order) in &self.version_orders {
+            let order = kept(key, order);
+            if !order.is_empty() {
+                part.version_order(self.key_value(key), &order);
+            }
+        }
+        part.finish()
+    }
+
+    /// These transactions, with what `copy` takes over of each operation and its key's name.
+    fn rebuild(
+        &self,
+        members: impl IntoIterator<Item = TxnId>,
+        copy: impl Fn(&mut HistoryBuilder, u64, Op<'_>),
+    ) -> HistoryBuilder {
+        let mut builder = HistoryBuilder::new();
+        builder.history.names.clone_from(&self.names);
+        for id in members {
             let header = self.header(id);
             builder.begin(header.process, header.invoke);
             for op in self.txn(id).ops() {
-                let name = self.key_value(op.key());
-                match op {
-                    Op::Append { value, .. } => builder.append(name, value),
-                    Op::ReadList { key, list } => builder.read_list(name, &kept(key, list)),
-                    _ => {}
-                }
+                copy(&mut builder, self.key_value(op.key()), op);
             }
             let complete = (header.complete != NEVER).then_some(header.complete);
             builder.end(header.status, complete);
         }
-        for (&key, order) in &self.version_orders {
-            let order = kept(key, order);
-            if !order.is_empty() {
-                builder.version_order(self.key_value(key), &order);
-            }
-        }
-        builder.finish()
+        builder
     }
 
     /// The keys that hold a bank's balances.
@@ -384,29 +393,20 @@ impl History {
 
     /// The operations on some keys, of the same transactions.
     pub(super) fn keys_part(&self, keeps: impl Fn(KeyId) -> bool) -> History {
-        let mut builder = HistoryBuilder::new();
-        builder.history.names.clone_from(&self.names);
-        for txn in self.txns() {
-            builder.begin(txn.header.process, txn.header.invoke);
-            for op in txn.ops().filter(|op| keeps(op.key())) {
-                let key = self.key_value(op.key());
-                match op {
-                    Op::Append { value, .. } => builder.append(key, value),
-                    Op::ReadList { list, .. } => builder.read_list(key, list),
-                    Op::Write { value, .. } => builder.write(key, value),
-                    Op::Read { value, .. } => builder.read(key, value),
-                    Op::Cas { expected, new, .. } => builder.cas(key, expected, new),
-                    Op::Add { delta, .. } => builder.add(key, delta),
-                    Op::ReadUnknown { .. } => builder.read_unknown(key),
-                }
-            }
-            let complete = (txn.header.complete != NEVER).then_some(txn.header.complete);
-            builder.end(txn.header.status, complete);
-        }
+        let mut part = self.rebuild(0..self.len() as TxnId, |part, name, op| match op {
+            op if !keeps(op.key()) => {}
+            Op::Append { value, .. } => part.append(name, value),
+            Op::ReadList { list, .. } => part.read_list(name, list),
+            Op::Write { value, .. } => part.write(name, value),
+            Op::Read { value, .. } => part.read(name, value),
+            Op::Cas { expected, new, .. } => part.cas(name, expected, new),
+            Op::Add { delta, .. } => part.add(name, delta),
+            Op::ReadUnknown { .. } => part.read_unknown(name),
+        });
         for (&key, order) in self.version_orders.iter().filter(|(key, _)| keeps(**key)) {
-            builder.version_order(self.key_value(key), order);
+            part.version_order(self.key_value(key), order);
         }
-        builder.finish()
+        part.finish()
     }
 
     /// The elements that these transactions appended, and those that they read and nobody appended.

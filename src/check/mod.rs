@@ -293,7 +293,7 @@ impl Report {
         }
     }
 
-    /// Adds what another checker says of the same history, but for what it leaves open.
+    /// Adds what another checker says of the same history, or of another part of it.
     fn add(&mut self, other: Report, options: &Options) {
         for (kind, count) in other.counts {
             let known = self.counts.entry(kind).or_default();
@@ -310,9 +310,11 @@ impl Report {
         self.boundary = Boundary::of(self.anomalies.iter().map(|a| a.kind));
         self.exercised.add_operations(&other.exercised);
         self.notes.extend(other.notes);
-        if self.anomalies.iter().any(|a| options.model.forbids(a.kind)) {
-            self.verdict = Verdict::Invalid;
-        }
+        self.verdict = match (self.verdict, other.verdict) {
+            (Verdict::Invalid, _) | (_, Verdict::Invalid) => Verdict::Invalid,
+            (Verdict::Unknown, _) | (_, Verdict::Unknown) => Verdict::Unknown,
+            (Verdict::Valid, Verdict::Valid) => Verdict::Valid,
+        };
     }
 
     /// Adds what the reads of all accounts say, whatever the model.
@@ -321,7 +323,10 @@ impl Report {
         let accounts: Vec<u64> = accounts.map(|&key| history.key_value(key)).collect();
         let anomalies = workload::bank(history, &accounts, bank.total, bank.overdraft);
         let broken = !anomalies.is_empty();
-        let of_bank = Report::new(options, anomalies, Exercised::default(), Vec::new());
+        let mut of_bank = Report::new(options, anomalies, Exercised::default(), Vec::new());
+        if broken {
+            of_bank.verdict = Verdict::Invalid;
+        }
         self.add(of_bank, options);
         self.notes.push(format!(
             "of {} accounts, reads of all of them at once were judged: that they sum up to {}{}",
@@ -333,9 +338,6 @@ impl Report {
                 ", and none is below zero"
             },
         ));
-        if broken {
-            self.verdict = Verdict::Invalid;
-        }
     }
 
     /// Was an anomaly of this kind found?
@@ -379,15 +381,10 @@ pub fn check_observed(
     }
     let versions = history.keys_part(|key| !added.contains(&key));
     let mut report = check_versions(&versions, options, observer);
-    let objects = history.keys_part(|key| added.contains(&key));
-    let linearizable = Options {
-        model: Model::Linearizable,
-        ..*options
-    };
-    let objects = linearizability::check(&objects, &linearizable);
-    let decided = objects.verdict == Verdict::Valid && history.is_local();
+    let (objects, linearizable) =
+        check_objects(&history.keys_part(|key| added.contains(&key)), options);
     report.add(objects, options);
-    if !decided {
+    if linearizable != Verdict::Valid || !history.is_local() {
         report.leave_open(
             "sets and counters are judged key by key, which cannot prove it of these transactions",
         );
@@ -401,7 +398,15 @@ fn check_versions(history: &History, options: &Options, observer: &mut dyn FnMut
     let (lists, registers) = (any(|kind| kind.is_list()), any(|kind| kind.is_register()));
     if registers && !lists && history.is_local() && register::values_repeat(history) {
         observer(Phase::Orders);
-        if let Some(report) = check_objects(history, options) {
+        let (report, linearizable) = check_objects(history, options);
+        let decided = match linearizable {
+            Verdict::Valid => Model::StrictSerializable.implies(options.model),
+            Verdict::Invalid => {
+                report.verdict == Verdict::Invalid && history.len() > ALL_LEVELS_TXNS_MAX
+            }
+            Verdict::Unknown => false,
+        };
+        if decided {
             return report;
         }
     }
@@ -424,12 +429,7 @@ fn check_versions(history: &History, options: &Options, observer: &mut dyn FnMut
     let open = lists && (registers || unsettled());
     if open && report.verdict != Verdict::Invalid {
         observer(Phase::Orders);
-        let exact = register::check(history, options);
-        let verdict = exact.verdict;
-        report.add(exact, options);
-        if verdict != Verdict::Valid {
-            report.verdict = verdict;
-        }
+        report.add(register::check(history, options), options);
     }
     report
 }
@@ -438,21 +438,14 @@ fn check_versions(history: &History, options: &Options, observer: &mut dyn FnMut
 /// number of writes to a key.
 const ALL_LEVELS_TXNS_MAX: usize = 200;
 
-/// Where each transaction touches one key, strict serializability is linearizability (Herlihy and Wing 1990), whose search does not
-/// mind from whom a repeated value was read. `None` where that does not decide the model.
-fn check_objects(history: &History, options: &Options) -> Option<Report> {
+/// What linearizability, key by key, says of the model, and whether it holds. Where each transaction touches one key it is strict
+/// serializability (Herlihy and Wing 1990), and its search does not mind from whom a repeated value was read.
+fn check_objects(history: &History, options: &Options) -> (Report, Verdict) {
     let linearizable = Options {
         model: Model::Linearizable,
         ..*options
     };
-    let report = linearizability::check(history, &linearizable);
-    let decided = match report.verdict {
-        Verdict::Valid => Model::StrictSerializable.implies(options.model),
-        Verdict::Invalid => {
-            let forbidden = options.model.forbids(AnomalyKind::NotLinearizable);
-            forbidden && history.len() > ALL_LEVELS_TXNS_MAX
-        }
-        Verdict::Unknown => false,
-    };
-    decided.then(|| Report::new(options, report.anomalies, report.exercised, Vec::new()))
+    let found = linearizability::check(history, &linearizable);
+    let report = Report::new(options, found.anomalies, found.exercised, found.notes);
+    (report, found.verdict)
 }

@@ -808,21 +808,19 @@ impl<'a> Problem<'a> {
         let core = self.cyclic_core(&potential);
         let mut encoding = Encoding::new(self, &core, &forced, &open);
         let outcome = encoding.solver.solve(steps_max - self.effort.steps);
+        let (chosen, on_cycles) = (encoding.chosen().edges, encoding.edges_on_cycles());
         let effort = encoding.solver.effort();
-        let mut suspects = BTreeSet::new();
-        let result = match outcome {
-            Outcome::BudgetExceeded => Err(Decision::Exceeded),
-            Outcome::Unsatisfiable => {
-                suspects = self.involved(learnt, encoding.edges_on_cycles());
-                Err(Decision::Impossible)
-            }
-            Outcome::Satisfiable => Ok(encoding.chosen().edges),
-        };
-        self.suspects = suspects;
         self.effort.steps += effort.steps;
         self.effort.decisions += effort.decisions;
         self.effort.conflicts += effort.conflicts;
-        result
+        match outcome {
+            Outcome::BudgetExceeded => Err(Decision::Exceeded),
+            Outcome::Unsatisfiable => {
+                self.suspects = self.involved(learnt, on_cycles);
+                Err(Decision::Impossible)
+            }
+            Outcome::Satisfiable => Ok(chosen),
+        }
     }
 
     /// Whatever holds if the pairs are ordered one way or the other.

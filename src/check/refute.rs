@@ -18,15 +18,15 @@ use super::{Anomaly, AnomalyKind, Dependency, History, KeyId, Step, TxnId};
 /// A proof with more leaves than this convinces nobody: then only the set of transactions is given.
 const LEAVES_MAX: usize = 24;
 
-/// Why the transactions, which are known to have no order at the level, have none.
+/// Why the members, which are known to have no order at the level, have none. Some of them are suspects: they had a part
+/// in the conflicts that showed it.
 pub(super) fn explain(
     history: &History,
     facts: &Facts,
-    members: &[u32],
-    level: Level,
+    (level, members, suspects): (Level, &[u32], &BTreeSet<u32>),
     steps_max: u64,
 ) -> Anomaly {
-    let mut problem = Problem::new(facts, members, level, &Fixed::new());
+    let problem = Problem::new(facts, members, level, &Fixed::new());
     let prover = Prover {
         history,
         facts,
@@ -36,9 +36,7 @@ pub(super) fn explain(
     if let Some(cycle) = problem.shortest_cycle(&problem.known) {
         return prover.cycle(&problem, &cycle);
     }
-    problem.decide(steps_max);
-    let mut failing = members.to_vec();
-    let mut suspects = problem.suspects;
+    let (mut failing, mut suspects) = (members.to_vec(), suspects.clone());
     // Who had a part in the conflicts is mostly enough, and asked without the others names fewer.
     while suspects.len() < failing.len() {
         let fewer: Vec<u32> = suspects.iter().copied().collect();

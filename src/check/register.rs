@@ -140,19 +140,16 @@ pub(super) fn decides(model: Model) -> bool {
 
 /// Whether some value was written to a key twice, so that it is open from whom it was read.
 pub(super) fn values_repeat(history: &History) -> bool {
-    let written = history.txns().flat_map(|txn| {
-        let values = txn.ops().filter_map(|op| match op {
+    let mut written = BTreeSet::new();
+    history.txns().any(|txn| {
+        txn.ops().any(|op| match op {
             Op::Write { key, value }
             | Op::Cas {
                 key, new: value, ..
-            } => Some((key, value)),
-            _ => None,
-        });
-        values.collect::<Vec<_>>()
-    });
-    let mut written: Vec<(KeyId, u64)> = written.collect();
-    written.sort_unstable();
-    written.windows(2).any(|pair| pair[0] == pair[1])
+            } => !written.insert((key, value)),
+            _ => false,
+        })
+    })
 }
 
 /// Whether the order of some list's versions is open: two transactions appended to it what nobody read.
@@ -193,16 +190,15 @@ pub fn check(history: &History, options: &Options) -> Report {
     let exercised = exercised(history, &problem);
     if !anomalies.is_empty() {
         // They speak of models that forbid them. Others are judged only as far as that needs no order of versions.
-        let decided = anomalies.iter().any(|a| options.model.forbids(a.kind))
-            || weak_model_holds(history, &facts, options.model);
-        let undecided = format!("{}: not decided beside impossible reads", options.model);
-        let undecided = Some(undecided).filter(|_| !decided);
-        return Report::new(
-            options,
-            anomalies,
-            exercised,
-            undecided.into_iter().collect(),
-        );
+        let mut undecided = Vec::new();
+        let forbidden = anomalies.iter().any(|a| options.model.forbids(a.kind));
+        if !forbidden && !weak_model_holds(history, &facts, options.model) {
+            undecided.push(format!(
+                "{}: not decided beside impossible reads",
+                options.model
+            ));
+        }
+        return Report::new(options, anomalies, exercised, undecided);
     }
     let judged = judge(&facts, &members, options);
     let mut undecided = Vec::new();
@@ -210,8 +206,9 @@ pub fn check(history: &History, options: &Options) -> Report {
     for (level, judgement) in &judged {
         match judgement {
             Judgement::Possible => {}
-            Judgement::Impossible => {
-                let anomaly = refute::explain(history, &facts, &members, *level, options.steps_max);
+            Judgement::Impossible(suspects) => {
+                let question = (*level, &members[..], suspects);
+                let anomaly = refute::explain(history, &facts, question, options.steps_max);
                 // Levels that fail for one reason may differ in the words.
                 let same = |known: &Anomaly| {
                     (known.kind, &known.transactions) == (anomaly.kind, &anomaly.transactions)
@@ -280,10 +277,11 @@ fn read_dependencies_are_acyclic(facts: &Facts) -> bool {
     graph.sort()
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 enum Judgement {
     Possible,
-    Impossible,
+    /// With whoever had a part in the conflicts.
+    Impossible(BTreeSet<u32>),
     Exceeded,
 }
 
@@ -306,17 +304,16 @@ fn judge(facts: &Facts, members: &[u32], options: &Options) -> Vec<(Level, Judge
     });
     let mut judged: Vec<(Level, Judgement)> = Vec::new();
     for level in order {
-        let known = judged.iter().any(|&(other, judgement)| match judgement {
+        let known = judged.iter().any(|(other, judgement)| match judgement {
             Judgement::Possible => other.implies(level),
-            Judgement::Impossible => level.implies(other),
+            Judgement::Impossible(_) => level.implies(*other),
             Judgement::Exceeded => false,
         });
         if !known {
-            let decision =
-                Problem::new(facts, members, level, &Fixed::new()).decide(options.steps_max);
-            let judgement = match decision {
+            let mut problem = Problem::new(facts, members, level, &Fixed::new());
+            let judgement = match problem.decide(options.steps_max) {
                 Decision::Possible(_) => Judgement::Possible,
-                Decision::Impossible => Judgement::Impossible,
+                Decision::Impossible => Judgement::Impossible(problem.suspects),
                 Decision::Exceeded => Judgement::Exceeded,
             };
             judged.push((level, judgement));

@@ -652,7 +652,7 @@ where
     }
 
     /// For each constraint, what on the cycle satisfies it.
-    fn why_fair(&self, graph: &Graph, path: &Path, assumed: Bits) -> Vec<String> {
+    fn why_fair(&self, graph: &Graph, path: &Path, assumed: Bits) -> Vec<(String, &'static str)> {
         let Some(from) = path.cycle_from else {
             return Vec::new();
         };
@@ -675,7 +675,7 @@ where
                         "disabled at a point of the cycle"
                     }
                 };
-                format!("{}: {why}", self.constraint_name(bit))
+                (self.constraint_name(bit), why)
             })
             .collect()
     }
@@ -738,8 +738,8 @@ pub struct Counterexample<S, A> {
     pub stem: Vec<NamedStep<S, A>>,
     /// For liveness: the steps that repeat for ever, ending in the state where they begin; empty if the behaviour stutters.
     pub cycle: Option<Vec<NamedStep<S, A>>>,
-    /// For liveness: why each fairness constraint allows it.
-    pub why_fair: Vec<String>,
+    /// For liveness: each fairness constraint, and why it allows this.
+    pub why_fair: Vec<(String, &'static str)>,
 }
 
 /// A step of a counterexample.
@@ -795,8 +795,8 @@ impl<S, A> Counterexample<S, A> {
             None => {}
         }
         let mut reasons = Vec::<(&str, Vec<&str>)>::new();
-        for (name, reason) in self.why_fair.iter().filter_map(|why| why.rsplit_once(": ")) {
-            match reasons.iter_mut().find(|(known, _)| *known == reason) {
+        for (name, reason) in &self.why_fair {
+            match reasons.iter_mut().find(|(known, _)| known == reason) {
                 Some((_, names)) => names.push(name),
                 None => reasons.push((reason, vec![name])),
             }

@@ -152,12 +152,6 @@ pub fn assert_refines(checked: &Checked, tally: &mut Tally, context: &str) {
     add_actions(tally, &checked.tally);
 }
 
-/// The same of a simulated run.
-pub fn assert_run_refines((run, broken): (Tally, Vec<String>), tally: &mut Tally, context: &str) {
-    assert!(run.moves > 0 && broken.is_empty(), "{context}: {broken:#?}");
-    add_actions(tally, &run);
-}
-
 fn add_actions(sum: &mut Tally, tally: &Tally) {
     for (action, count) in &tally.actions {
         *sum.actions.entry(action).or_default() += count;
@@ -197,4 +191,19 @@ pub fn simulated<Pr: Protocol, A: Abstraction<Meddled<Pr::Process>>>(
     let broken = record.violations.into_iter().map(|v| v.explanation);
     let tally = tally.lock().unwrap().clone();
     (tally, broken.collect())
+}
+
+/// Runs of unchanged code through so many storms refine their spec, and take these of its actions.
+pub fn assert_storms_refine<Pr: Protocol, A: Abstraction<Meddled<Pr::Process>>>(
+    storms: u64,
+    start: impl Fn() -> A,
+    actions: &[&str],
+) {
+    let mut taken = Tally::default();
+    for seed in 0..storms {
+        let (tally, broken) = simulated::<Pr, A>(STORM, seed, start(), all, honest);
+        assert!(tally.moves > 0 && broken.is_empty(), "{seed}: {broken:#?}");
+        add_actions(&mut taken, &tally);
+    }
+    assert_taken(&taken, actions);
 }

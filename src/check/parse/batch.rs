@@ -78,18 +78,15 @@ impl Batch {
 
     /// Adds an operation to the record under way.
     pub fn push(&mut self, verb: Verb, key: u64, arg: Arg) {
-        let account = false;
-        self.ops.push(RawOp {
-            verb,
-            key,
-            arg,
-            account,
-        });
+        self.push_on(verb, key, arg, false);
     }
 
     /// Adds an operation on a bank's account to the record under way.
     pub fn push_account(&mut self, verb: Verb, key: u64, arg: Arg) {
-        let account = true;
+        self.push_on(verb, key, arg, true);
+    }
+
+    fn push_on(&mut self, verb: Verb, key: u64, arg: Arg, account: bool) {
         self.ops.push(RawOp {
             verb,
             key,
