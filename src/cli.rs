@@ -937,7 +937,7 @@ fn check_history(
     let history = read_history(path, strictness)?;
     let report = check_watched(&history, options);
     if let Some(file) = svg {
-        let violate = |anomaly: &&check::Anomaly| options.model.forbids(anomaly.kind);
+        let violate = |anomaly: &&check::Anomaly| anomaly.violates(options.model);
         let mut anomalies = report.anomalies.iter().filter(violate);
         match anomalies.find_map(|anomaly| check::explain::svg(&history, anomaly)) {
             Some(drawing) => std::fs::write(file, drawing).map_err(|error| {

@@ -147,7 +147,7 @@ fn compare(case: &Case, report: &Report) -> Vec<String> {
             unasked || is_asked(case, *kind) || case.kinds.contains(kind.name())
         };
         let counted = found.iter().copied().filter(counted);
-        let violated = Boundary::of(counted).violated;
+        let violated = Boundary::of(counted.flat_map(AnomalyKind::refutes), []).violated;
         violated
             .iter()
             .map(|model| model.name().into())

@@ -220,6 +220,12 @@ impl AnomalyKind {
         implied_kinds(self) & other.bit() != 0
     }
 
+    /// The weakest models that an anomaly of this kind, whatever its particulars, puts a history outside of.
+    pub fn refutes(self) -> Vec<Model> {
+        let direct = Models(violated_directly(self));
+        Boundary::drawn(direct, Models::default()).violated
+    }
+
     /// The next more general kinds.
     fn directly_implies(self) -> &'static [AnomalyKind] {
         use AnomalyKind::*;
@@ -285,7 +291,9 @@ impl Model {
             Serializable => &[RepeatableRead, SnapshotIsolation, UpdateSerializable],
             StrongSessionSnapshotIsolation => &[SnapshotIsolation, StrongSessionReadCommitted],
             StrongSnapshotIsolation => &[StrongSessionSnapshotIsolation, StrongReadCommitted],
-            StrongSessionSerializable => &[Serializable, StrongSessionSnapshotIsolation],
+            StrongSessionSerializable => {
+                &[Serializable, StrongSessionSnapshotIsolation, Sequential]
+            }
             StrictSerializable => &[
                 StrongSessionSerializable,
                 StrongSnapshotIsolation,
@@ -312,7 +320,8 @@ impl Model {
             Model::CursorStability | Model::UpdateAtomic => &[LostUpdate],
             Model::MonotonicView | Model::MonotonicSnapshotRead | Model::MonotonicAtomicView => &[],
             Model::ConsistentView => &[GSingle],
-            Model::ForwardConsistentView | Model::UpdateSerializable => &[],
+            Model::ForwardConsistentView => &[],
+            Model::UpdateSerializable => &[Internal],
             Model::ReadAtomic => &[Internal, FutureRead, FracturedRead],
             Model::CausalConsistency => &[],
             Model::ParallelSnapshotIsolation => &[],
@@ -406,38 +415,94 @@ impl FromStr for Model {
     }
 }
 
-/// What a set of anomalies leaves standing.
+/// A set of models.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Models(u64);
+
+impl FromIterator<Model> for Models {
+    fn from_iter<I: IntoIterator<Item = Model>>(models: I) -> Self {
+        Models(models.into_iter().fold(0, |set, model| set | model.bit()))
+    }
+}
+
+impl Models {
+    /// The models of either set.
+    pub fn or(self, other: Models) -> Models {
+        Models(self.0 | other.0)
+    }
+
+    /// Does a model imply one of these, so that it fails if they do?
+    pub fn refute(self, model: Model) -> bool {
+        model.closure() & self.0 != 0
+    }
+
+    /// The models that fail if these do.
+    fn and_stronger(self) -> Models {
+        let all = Model::ALL.iter().copied();
+        all.filter(|&model| self.refute(model)).collect()
+    }
+
+    /// The models that hold if these do.
+    pub fn and_weaker(self) -> Models {
+        let members = Model::members(self.0).into_iter();
+        Models(members.fold(0, |set, model| set | model.closure()))
+    }
+
+    /// The models of this set that are not in the other.
+    pub fn without(self, other: Models) -> Models {
+        Models(self.0 & !other.0)
+    }
+
+    /// The models of both sets.
+    pub fn and(self, other: Models) -> Models {
+        Models(self.0 & other.0)
+    }
+
+    /// Is the model one of these?
+    pub fn contains(self, model: Model) -> bool {
+        self.0 & model.bit() != 0
+    }
+}
+
+/// What is known of every model: what a history refutes, what was shown to hold, and what nobody looked at.
 #[derive(Clone, PartialEq, Eq, Debug, Default, serde::Serialize)]
 pub struct Boundary {
     /// The weakest models that are violated: none of them implies another violated one.
     pub violated: Vec<Model>,
     /// All stronger models, violated too.
     pub also_violated: Vec<Model>,
-    /// The strongest models that the anomalies do not rule out.
+    /// The strongest models that hold: all that they forbid was looked for, and none of it was found.
     pub possible: Vec<Model>,
+    /// Neither refuted nor shown to hold: not all that these forbid was looked for.
+    pub unexamined: Vec<Model>,
 }
 
 impl Boundary {
-    /// The boundary that these anomalies draw through the lattice.
-    pub fn of(anomalies: impl IntoIterator<Item = AnomalyKind>) -> Boundary {
-        let direct = anomalies
-            .into_iter()
-            .fold(0, |set, kind| set | violated_directly(kind));
-        let fails = |model: &Model| model.closure() & direct != 0;
-        let (failing, standing): (Vec<Model>, Vec<Model>) =
-            Model::ALL.iter().copied().partition(fails);
-        let (violated, also_violated) = failing.iter().partition(|model| {
-            let mut others = failing.iter().filter(|other| other != model);
-            !others.any(|other| model.implies(*other))
+    /// The boundary through the lattice, where these models are refuted and those hold unless they are refuted.
+    pub fn of(
+        refuted: impl IntoIterator<Item = Model>,
+        held: impl IntoIterator<Item = Model>,
+    ) -> Boundary {
+        Self::drawn(refuted.into_iter().collect(), held.into_iter().collect())
+    }
+
+    pub(super) fn drawn(refuted: Models, held: Models) -> Boundary {
+        let failing = refuted.and_stronger();
+        let holding = held.without(failing).and_weaker();
+        let (violated, also_violated) = Model::members(failing.0).into_iter().partition(|model| {
+            let weaker = model.closure() & failing.0 & !model.bit();
+            weaker == 0
         });
+        let standing = Model::members(holding.0).into_iter();
         let is_strongest = |model: &Model| {
-            let mut others = standing.iter().filter(|other| *other != model);
+            let mut others = Model::members(holding.0 & !model.bit()).into_iter();
             !others.any(|other| other.implies(*model))
         };
         Boundary {
             violated,
             also_violated,
-            possible: standing.iter().copied().filter(is_strongest).collect(),
+            possible: standing.filter(is_strongest).collect(),
+            unexamined: Model::members(!failing.0 & !holding.0),
         }
     }
 }
@@ -507,18 +572,32 @@ mod tests {
 
     #[test]
     fn write_skew_leaves_snapshot_isolation_standing() {
-        let boundary = Boundary::of([AnomalyKind::WriteSkew]);
+        let held = [Model::StrongSnapshotIsolation, Model::Serializable];
+        let boundary = Boundary::of(AnomalyKind::WriteSkew.refutes(), held);
         assert_eq!(boundary.violated, [Model::RepeatableRead]);
-        assert!(boundary.possible.contains(&Model::StrongSnapshotIsolation));
+        assert_eq!(boundary.possible, [Model::StrongSnapshotIsolation]);
+        assert!(boundary.also_violated.contains(&Model::Serializable));
+        // Not all that it forbids is forbidden by snapshot isolation, and nothing here looked.
+        assert!(boundary.unexamined.contains(&Model::UpdateSerializable));
         assert!(!Model::SnapshotIsolation.forbids(AnomalyKind::WriteSkew));
         assert!(Model::Serializable.forbids(AnomalyKind::WriteSkew));
     }
 
     #[test]
-    fn no_anomaly_leaves_the_strongest_model() {
-        let boundary = Boundary::of([]);
-        assert_eq!(boundary.violated, []);
+    fn what_nobody_examined_is_not_called_possible() {
+        let boundary = Boundary::of([], []);
+        assert_eq!((boundary.violated, boundary.possible), (vec![], vec![]));
+        assert_eq!(boundary.unexamined, Model::ALL);
+        let boundary = Boundary::of([], [Model::StrictSerializable]);
         assert_eq!(boundary.possible, [Model::StrictSerializable]);
+        assert_eq!(boundary.unexamined, []);
+    }
+
+    #[test]
+    fn a_model_that_is_refuted_lends_nothing_to_those_that_it_implies() {
+        let boundary = Boundary::of(AnomalyKind::Internal.refutes(), [Model::Serializable]);
+        assert_eq!(boundary.possible, []);
+        assert!(boundary.unexamined.contains(&Model::ReadCommitted));
     }
 
     #[test]

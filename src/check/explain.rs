@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::history::{History, NEVER, Op, Status, TxnId};
-use super::{Anomaly, AnomalyKind, Dependency, Step};
+use super::{Anomaly, AnomalyKind, Dependency, Model, Step};
 
 /// Longer lists are printed with a gap.
 const ELEMENTS_SHOWN: usize = 12;
@@ -174,14 +174,20 @@ pub fn because(history: &History, dependency: &Dependency, from: &str, to: &str)
     }
 }
 
-/// An anomaly that is a cycle.
-pub fn cycle(history: &History, kind: AnomalyKind, steps: Vec<Step>) -> Anomaly {
+/// An anomaly that is a cycle, which refutes these models at the weakest.
+pub fn cycle(
+    history: &History,
+    kind: AnomalyKind,
+    refutes: Vec<Model>,
+    steps: Vec<Step>,
+) -> Anomaly {
     let mut cast = Cast::of(steps.iter().map(|step| step.from));
     let mut text = cast.introduce(history);
     text.push_str("Then:\n");
     text.push_str(&told(history, &steps, &mut cast, |_| String::new()));
     Anomaly {
         kind,
+        refutes,
         transactions: steps.iter().map(|step| step.from).collect(),
         cycle: steps,
         key: None,
@@ -193,7 +199,7 @@ pub fn cycle(history: &History, kind: AnomalyKind, steps: Vec<Step>) -> Anomaly 
 /// although no client was told, and who read the orders of versions.
 pub(super) fn cycle_shown(
     history: &History,
-    kind: AnomalyKind,
+    (kind, refutes): (AnomalyKind, Vec<Model>),
     steps: Vec<Step>,
     members: &[TxnId],
 ) -> Anomaly {
@@ -211,6 +217,7 @@ pub(super) fn cycle_shown(
     }));
     Anomaly {
         kind,
+        refutes,
         transactions,
         cycle: steps,
         key: None,
@@ -318,6 +325,7 @@ pub fn fact(
 ) -> Anomaly {
     Anomaly {
         kind,
+        refutes: kind.refutes(),
         cycle: Vec::new(),
         transactions: cast.0.clone(),
         key: key.map(|key| history.show_key(key)),

@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 
 use super::history::{History, NEVER, Status, TxnId};
-use super::{AnomalyKind, Options};
+use super::{AnomalyKind, Boundary, Model, Options};
 
 /// The kind of an edge.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
@@ -302,23 +302,11 @@ impl Graph {
         self.realtime.span[first as usize].1 < self.realtime.span[second as usize].0
     }
 
-    /// Is there no cycle without adjacent anti-dependencies? (Snapshot isolation, Cerone and Gotsman 2016.)
-    pub fn is_snapshot_isolated(&self, order: Order) -> bool {
-        let part = Restriction {
-            mask: Class::Nonadjacent.mask(order),
-            alternate: true,
-            within: None,
-        };
-        let states = 2 * self.node_count();
-        let mut tarjan = Tarjan::new(states);
-        tarjan.run(self, &part, 0..states as u32).is_empty()
-    }
-
     /// The components of two or more transactions under all edges, each sorted.
     pub fn components(&self) -> Vec<Vec<u32>> {
         let all = Restriction {
             mask: !0,
-            alternate: false,
+            mode: Mode::Any,
             within: None,
         };
         let roots = 0..self.nodes;
@@ -330,8 +318,8 @@ impl Graph {
 /// The part of a graph that a search may use.
 struct Restriction<'a> {
     mask: u8,
-    /// Are two adjacent anti-dependencies forbidden? States are then `2 * node + last_was_rw`.
-    alternate: bool,
+    /// How anti-dependencies may occur; if that depends on the edge before, states are `2 * node + automaton state`.
+    mode: Mode,
     /// The component of each node, and the one to stay in.
     within: Option<(&'a [u32], u32)>,
 }
@@ -345,7 +333,8 @@ impl Restriction<'_> {
     /// The `k`th successor state, which may be none although more follow.
     #[inline]
     fn step(&self, graph: &Graph, state: u32, k: u32) -> Option<Option<u32>> {
-        let (node, was_rw) = match self.alternate {
+        let doubled = self.mode.doubles();
+        let (node, bit) = match doubled {
             true => (state >> 1, state & 1 == 1),
             false => (state, false),
         };
@@ -353,17 +342,11 @@ impl Restriction<'_> {
         if self.mask & kind.bit() == 0 || !self.admits(to) {
             return Some(None);
         }
-        if !self.alternate {
+        if !doubled {
             return Some(Some(to));
         }
-        let now_rw = match kind {
-            EdgeKind::Rw if was_rw => return Some(None),
-            EdgeKind::Rw => true,
-            // An auxiliary node keeps what led into it.
-            EdgeKind::Through => was_rw,
-            _ => false,
-        };
-        Some(Some(to << 1 | u32::from(now_rw)))
+        let next = self.mode.step(bit, kind);
+        Some(next.map(|bit| to << 1 | u32::from(bit)))
     }
 }
 
@@ -489,6 +472,12 @@ enum Class {
     G1c,
     /// None adjacent.
     Nonadjacent,
+    /// Each right after a read dependency. Prefix consistency (Cerone, Bernardi, Gotsman, CONCUR 2015) gives every
+    /// transaction a snapshot, a prefix of one commit order: a read dependency says that the writer committed before the
+    /// reader's snapshot, an anti-dependency that the reader's snapshot came before the overwriter's commit, a write
+    /// dependency orders two commits, and a transaction's snapshot comes before its commit. These orders of instants
+    /// are acyclic if and only if such an execution exists, and only a read dependency leads to a snapshot.
+    Prefix,
     /// Any.
     G2,
 }
@@ -501,7 +490,7 @@ impl Class {
         let data = match self {
             Class::G0 => WW,
             Class::G1c => WW | WR,
-            Class::Nonadjacent | Class::G2 => WW | WR | RW,
+            Class::Nonadjacent | Class::Prefix | Class::G2 => WW | WR | RW,
         };
         THROUGH
             | data
@@ -510,6 +499,17 @@ impl Class {
                 Order::Process => PROCESS,
                 Order::Realtime => REALTIME,
             }
+    }
+}
+
+impl Class {
+    /// The automaton whose product with the graph decides the class, given its edges.
+    fn mode(self) -> Mode {
+        match self {
+            Class::Nonadjacent => Mode::Alternate,
+            Class::Prefix => Mode::Snapshot,
+            Class::G0 | Class::G1c | Class::G2 => Mode::Any,
+        }
     }
 }
 
@@ -522,17 +522,41 @@ pub struct Cycle {
     pub edges: Vec<Edge>,
 }
 
+impl Cycle {
+    /// The weakest models that the cycle contradicts: those that forbid its kind, prefix consistency (see the class of
+    /// that name), and update serializability (PL-3U: Hansdah and Patnaik 1986; Adya, section 4.3) if no two
+    /// transactions on it only read.
+    pub(super) fn refutes(&self, is_update: impl Fn(TxnId) -> bool) -> Vec<Model> {
+        let mut refuted = self.kind.refutes();
+        if self.is_of_data() {
+            let readers = self.edges.iter().filter(|edge| !is_update(edge.from));
+            let prefix = Mode::Snapshot.admits(&self.edges).then_some(Model::Prefix);
+            let update = (readers.count() < 2).then_some(Model::UpdateSerializable);
+            refuted.extend(prefix.into_iter().chain(update));
+        }
+        Boundary::of(refuted, []).violated
+    }
+
+    fn is_of_data(&self) -> bool {
+        let is_time = |edge: &Edge| matches!(edge.kind, EdgeKind::Process | EdgeKind::Realtime);
+        !self.edges.iter().any(is_time)
+    }
+}
+
 /// What [`cycles`] found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Cycles {
-    /// The shortest cycle of each component and class that is not implied by a worse one in it.
+    /// The shortest cycle of each component and class that is not implied by a worse one in it; then one that refutes
+    /// prefix consistency and one that refutes update serializability, if there are such and none before does.
     pub found: Vec<Cycle>,
+    /// Models that the budget did not suffice to decide.
+    pub open: Vec<Model>,
     /// Was the budget spent, so that some cycle is not the shortest or not of the worst class?
     pub exhausted: bool,
 }
 
-/// Finds a cycle for each class and component.
-pub fn cycles(graph: &Graph, options: &Options) -> Cycles {
+/// Finds a cycle for each class and component. `is_update` tells who wrote.
+pub fn cycles(graph: &Graph, options: &Options, is_update: impl Fn(TxnId) -> bool) -> Cycles {
     let components = graph.components();
     if components.is_empty() {
         return Cycles::default();
@@ -545,6 +569,8 @@ pub fn cycles(graph: &Graph, options: &Options) -> Cycles {
         .out
         .found
         .sort_by_key(|cycle| (cycle.kind, cycle.edges.len()));
+    search.unless_refuted(Model::Prefix, &components, &is_update);
+    search.unless_refuted(Model::UpdateSerializable, &components, &is_update);
     search.out
 }
 
@@ -570,21 +596,22 @@ struct Part {
 }
 
 impl Part {
-    fn alternates(&self) -> bool {
-        self.class == Class::Nonadjacent
-    }
-
     fn nodes(&self) -> Vec<u32> {
-        let shift = u32::from(self.alternates());
+        let shift = u32::from(self.class.mode().doubles());
         let mut nodes: Vec<u32> = self.states.iter().map(|&state| state >> shift).collect();
         nodes.dedup();
         nodes
     }
 
-    /// Can the anti-dependency be an edge of an alternating cycle?
+    /// Can the anti-dependency be an edge of a cycle of the class?
     fn holds_rw(&self, edge: &Edge) -> bool {
+        let (before, after) = match self.class {
+            Class::Nonadjacent => (0, 1),
+            Class::Prefix => (1, 0),
+            _ => return true,
+        };
         let holds = |state| self.states.binary_search(&state).is_ok();
-        holds(2 * edge.from) && holds(2 * edge.to + 1)
+        holds(2 * edge.from + before) && holds(2 * edge.to + after)
     }
 }
 
@@ -623,16 +650,108 @@ impl<'g> Search<'g> {
         }
     }
 
+    /// Adds a cycle that refutes the model, if there is one and none so far does.
+    fn unless_refuted(
+        &mut self,
+        model: Model,
+        components: &[Vec<u32>],
+        is_update: &impl Fn(TxnId) -> bool,
+    ) {
+        let refutes = |cycle: &Cycle| {
+            let mut refuted = cycle.refutes(is_update).into_iter();
+            refuted.any(|weakest| model.implies(weakest))
+        };
+        if self.out.found.iter().any(refutes) {
+            return;
+        }
+        let cycle = components.iter().find_map(|nodes| match model {
+            Model::Prefix => self.shortest_of(nodes, Class::Prefix),
+            _ => self.of_updates(nodes, is_update),
+        });
+        if let Some(edges) = cycle {
+            let kind = classify(&edges).expect("a cycle");
+            let cycle = Cycle { kind, edges };
+            assert!(refutes(&cycle), "{model}: {cycle:?}");
+            self.out.found.push(cycle);
+        }
+    }
+
+    /// A shortest cycle of a class of data dependencies inside `nodes`.
+    fn shortest_of(&mut self, nodes: &[u32], class: Class) -> Option<Vec<Edge>> {
+        let states = self.split(nodes, class, Order::Data).into_iter().next()?;
+        let mut part = Part {
+            class,
+            order: Order::Data,
+            states,
+            id: 0,
+        };
+        part.id = self.claim(&part.nodes());
+        self.through(&part, &[class.mode()])
+    }
+
+    /// A cycle of transactions of which one at most only read.
+    fn of_updates(
+        &mut self,
+        nodes: &[u32],
+        is_update: &impl Fn(TxnId) -> bool,
+    ) -> Option<Vec<Edge>> {
+        let txns = self.graph.txns;
+        let (updates, readers): (Vec<u32>, Vec<u32>) =
+            (nodes.iter()).partition(|&&node| node >= txns || is_update(node));
+        let among = self.shortest_of(&updates, Class::G2);
+        if among.is_some() {
+            return among;
+        }
+        let id = self.claim(&updates);
+        readers.into_iter().find_map(|reader| {
+            let before = std::mem::replace(&mut self.within[reader as usize], id);
+            let found = self.around(reader, id);
+            self.within[reader as usize] = before;
+            found
+        })
+    }
+
+    /// A shortest cycle through a transaction that only read, inside the part marked `id`.
+    fn around(&mut self, reader: TxnId, id: u32) -> Option<Vec<Edge>> {
+        let within = |node: u32| self.within[node as usize] == id;
+        let edges = self.graph.edges(reader);
+        let seeds: Vec<u32> = edges
+            .filter(|&(to, kind)| kind == EdgeKind::Rw && within(to))
+            .map(|(to, _)| to)
+            .collect();
+        let paths = seeds.into_iter().filter_map(|seed| {
+            if self.steps_left == 0 {
+                self.out.exhausted = true;
+                self.out.open = vec![Model::UpdateSerializable];
+                return None;
+            }
+            let goal = Goal {
+                from: seed,
+                was_rw: false,
+                to: Target::Txn(reader),
+                mask: Class::G2.mask(Order::Data),
+                mode: Mode::Any,
+            };
+            let found = (self.paths).find(self.graph, (&self.within, id), &goal, u32::MAX);
+            self.steps_left = self.steps_left.saturating_sub(self.paths.steps);
+            match found {
+                Outcome::Found(path) => Some(path),
+                _ => None,
+            }
+        });
+        let path = paths.min_by_key(Vec::len)?;
+        Some(closed(reader, EdgeKind::Rw, path))
+    }
+
     /// The components inside `nodes` of one class of edges, as sorted lists of states.
     fn split(&mut self, nodes: &[u32], class: Class, order: Order) -> Vec<Vec<u32>> {
         let id = self.claim(nodes);
-        let alternate = class == Class::Nonadjacent;
         let part = Restriction {
             mask: class.mask(order),
-            alternate,
+            mode: class.mode(),
             within: Some((&self.within, id)),
         };
-        let states = |&node: &u32| match alternate {
+        let states = |&node: &u32| match part.mode.doubles() {
             true => [2 * node, 2 * node + 1],
             false => [node, node],
         };
@@ -662,6 +781,7 @@ impl<'g> Search<'g> {
             (Class::G0 | Class::G1c, _) => &[Mode::NoRw],
             (Class::Nonadjacent, Order::Realtime) => &[Mode::OneRw, Mode::Alternate],
             (Class::Nonadjacent, _) => &[Mode::NoRw, Mode::Alternate],
+            (Class::Prefix, _) => &[Mode::Snapshot],
             (Class::G2, _) => &[Mode::Any],
         };
         let cycle = match part.order {
@@ -680,15 +800,13 @@ impl<'g> Search<'g> {
     /// The shortest cycle through an edge that every cycle of the class must have.
     fn through(&mut self, part: &Part, modes: &[Mode]) -> Option<Vec<Edge>> {
         let needed = match (part.class, part.order) {
-            (Class::Nonadjacent | Class::G2, _) => RW,
+            (Class::Nonadjacent | Class::Prefix | Class::G2, _) => RW,
             (_, Order::Process) => PROCESS,
             (Class::G1c, _) => WR,
             _ => WW,
         };
         let mut seeds = self.edges_inside(part, needed);
-        if part.alternates() {
-            seeds.retain(|seed| part.holds_rw(seed));
-        }
+        seeds.retain(|seed| part.holds_rw(seed));
         let first = *seeds.first()?;
         for &mode in modes {
             let goal = |seed: &Edge| Goal {
@@ -699,10 +817,7 @@ impl<'g> Search<'g> {
                 mode,
             };
             match self.shortest(&seeds, part.id, goal) {
-                Attempt::Found(seed, mut path) => {
-                    path.insert(0, seed);
-                    return Some(path);
-                }
+                Attempt::Found(seed, path) => return Some(closed(seed.from, seed.kind, path)),
                 Attempt::None => {}
                 Attempt::Exhausted => return self.any_cycle(part, first.to),
             }
@@ -737,31 +852,17 @@ impl<'g> Search<'g> {
         None
     }
 
-    /// The edges of the wanted kinds between transactions of a component; of the many that lead through an
-    /// auxiliary node, one.
+    /// The edges of the wanted kinds inside a component that leave a transaction; they may end at an auxiliary node.
     fn edges_inside(&self, part: &Part, wanted: u8) -> Vec<Edge> {
-        let mut edges = Vec::new();
         let within = |node: u32| self.within[node as usize] == part.id;
-        for from in part.nodes() {
-            if from >= self.graph.txns {
-                continue;
-            }
-            let wanted = |&(to, kind): &(u32, EdgeKind)| kind.bit() & wanted != 0 && within(to);
-            for (mut to, kind) in self.graph.edges(from).filter(wanted) {
-                while to >= self.graph.txns {
-                    let mut next = self
-                        .graph
-                        .edges(to)
-                        .map(|(next, _)| next)
-                        .filter(|&n| within(n));
-                    to = next
-                        .next()
-                        .expect("a component goes on behind an auxiliary node");
-                }
-                edges.push(Edge { from, to, kind });
-            }
-        }
-        edges
+        let mut nodes = part.nodes();
+        nodes.retain(|&node| node < self.graph.txns);
+        let edges = nodes.into_iter().flat_map(|from| {
+            let edges = self.graph.edges(from);
+            let wanted = edges.filter(move |&(to, kind)| kind.bit() & wanted != 0 && within(to));
+            wanted.map(move |(to, kind)| Edge { from, to, kind })
+        });
+        edges.collect()
     }
 
     /// The shortest path over all seeds: tried by growing length, so that the first found is the shortest.
@@ -793,51 +894,68 @@ impl<'g> Search<'g> {
 
     /// Some cycle of the component, in linear time: a walk from a state back to it, shortened.
     fn any_cycle(&mut self, part: &Part, node: u32) -> Option<Vec<Edge>> {
+        let mode = part.class.mode();
         let restriction = Restriction {
             mask: part.class.mask(part.order),
-            alternate: part.alternates(),
+            mode,
             within: Some((&self.within, part.id)),
         };
         let states = |state: &u32| part.states.binary_search(state).is_ok();
-        let start = match part.alternates() {
+        let start = match mode.doubles() {
             true => [2 * node + 1, 2 * node].into_iter().find(states)?,
             false => node,
         };
         let walk = closed_walk(self.graph, &restriction, start)?;
-        let nodes = walk
-            .into_iter()
-            .map(|state| state >> u32::from(part.alternates()));
-        let edges = self.resolve(nodes.collect(), restriction.mask);
+        let edges = simple(self.resolve(&walk, &restriction), mode);
         Some(one_realtime_edge(self.graph, edges))
     }
 
-    /// The edges between transactions along a closed walk over nodes.
-    fn resolve(&self, nodes: Vec<u32>, mask: u8) -> Vec<Edge> {
-        let is_txn = |node: &u32| *node < self.graph.txns;
-        let first = nodes
-            .iter()
-            .position(is_txn)
-            .expect("transactions on a cycle");
-        let around = |at: usize| nodes[(first + at) % nodes.len()];
+    /// The edges between transactions along a closed walk over states.
+    fn resolve(&self, walk: &[u32], part: &Restriction) -> Vec<Edge> {
+        let shift = u32::from(part.mode.doubles());
+        let is_txn = |state: &u32| state >> shift < self.graph.txns;
+        let first = walk.iter().position(is_txn);
+        let first = first.expect("transactions on a cycle");
+        let around = |at: usize| walk[(first + at) % walk.len()];
         let mut edges: Vec<Edge> = Vec::new();
-        let (mut from, mut kind) = (around(0), None);
-        for at in 0..nodes.len() {
-            let (node, next) = (around(at), around(at + 1));
-            let mut step = self.graph.edges(node).filter(|&(to, _)| to == next);
-            let step = step.find(|(_, kind)| mask & kind.bit() != 0);
-            let (_, step) = step.expect("neighbours on a walk");
-            kind = kind.or(Some(step));
+        let (mut from, mut kind) = (around(0) >> shift, None);
+        for at in 0..walk.len() {
+            let (state, next) = (around(at), around(at + 1));
+            let leads = |k: &u32| part.step(self.graph, state, *k) == Some(Some(next));
+            let k = (0..).find(leads).expect("neighbours on a walk");
+            let step = self.graph.successor(state >> shift, k);
+            kind = kind.or(step.map(|(_, kind)| kind));
             if is_txn(&next) {
-                let kind = kind.take().expect("set above");
-                edges.push(Edge {
-                    from,
-                    to: next,
-                    kind,
-                });
-                from = next;
+                let (to, kind) = (next >> shift, kind.take().expect("set above"));
+                edges.push(Edge { from, to, kind });
+                from = to;
             }
         }
         edges
+    }
+}
+
+/// The cycle of an edge and a path back; the edge ends where the path begins.
+fn closed(from: TxnId, kind: EdgeKind, mut path: Vec<Edge>) -> Vec<Edge> {
+    let to = path.first().expect("a path has an edge").from;
+    path.insert(0, Edge { from, to, kind });
+    path
+}
+
+/// A cycle that visits no transaction twice, out of a closed walk that the automaton admits. Of the two closed walks into
+/// which one falls at a transaction that it visits twice the automaton admits at least one.
+fn simple(mut walk: Vec<Edge>, mode: Mode) -> Vec<Edge> {
+    loop {
+        let mut seen = BTreeMap::new();
+        let mut edges = walk.iter().enumerate();
+        let twice = edges.find_map(|(at, edge)| Some((seen.insert(edge.from, at)?, at)));
+        let Some((first, second)) = twice else {
+            return walk;
+        };
+        let inner: Vec<Edge> = walk.drain(first..second).collect();
+        if mode.admits(&inner) {
+            walk = inner;
+        }
     }
 }
 
@@ -899,7 +1017,9 @@ fn name(class: Class, order: Order) -> AnomalyKind {
     let names = match class {
         Class::G0 => [G0, G0Process, G0Realtime],
         Class::G1c => [G1c, G1cProcess, G1cRealtime],
-        Class::Nonadjacent => [GNonadjacent, GNonadjacentProcess, GNonadjacentRealtime],
+        Class::Nonadjacent | Class::Prefix => {
+            [GNonadjacent, GNonadjacentProcess, GNonadjacentRealtime]
+        }
         Class::G2 => [G2Item, G2ItemProcess, G2ItemRealtime],
     };
     names[order as usize]
@@ -947,6 +1067,8 @@ enum Mode {
     OneRw,
     /// Nowhere adjacent.
     Alternate,
+    /// Only right after a read dependency.
+    Snapshot,
     /// Anyhow.
     Any,
 }
@@ -959,8 +1081,25 @@ impl Mode {
             (Mode::NoRw, EdgeKind::Rw) => None,
             (Mode::OneRw | Mode::Alternate, EdgeKind::Rw) => (!state).then_some(true),
             (Mode::OneRw, _) => Some(state),
+            (Mode::Snapshot, EdgeKind::Rw) => state.then_some(false),
+            (Mode::Snapshot, _) => Some(kind == EdgeKind::Wr),
             _ => Some(false),
         }
+    }
+
+    /// Does what may come next depend on the edge before, so that a component search needs two states a node?
+    fn doubles(self) -> bool {
+        matches!(self, Mode::Alternate | Mode::Snapshot)
+    }
+
+    /// Is the cycle one that goes around for ever?
+    fn admits(self, cycle: &[Edge]) -> bool {
+        let pairs = (0..cycle.len()).map(|at| (cycle[at].kind, cycle[(at + 1) % cycle.len()].kind));
+        pairs.into_iter().all(|pair| match (self, pair) {
+            (Mode::Alternate, pair) => pair != (EdgeKind::Rw, EdgeKind::Rw),
+            (Mode::Snapshot, (before, EdgeKind::Rw)) => before == EdgeKind::Wr,
+            _ => true,
+        })
     }
 }
 
@@ -972,7 +1111,8 @@ enum Target {
 }
 
 struct Goal {
-    from: TxnId,
+    /// A transaction, or an auxiliary node behind which the path begins.
+    from: u32,
     was_rw: bool,
     to: Target,
     mask: u8,
@@ -981,11 +1121,14 @@ struct Goal {
 
 impl Goal {
     fn reached(&self, graph: &Graph, state: u32) -> bool {
-        let (node, is_rw) = (state >> 1, state & 1 == 1);
+        let (node, bit) = (state >> 1, state & 1 == 1);
         match self.to {
-            Target::Txn(to) => node == to && !(self.was_rw && is_rw),
+            Target::Txn(to) => match self.mode {
+                Mode::Snapshot => node == to && bit,
+                _ => node == to && !(self.was_rw && bit),
+            },
             Target::Before(end) => {
-                let exactly_one = self.mode != Mode::OneRw || is_rw;
+                let exactly_one = self.mode != Mode::OneRw || bit;
                 exactly_one && node < graph.txns && graph.precedes(node, end)
             }
         }
@@ -1035,7 +1178,9 @@ impl Paths {
         self.seen[start as usize] = (self.search, 0);
         (self.parent[start as usize].0, self.cost[start as usize]) = (NONE, 0);
         let mut frontier = vec![start];
-        for depth in 1..=length_max {
+        // What is behind an auxiliary node is where the path begins.
+        let first = u32::from(goal.from < graph.txns);
+        for depth in first..=length_max {
             let mut next = Vec::new();
             let expand = |paths: &mut Paths, state: u32, next: &mut Vec<u32>| {
                 for (to, kind) in graph.edges(state >> 1) {

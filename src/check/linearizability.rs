@@ -116,13 +116,15 @@ pub fn check_objects(
             )),
         }
     }
+    let held = undecided.is_empty().then_some(Model::Linearizable);
     if !Model::Linearizable.implies(options.model) {
         undecided.push(format!(
             "{}: keys were checked one by one, which cannot prove it",
             options.model
         ));
     }
-    Report::new(options, anomalies, exercised(history, &parts), undecided)
+    let exercised = exercised(history, &parts);
+    Report::new(options, anomalies, exercised, held, undecided)
 }
 
 /// Checks one key.

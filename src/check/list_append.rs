@@ -11,12 +11,13 @@
 
 use std::collections::BTreeMap;
 
+use super::anomaly::Models;
 use super::explain::{self, Cast};
-use super::graph::{self, Edge, EdgeKind, GraphBuilder, Order};
+use super::graph::{self, Edge, EdgeKind, GraphBuilder};
 use super::history::{History, Kind, ListRef, Status};
 use super::{
-    Anomaly, AnomalyKind, Dependency, Exercised, KeyId, Model, Op, Options, Phase, Report, Step,
-    TxnId,
+    Anomaly, AnomalyKind, Boundary, Dependency, Exercised, KeyId, Model, Op, Options, Phase,
+    Report, Step, TxnId, Verdict,
 };
 
 const NONE: u32 = u32::MAX;
@@ -56,13 +57,14 @@ pub fn check_observed(
     let edges = tails.has_choice().then(|| builder.clone());
     let graph = builder.finish(history, live);
     observer(Phase::Cycles);
-    let cycles = graph::cycles(&graph, options);
+    let updates = index.updates();
+    let cycles = graph::cycles(&graph, options, |txn| updates[txn as usize]);
     let choices = tails.choices(&graph, edges.is_some() && !cycles.found.is_empty());
     drop(graph);
     observer(Phase::Explanations);
-    findings.cycles(cycles);
+    findings.cycles(cycles, &updates);
     if let (Some(edges), false) = (edges, choices.is_empty()) {
-        findings.unseen_orders(&edges, &choices);
+        findings.unseen_orders(&edges, &choices, &updates);
     }
     findings.report()
 }
@@ -499,6 +501,15 @@ impl<'h> Index<'h> {
         Some(self.appends[range.into_iter().find(unseen)?])
     }
 
+    /// Who appended anything.
+    fn updates(&self) -> Vec<bool> {
+        let mut updates = vec![false; self.history.len()];
+        for append in &self.appends {
+            updates[append.txn as usize] = true;
+        }
+        updates
+    }
+
     fn is_unseen(&self, append: usize) -> bool {
         self.flags[append] & (SEEN | AMBIGUOUS) == 0 && self.live[self.appends[append].txn as usize]
     }
@@ -686,6 +697,8 @@ struct Findings<'a> {
     index: &'a Index<'a>,
     anomalies: Vec<Anomaly>,
     counts: BTreeMap<AnomalyKind, u64>,
+    /// The models that what was counted refutes.
+    refuted: Models,
     exercised: Exercised,
     notes: Vec<String>,
     /// Models left open because a budget was spent.
@@ -702,6 +715,7 @@ impl<'a> Findings<'a> {
             index,
             anomalies: Vec::new(),
             counts: BTreeMap::new(),
+            refuted: Models::default(),
             exercised: Exercised::default(),
             notes: Vec::new(),
             open: Vec::new(),
@@ -713,6 +727,10 @@ impl<'a> Findings<'a> {
     fn count(&mut self, kind: AnomalyKind) -> bool {
         let count = self.counts.entry(kind).or_default();
         *count += 1;
+        if *count == 1 {
+            let refuted = kind.refutes().into_iter().collect();
+            self.refuted = self.refuted.or(refuted);
+        }
         *count <= self.options.examples_max as u64
     }
 
@@ -1107,13 +1125,17 @@ impl<'a> Findings<'a> {
         }
     }
 
-    fn cycles(&mut self, cycles: graph::Cycles) {
+    fn cycles(&mut self, cycles: graph::Cycles, updates: &[bool]) {
+        self.open.extend(cycles.open);
         if cycles.exhausted {
             self.notes_on_budget();
         }
         for cycle in cycles.found {
             let is_skew = cycle.kind == AnomalyKind::G2Item && cycle.edges.len() == 2;
-            if !self.count(cycle.kind) {
+            let refutes = cycle.refutes(|txn| updates[txn as usize]);
+            let tells_more = refutes.iter().any(|&model| !self.refuted.refute(model));
+            self.refuted = self.refuted.or(refutes.iter().copied().collect());
+            if !self.count(cycle.kind) && !tells_more {
                 continue;
             }
             let steps = self.index.steps(cycle.edges);
@@ -1124,72 +1146,89 @@ impl<'a> Findings<'a> {
                 };
                 key(&steps[0]) != key(&steps[1])
             });
+            let skewed = refutes.clone();
             self.anomalies
-                .push(explain::cycle(self.history, cycle.kind, steps));
+                .push(explain::cycle(self.history, cycle.kind, refutes, steps));
             if let Some(steps) = skew
                 && self.count(AnomalyKind::WriteSkew)
             {
+                let kind = AnomalyKind::WriteSkew;
                 self.anomalies
-                    .push(explain::cycle(self.history, AnomalyKind::WriteSkew, steps));
+                    .push(explain::cycle(self.history, kind, skewed, steps));
             }
         }
     }
 
-    /// Snapshot isolation orders even those writers of a key of which nobody read. Where a serial order exists
-    /// that order will do; otherwise all orders are tried, for there is no graph to read it from.
-    fn unseen_orders(&mut self, edges: &GraphBuilder, choices: &[(KeyId, Vec<TxnId>)]) {
-        use AnomalyKind::{
-            NotSnapshotIsolated, NotStrongSessionSnapshotIsolated, NotStrongSnapshotIsolated,
-        };
-        let levels = [
-            (
-                Order::Data,
-                Model::SnapshotIsolation,
-                Model::Serializable,
-                NotSnapshotIsolated,
-            ),
-            (
-                Order::Process,
-                Model::StrongSessionSnapshotIsolation,
-                Model::StrongSessionSerializable,
-                NotStrongSessionSnapshotIsolated,
-            ),
-            (
-                Order::Realtime,
-                Model::StrongSnapshotIsolation,
-                Model::StrictSerializable,
-                NotStrongSnapshotIsolated,
-            ),
+    /// Every model orders even those writers of a key of which nobody read. Where a serial order exists that order
+    /// will do; otherwise all orders are tried, for there is no graph to read it from.
+    fn unseen_orders(
+        &mut self,
+        edges: &GraphBuilder,
+        choices: &[(KeyId, Vec<TxnId>)],
+        updates: &[bool],
+    ) {
+        let serial = [
+            Model::Serializable,
+            Model::StrongSessionSerializable,
+            Model::StrictSerializable,
         ];
-        for (order, model, serial, kind) in levels {
-            let violated = |model: Model| self.counts.keys().any(|&kind| model.forbids(kind));
-            if violated(model) || !violated(serial) {
-                continue;
-            }
-            match self
-                .index
-                .has_isolated_order(edges, choices, order, self.options.steps_max)
-            {
-                Some(true) => {}
-                None => {
-                    self.open.push(model);
-                    self.notes_on_budget();
+        let refuted = self.refuted;
+        let standing = |model: &Model| !refuted.refute(*model);
+        let asked: Vec<Model> = ORDERED
+            .into_iter()
+            .filter(standing)
+            .filter(|&model| {
+                !serial
+                    .iter()
+                    .filter(|s| standing(s))
+                    .any(|s| s.implies(model))
+            })
+            .collect();
+        let Some(refuted) =
+            self.index
+                .refuted_by_every_order(edges, choices, (&asked, updates), self.options)
+        else {
+            self.open.extend(asked);
+            return self.notes_on_budget();
+        };
+        let weakest = Boundary::drawn(refuted, Models::default()).violated;
+        for model in weakest.into_iter().filter(|model| ORDERED.contains(model)) {
+            self.no_order(model, choices);
+        }
+    }
+
+    /// Whatever order the unread appends took effect in, the history is outside of the model.
+    fn no_order(&mut self, model: Model, choices: &[(KeyId, Vec<TxnId>)]) {
+        let kind = match model {
+            Model::StrongSnapshotIsolation => AnomalyKind::NotStrongSnapshotIsolated,
+            Model::StrongSessionSnapshotIsolation => AnomalyKind::NotStrongSessionSnapshotIsolated,
+            Model::UpdateSerializable => AnomalyKind::NotSerializable,
+            _ => AnomalyKind::NotSnapshotIsolated,
+        };
+        self.refuted = self.refuted.or([model].into_iter().collect());
+        let txns: Vec<TxnId> = choices.iter().flat_map(|(_, txns)| txns.clone()).collect();
+        let history = self.history;
+        let keys = choices.iter().map(|&(key, _)| history.show_key(key));
+        let keys: Vec<String> = keys.collect();
+        let explained = self.anomalies.len();
+        self.fact(kind, choices[0].0, &txns, |_| {
+            let keys = keys.join(", ");
+            let then = match model {
+                Model::UpdateSerializable => {
+                    "the transactions that wrote, with one that only read, could not be put in any order"
                 }
-                Some(false) => {
-                    let txns: Vec<TxnId> =
-                        choices.iter().flat_map(|(_, txns)| txns.clone()).collect();
-                    let history = self.history;
-                    let keys = choices.iter().map(|&(key, _)| history.show_key(key));
-                    let keys: Vec<String> = keys.collect();
-                    self.fact(kind, choices[0].0, &txns, |_| {
-                        let keys = keys.join(", ");
-                        format!(
-                            "these appended to key {keys} and nobody read the result; whichever came first, \
-                             some transaction's snapshot would have to be taken after its own commit."
-                        )
-                    });
+                Model::Prefix | Model::ConsistentView => {
+                    "some transaction would have to have missed what it depends on"
                 }
-            }
+                _ => "some transaction's snapshot would have to be taken after its own commit",
+            };
+            format!(
+                "these appended to key {keys} and nobody read the result; whichever came first, {then} \
+                 ({model} fails)."
+            )
+        });
+        for anomaly in &mut self.anomalies[explained..] {
+            anomaly.refutes = vec![model];
         }
     }
 
@@ -1203,20 +1242,32 @@ impl<'a> Findings<'a> {
     fn report(self) -> Report {
         let counts = self.counts.iter();
         let counts = counts.map(|(kind, &count)| (kind.name(), count)).collect();
-        let mut undecided = Vec::new();
-        let mut remarks = self.notes;
+        let decided = DECIDED.iter().copied();
+        let is_open = |model: &Model| match model {
+            Model::ForwardConsistentView | Model::ParallelSnapshotIsolation => {
+                self.open.contains(&Model::ConsistentView)
+            }
+            model => self.open.contains(model),
+        };
+        let mut held: Vec<Model> = decided.filter(|model| !is_open(model)).collect();
         if !self.index.ambiguous.is_empty() {
-            std::mem::swap(&mut undecided, &mut remarks);
+            held.clear();
         }
-        if !is_decided(self.options.model, &self.open, self.counts.keys().copied()) {
-            undecided.push(format!(
+        let mut report = Report::new(
+            self.options,
+            self.anomalies,
+            self.exercised,
+            held,
+            self.notes,
+        );
+        report.counts = counts;
+        report.refute(self.refuted);
+        if report.verdict == Verdict::Unknown {
+            report.notes.push(format!(
                 "list-append histories that violate stronger models do not decide {}",
                 self.options.model
             ));
         }
-        let mut report = Report::new(self.options, self.anomalies, self.exercised, undecided);
-        report.counts = counts;
-        report.notes.extend(remarks);
         report
     }
 }
@@ -1234,13 +1285,18 @@ fn permutation(txns: &[TxnId], number: &mut u64) -> Vec<TxnId> {
 }
 
 /// The models whose violations always show as anomalies here.
-const DECIDED: [Model; 13] = [
+const DECIDED: [Model; 18] = [
     Model::ReadUncommitted,
     Model::ReadCommitted,
     Model::StrongSessionReadUncommitted,
     Model::StrongSessionReadCommitted,
     Model::StrongReadUncommitted,
     Model::StrongReadCommitted,
+    Model::ConsistentView,
+    Model::ForwardConsistentView,
+    Model::ParallelSnapshotIsolation,
+    Model::Prefix,
+    Model::UpdateSerializable,
     Model::RepeatableRead,
     Model::SnapshotIsolation,
     Model::StrongSessionSnapshotIsolation,
@@ -1250,18 +1306,16 @@ const DECIDED: [Model; 13] = [
     Model::StrictSerializable,
 ];
 
-/// Is the model violated, or implied by one that is decided and is not?
-fn is_decided(
-    model: Model,
-    open: &[Model],
-    mut found: impl Iterator<Item = AnomalyKind> + Clone,
-) -> bool {
-    let holds = |decided: &Model| {
-        !open.contains(decided) && !found.clone().any(|kind| decided.forbids(kind))
-    };
-    let mut implying = DECIDED.iter().filter(|decided| decided.implies(model));
-    implying.any(holds) || found.any(|kind| model.forbids(kind))
-}
+/// Those for which it matters in which order appends took effect that nobody read. Parallel snapshot isolation and PL-FCV
+/// (whose transactions may start as early as they like) go with PL-2+: all three forbid cycles with one anti-dependency.
+const ORDERED: [Model; 6] = [
+    Model::ConsistentView,
+    Model::Prefix,
+    Model::UpdateSerializable,
+    Model::SnapshotIsolation,
+    Model::StrongSessionSnapshotIsolation,
+    Model::StrongSnapshotIsolation,
+];
 
 impl View {
     /// Is the list what was read before, with what was appended since?
@@ -1343,36 +1397,49 @@ fn joined(one: &Step, two: &Step) -> Option<Step> {
 }
 
 impl Index<'_> {
-    /// Is there an order of each choice that leaves a snapshot-isolated graph? None if trying all orders would
-    /// look at more edges than allowed.
-    fn has_isolated_order(
+    /// Which of the models asked about does every order of the choices refute? None if trying all orders would look
+    /// at more edges than allowed.
+    fn refuted_by_every_order(
         &self,
         edges: &GraphBuilder,
         choices: &[(KeyId, Vec<TxnId>)],
-        order: Order,
-        steps_max: u64,
-    ) -> Option<bool> {
+        (asked, updates): (&[Model], &[bool]),
+        options: &Options,
+    ) -> Option<Models> {
         let orders = choices.iter().try_fold(1u64, |orders, (_, txns)| {
             (2..=txns.len() as u64).try_fold(orders, |orders, n| orders.checked_mul(n))
         })?;
         let steps = orders.checked_mul(edges.edge_count() as u64 + self.history.len() as u64)?;
-        if steps > steps_max {
+        if steps > options.steps_max {
             return None;
         }
-        Some((0..orders).any(|number| {
+        let mut refuted: Models = asked.iter().copied().collect();
+        for mut number in 0..orders {
+            if refuted == Models::default() {
+                break;
+            }
             let mut builder = edges.clone();
-            let mut number = number;
             for (_, txns) in choices {
                 let chosen = permutation(txns, &mut number);
                 for pair in chosen.windows(2) {
                     builder.add(pair[0], pair[1], EdgeKind::Ww);
                 }
             }
-            let live = |txn: TxnId| self.live[txn as usize];
-            builder
-                .finish(self.history, live)
-                .is_snapshot_isolated(order)
-        }))
+            let graph = builder.finish(self.history, |txn| self.live[txn as usize]);
+            let is_update = |txn: TxnId| updates[txn as usize];
+            let cycles = graph::cycles(&graph, options, is_update);
+            if cycles.exhausted {
+                return None;
+            }
+            let weakest = cycles
+                .found
+                .iter()
+                .flat_map(|cycle| cycle.refutes(is_update));
+            let here: Models = weakest.collect();
+            let fails = |model: &Model| refuted.contains(*model) && here.refute(*model);
+            refuted = asked.iter().copied().filter(fails).collect();
+        }
+        Some(refuted)
     }
 
     /// A transaction that read the list which gives the key's order.

@@ -3,10 +3,14 @@
 //! Depends on nothing else in the crate: keys, values and processes are numbers, instants are numbers that
 //! grow. [`check`] looks at what the history holds and runs the checkers that apply:
 //!
-//! | operations | checker | complete for |
+//! | operations | checker | decided, short of a budget in steps |
 //! |---|---|---|
-//! | append, list read | `list_append` | every model, given unique appends |
-//! | write, register read | `register` | serializability, its strict form, snapshot isolation |
+//! | append, list read | `list_append` | given unique appends: read uncommitted and read committed, serializability and snapshot isolation, each plain and in the order of sessions and of real time; PL-2+ (and PL-FCV, with start points free), parallel snapshot isolation, prefix consistency, PL-3U, repeatable read (there are no predicates) |
+//! | write, register read, or these with lists | `register` | serializability and snapshot isolation, each plain and in the order of sessions and of real time; where no order of versions is known also read uncommitted and read committed |
+//! | add, reads of sets and counters | `linearizability` | linearizability, key by key |
+//!
+//! Whatever such a model implies holds with it, and whatever implies one that fails fails. Of other models
+//! [`Boundary::unexamined`] says that nobody looked; a verdict about one of them is unknown.
 //!
 //! A checker that a workload asks for by name (bank, seats, linearizability) is called directly. [`online`]
 //! judges a history while it happens.
@@ -29,6 +33,7 @@ pub mod workload;
 
 use serde::Serialize;
 
+use anomaly::Models;
 pub use anomaly::{AnomalyKind, Boundary, Model};
 pub use history::{History, HistoryBuilder, KeyId, Op, Status, Txn, TxnId};
 
@@ -193,8 +198,22 @@ pub struct Anomaly {
     /// The key that it is about, if it is about one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// The weakest models that it alone puts the history outside of: those of its kind, and for a cycle also those
+    /// that its particular edges contradict.
+    pub refutes: Vec<Model>,
     /// Sentences that a person can check by hand.
     pub explanation: String,
+}
+
+impl Anomaly {
+    /// Does it put the history outside of the model?
+    pub fn violates(&self, model: Model) -> bool {
+        self.refuted().refute(model)
+    }
+
+    fn refuted(&self) -> Models {
+        self.refutes.iter().copied().collect()
+    }
 }
 
 /// How often the checker had a chance to find something: a verdict with zeros here is vacuous.
@@ -251,50 +270,108 @@ pub struct Report {
     pub exercised: Exercised,
     /// Reasons for an unknown verdict, and other remarks.
     pub notes: Vec<String>,
+    /// What the verdict and the boundary rest on.
+    #[serde(skip)]
+    ground: Ground,
+}
+
+/// What is known of the models.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Ground {
+    /// Models that some anomaly refutes.
+    refuted: Models,
+    /// Models all of whose anomalies were looked for and not found.
+    held: Models,
+    /// Whether something failed that was asked for whatever the model.
+    broken: bool,
 }
 
 impl Report {
     /// Assembles a report: sorts the anomalies, draws the boundary, derives the verdict.
     ///
-    /// `undecided` holds reasons why the absence of anomalies would prove nothing.
+    /// `held` are the models of which everything that they forbid was looked for, so that they hold if no anomaly
+    /// speaks against them; `notes` say why others are left open.
     pub fn new(
         options: &Options,
-        mut anomalies: Vec<Anomaly>,
+        anomalies: Vec<Anomaly>,
         exercised: Exercised,
-        undecided: Vec<String>,
+        held: impl IntoIterator<Item = Model>,
+        notes: Vec<String>,
     ) -> Report {
         let mut counts = std::collections::BTreeMap::new();
         for anomaly in &anomalies {
             *counts.entry(anomaly.kind.name()).or_default() += 1;
         }
-        anomalies.sort_by_key(|a| (!options.model.forbids(a.kind), a.kind));
-        let violates = anomalies.iter().any(|a| options.model.forbids(a.kind));
-        let boundary = Boundary::of(anomalies.iter().map(|a| a.kind));
-        Report {
+        let refuted = anomalies.iter().map(Anomaly::refuted);
+        let mut report = Report {
             model: options.model,
-            verdict: match (violates, undecided.is_empty()) {
-                (true, _) => Verdict::Invalid,
-                (false, true) => Verdict::Valid,
-                (false, false) => Verdict::Unknown,
+            verdict: Verdict::Unknown,
+            counts,
+            boundary: Boundary::default(),
+            exercised,
+            notes,
+            ground: Ground {
+                refuted: refuted.fold(Models::default(), Models::or),
+                held: held.into_iter().collect(),
+                broken: false,
             },
             anomalies,
-            counts,
-            boundary,
-            exercised,
-            notes: undecided,
-        }
+        };
+        report.conclude();
+        report
+    }
+
+    /// Sorts the anomalies, draws the boundary and derives the verdict, all from what is known by now.
+    fn conclude(&mut self) {
+        let model = self.model;
+        self.anomalies.sort_by_key(|a| (!a.violates(model), a.kind));
+        let Ground {
+            refuted,
+            held,
+            broken,
+        } = self.ground;
+        self.boundary = Boundary::drawn(refuted, held);
+        let mut possible = self.boundary.possible.iter();
+        self.verdict = if broken || refuted.refute(model) {
+            Verdict::Invalid
+        } else if possible.any(|stronger| stronger.implies(model)) {
+            Verdict::Valid
+        } else {
+            Verdict::Unknown
+        };
+    }
+
+    /// Also refutes these models: anomalies that were counted and not explained do.
+    fn refute(&mut self, models: Models) {
+        self.ground.refuted = self.ground.refuted.or(models);
+        self.conclude();
     }
 
     /// Turns a verdict of valid into unknown, with the reason.
     fn leave_open(&mut self, reason: &str) {
         self.notes.push(reason.into());
-        if self.verdict == Verdict::Valid {
-            self.verdict = Verdict::Unknown;
-        }
+        self.ground.held = Models::default();
+        self.conclude();
     }
 
-    /// Adds what another checker says of the same history, or of another part of it.
-    fn add(&mut self, other: Report, options: &Options) {
+    /// Adds what another checker says of other keys. Of the models that are decided here only linearizability is local
+    /// (Herlihy and Wing 1990): it holds of all keys if it holds of each, and it is strict serializability if no
+    /// transaction touches two of them.
+    fn add_keys(&mut self, other: Report, local: bool) {
+        let both = (self.ground.held.and_weaker()).and(other.ground.held.and_weaker());
+        let strict = Some(Model::StrictSerializable).filter(|_| local);
+        let wanted = strict.into_iter().chain([Model::Linearizable]);
+        self.ground.held = wanted.filter(|&model| both.contains(model)).collect();
+        self.add_findings(other);
+    }
+
+    /// Adds what another checker says of the same history: a model holds if either shows it.
+    fn add_opinion(&mut self, other: Report) {
+        self.ground.held = self.ground.held.or(other.ground.held);
+        self.add_findings(other);
+    }
+
+    fn add_findings(&mut self, other: Report) {
         for (kind, count) in other.counts {
             let known = self.counts.entry(kind).or_default();
             *known = count.max(*known);
@@ -305,16 +382,11 @@ impl Report {
             .into_iter()
             .filter(|anomaly| !known.contains(anomaly));
         self.anomalies.extend(new);
-        self.anomalies
-            .sort_by_key(|a| (!options.model.forbids(a.kind), a.kind));
-        self.boundary = Boundary::of(self.anomalies.iter().map(|a| a.kind));
         self.exercised.add_operations(&other.exercised);
         self.notes.extend(other.notes);
-        self.verdict = match (self.verdict, other.verdict) {
-            (Verdict::Invalid, _) | (_, Verdict::Invalid) => Verdict::Invalid,
-            (Verdict::Unknown, _) | (_, Verdict::Unknown) => Verdict::Unknown,
-            (Verdict::Valid, Verdict::Valid) => Verdict::Valid,
-        };
+        self.ground.refuted = self.ground.refuted.or(other.ground.refuted);
+        self.ground.broken |= other.ground.broken;
+        self.conclude();
     }
 
     /// Adds what the reads of all accounts say, whatever the model.
@@ -323,11 +395,9 @@ impl Report {
         let accounts: Vec<u64> = accounts.map(|&key| history.key_value(key)).collect();
         let anomalies = workload::bank(history, &accounts, bank.total, bank.overdraft);
         let broken = !anomalies.is_empty();
-        let mut of_bank = Report::new(options, anomalies, Exercised::default(), Vec::new());
-        if broken {
-            of_bank.verdict = Verdict::Invalid;
-        }
-        self.add(of_bank, options);
+        let mut of_bank = Report::new(options, anomalies, Exercised::default(), [], Vec::new());
+        of_bank.ground.broken = broken;
+        self.add_opinion(of_bank);
         self.notes.push(format!(
             "of {} accounts, reads of all of them at once were judged: that they sum up to {}{}",
             accounts.len(),
@@ -377,17 +447,22 @@ pub fn check_observed(
         return linearizability::check(history, options);
     }
     if added.is_empty() {
-        return check_versions(history, options, observer);
+        let mut report = check_versions(history, options, observer);
+        if report.exercised.transactions == 0 {
+            let nothing = "nothing to check: no transaction committed or may have";
+            report.notes.push(nothing.into());
+        }
+        return report;
     }
     let versions = history.keys_part(|key| !added.contains(&key));
     let mut report = check_versions(&versions, options, observer);
     let (objects, linearizable) =
         check_objects(&history.keys_part(|key| added.contains(&key)), options);
-    report.add(objects, options);
-    if linearizable != Verdict::Valid || !history.is_local() {
-        report.leave_open(
-            "sets and counters are judged key by key, which cannot prove it of these transactions",
-        );
+    report.add_keys(objects, history.is_local());
+    if report.verdict == Verdict::Unknown && linearizable != Verdict::Unknown {
+        let note =
+            "sets and counters are judged key by key, which cannot prove it of these transactions";
+        report.notes.push(note.into());
     }
     report
 }
@@ -420,16 +495,17 @@ fn check_versions(history: &History, options: &Options, observer: &mut dyn FnMut
     if lists {
         smallest::shrink(history, &mut report);
     }
+    if lists && registers {
+        // Nothing is shown to hold by lists alone.
+        report.ground.held = Models::default();
+        report.conclude();
+    }
     // Lists alone are decided exactly, short of a budget; only beside registers is more to find.
-    let unsettled = || {
-        report.verdict == Verdict::Unknown
-            && register::decides(options.model)
-            && register::leaves_order_open(history)
-    };
+    let unsettled = || report.verdict == Verdict::Unknown && register::leaves_order_open(history);
     let open = lists && (registers || unsettled());
     if open && report.verdict != Verdict::Invalid {
         observer(Phase::Orders);
-        report.add(register::check(history, options), options);
+        report.add_opinion(register::check(history, options));
     }
     report
 }
@@ -446,6 +522,10 @@ fn check_objects(history: &History, options: &Options) -> (Report, Verdict) {
         ..*options
     };
     let found = linearizability::check(history, &linearizable);
-    let report = Report::new(options, found.anomalies, found.exercised, found.notes);
+    let local = found.verdict == Verdict::Valid && history.is_local();
+    let held = local.then_some(Model::StrictSerializable);
+    let mut report = Report::new(options, found.anomalies, found.exercised, held, found.notes);
+    report.ground.held = report.ground.held.or(found.ground.held);
+    report.conclude();
     (report, found.verdict)
 }

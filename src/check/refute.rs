@@ -104,8 +104,10 @@ impl Prover<'_> {
             steps.iter().map(|step| step.from).chain(sources).collect();
         transactions.sort_unstable();
         transactions.dedup();
+        let kind = self.name_forbidden(&sentences);
         Anomaly {
-            kind: self.name_forbidden(&sentences),
+            kind,
+            refutes: kind.refutes(),
             key: None,
             explanation: self.with_cast(&format!("  - {}: a contradiction!\n", join(&sentences))),
             cycle: steps,
@@ -189,6 +191,7 @@ impl Prover<'_> {
         }
         Anomaly {
             kind: self.level.anomaly(),
+            refutes: self.level.anomaly().refutes(),
             cycle: Vec::new(),
             transactions: members.iter().map(|&index| self.id(index)).collect(),
             key: None,

@@ -134,7 +134,7 @@ pub fn decide(history: &History, level: Level, steps_max: u64) -> Exact {
 }
 
 /// Whether the model is one of the six.
-pub(super) fn decides(model: Model) -> bool {
+fn decides(model: Model) -> bool {
     Level::ALL.iter().any(|level| level.model() == model)
 }
 
@@ -188,24 +188,25 @@ pub fn check(history: &History, options: &Options) -> Report {
     let members = facts.members();
     let problem = Problem::new(&facts, &members, Level::ALL[0], &Fixed::new());
     let exercised = exercised(history, &problem);
+    let mut held = weak_models_that_hold(history, &facts);
     if !anomalies.is_empty() {
         // They speak of models that forbid them. Others are judged only as far as that needs no order of versions.
-        let mut undecided = Vec::new();
-        let forbidden = anomalies.iter().any(|a| options.model.forbids(a.kind));
-        if !forbidden && !weak_model_holds(history, &facts, options.model) {
-            undecided.push(format!(
+        let mut notes = Vec::new();
+        let forbidden = anomalies.iter().any(|a| a.violates(options.model));
+        if !forbidden && !held.contains(&options.model) {
+            notes.push(format!(
                 "{}: not decided beside impossible reads",
                 options.model
             ));
         }
-        return Report::new(options, anomalies, exercised, undecided);
+        return Report::new(options, anomalies, exercised, held, notes);
     }
     let judged = judge(&facts, &members, options);
     let mut undecided = Vec::new();
     let mut remarks = Vec::new();
     for (level, judgement) in &judged {
         match judgement {
-            Judgement::Possible => {}
+            Judgement::Possible => held.push(level.model()),
             Judgement::Impossible(suspects) => {
                 let question = (*level, &members[..], suspects);
                 let anomaly = refute::explain(history, &facts, question, options.steps_max);
@@ -232,35 +233,30 @@ pub fn check(history: &History, options: &Options) -> Report {
             }
         }
     }
-    let settled = judged.iter().any(|(level, judgement)| {
-        level.model().implies(options.model) && *judgement == Judgement::Possible
-    });
-    let settled = settled || weak_model_holds(history, &facts, options.model);
+    let settled = held.iter().any(|model| model.implies(options.model));
     if !settled && !decides(options.model) {
         undecided.push(format!(
             "{}: not decided for registers; no stronger model that is decided holds",
             options.model
         ));
     }
-    let mut report = Report::new(options, anomalies, exercised, undecided);
-    report.notes.extend(remarks);
-    report
+    undecided.extend(remarks);
+    Report::new(options, anomalies, exercised, held, undecided)
 }
 
-/// Do registers satisfy read uncommitted or read committed, given that no read is impossible by itself? Where
-/// nobody knows an order of versions, one that follows any total order of the transactions makes no G0, and no
+/// Which of read uncommitted and read committed do registers satisfy, given that no read is impossible by itself?
+/// Where nobody knows an order of versions, one that follows any total order of the transactions makes no G0, and no
 /// G1c if that order follows the reads; so it is enough that the read dependencies are acyclic.
-fn weak_model_holds(history: &History, facts: &Facts, model: Model) -> bool {
+fn weak_models_that_hold(history: &History, facts: &Facts) -> Vec<Model> {
     let orders_known = history.kinds.iter().any(|kind| kind.is_list())
         || (0..history.key_count() as KeyId).any(|key| history.version_order(key).is_some());
     if orders_known {
-        return false;
+        return Vec::new();
     }
-    match model {
-        Model::ReadUncommitted => true,
-        Model::ReadCommitted => read_dependencies_are_acyclic(facts),
-        _ => false,
-    }
+    let committed = read_dependencies_are_acyclic(facts).then_some(Model::ReadCommitted);
+    std::iter::once(Model::ReadUncommitted)
+        .chain(committed)
+        .collect()
 }
 
 /// Whether each read has one possible source and these dependencies form no cycle.

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::explain::{self, Cast};
 use super::history::{History, Kind, ListRef, Status};
 use super::{
-    Anomaly, AnomalyKind, Dependency, KeyId, Op, Options, Report, Step, TxnId, list_append,
+    Anomaly, AnomalyKind, Dependency, KeyId, Model, Op, Options, Report, Step, TxnId, list_append,
 };
 
 /// No more transactions than this are tried as the start; with more, an anomaly keeps those that it names.
@@ -32,10 +32,14 @@ pub(super) fn shrink(history: &History, report: &mut Report) {
     let mut left = 0;
     for (anomaly, start) in report.anomalies.iter_mut().zip(starts) {
         let named = anomaly.transactions.clone();
-        let found = base.smallest(anomaly.kind, &named, &start).or_else(|| {
-            let every: Vec<TxnId> = (0..history.len() as TxnId).collect();
-            let whole = is_small(history, &every).then(|| Base::of(history, every.clone()))?;
-            whole.smallest(anomaly.kind, &named, &every)
+        // What a cycle refutes beyond its kind may show by something else in a part, and then its kind has to do.
+        let sorts = [anomaly.sort(), Sort::of(anomaly.kind)];
+        let found = sorts.iter().find_map(|sort| {
+            base.smallest(sort, &named, &start).or_else(|| {
+                let every: Vec<TxnId> = (0..history.len() as TxnId).collect();
+                let whole = is_small(history, &every).then(|| Base::of(history, every.clone()))?;
+                whole.smallest(sort, &named, &every)
+            })
         });
         match found {
             Some(found) => rewrite(history, anomaly, found),
@@ -46,6 +50,35 @@ pub(super) fn shrink(history: &History, report: &mut Report) {
         report.notes.push(format!(
             "of {left} anomalies the smallest set of transactions that shows them was not sought"
         ));
+    }
+}
+
+/// What must show: an anomaly of the kind that refutes these models.
+struct Sort {
+    kind: AnomalyKind,
+    refutes: Vec<Model>,
+}
+
+impl Anomaly {
+    fn sort(&self) -> Sort {
+        Sort {
+            kind: self.kind,
+            refutes: self.refutes.clone(),
+        }
+    }
+}
+
+impl Sort {
+    /// Whatever is of the kind.
+    fn of(kind: AnomalyKind) -> Self {
+        Sort {
+            kind,
+            refutes: kind.refutes(),
+        }
+    }
+
+    fn holds(&self, anomaly: &Anomaly) -> bool {
+        anomaly.kind == self.kind && self.refutes.iter().all(|&model| anomaly.violates(model))
     }
 }
 
@@ -94,9 +127,9 @@ impl Base {
         }
     }
 
-    /// The anomaly of this kind in the part of some members, if it is there. Beyond the budget none is, and
+    /// The anomaly of this sort in the part of some members, if it is there. Beyond the budget none is, and
     /// [`work_left`](Self::work_left) is 0.
-    fn shown(&self, kind: AnomalyKind, members: &BTreeSet<TxnId>) -> Option<Anomaly> {
+    fn shown(&self, sort: &Sort, members: &BTreeSet<TxnId>) -> Option<Anomaly> {
         let local = members.iter().map(|id| {
             let at = self.ids.binary_search(id);
             at.expect("a transaction of the base") as TxnId
@@ -114,7 +147,7 @@ impl Base {
         };
         let report = list_append::check(&self.part.list_part(&local), &options);
         let mut anomalies = report.anomalies.into_iter();
-        let mut shown = anomalies.find(|anomaly| anomaly.kind == kind)?;
+        let mut shown = anomalies.find(|anomaly| sort.holds(anomaly))?;
         let members: Vec<TxnId> = members.iter().copied().collect();
         let global = |id: &mut TxnId| *id = members[*id as usize];
         shown.transactions.iter_mut().for_each(global);
@@ -125,20 +158,20 @@ impl Base {
         Some(shown)
     }
 
-    /// A smallest set out of `start` (of which `named` are kept if they can be) that shows the kind; None if not
+    /// A smallest set out of `start` (of which `named` are kept if they can be) that shows the sort; None if not
     /// even all of them do, or the budget ends.
-    fn smallest(&self, kind: AnomalyKind, named: &[TxnId], start: &[TxnId]) -> Option<Smallest> {
+    fn smallest(&self, sort: &Sort, named: &[TxnId], start: &[TxnId]) -> Option<Smallest> {
         self.work_left.set(WORK_MAX);
         let mut members: BTreeSet<TxnId> = start.iter().copied().collect();
-        self.shown(kind, &members)?;
+        self.shown(sort, &members)?;
         let mut needed: BTreeSet<TxnId> = named.iter().copied().collect();
         let mut rest: Vec<TxnId> = members.difference(&needed).copied().collect();
         // What the anomaly names stays; of the rest, the prefix up to the next needed one.
-        while !rest.is_empty() && self.shown(kind, &needed).is_none() {
+        while !rest.is_empty() && self.shown(sort, &needed).is_none() {
             let with = |length: usize| {
                 let mut set = needed.clone();
                 set.extend(&rest[..length]);
-                self.shown(kind, &set).is_some()
+                self.shown(sort, &set).is_some()
             };
             let (mut low, mut high) = (0, rest.len());
             while low < high {
@@ -157,7 +190,7 @@ impl Base {
             needed.insert(rest[high - 1]);
             rest.truncate(high - 1);
         }
-        if self.shown(kind, &needed).is_some() {
+        if self.shown(sort, &needed).is_some() {
             members = needed;
         }
         // Names may change with what is left out, so that "shows" is not monotone: one by one until nothing changes.
@@ -166,7 +199,7 @@ impl Base {
         order.sort_by_key(|id| named.contains(id));
         while let Some(&id) = order.get(at) {
             members.remove(&id);
-            if self.shown(kind, &members).is_some() {
+            if self.shown(sort, &members).is_some() {
                 order.remove(at);
                 at = 0;
             } else {
@@ -174,7 +207,7 @@ impl Base {
                 at += 1;
             }
         }
-        let shown = self.shown(kind, &members)?;
+        let shown = self.shown(sort, &members)?;
         let members = members.into_iter().collect();
         Some(Smallest { members, shown })
     }
@@ -293,11 +326,12 @@ fn rewrite(history: &History, anomaly: &mut Anomaly, found: Smallest) {
     let Smallest { members, shown } = found;
     if !anomaly.cycle.is_empty() {
         let whole = anomaly.transactions.iter().all(|id| members.contains(id));
-        let steps = match whole {
-            true => std::mem::take(&mut anomaly.cycle),
-            false => as_read(history, shown.cycle),
+        let (refutes, steps) = match whole && anomaly.sort().holds(&shown) {
+            true => (anomaly.refutes.clone(), std::mem::take(&mut anomaly.cycle)),
+            false => (shown.refutes, as_read(history, shown.cycle)),
         };
-        *anomaly = explain::cycle_shown(history, anomaly.kind, steps, &members);
+        let sort = (anomaly.kind, refutes);
+        *anomaly = explain::cycle_shown(history, sort, steps, &members);
         return;
     }
     let named = anomaly.transactions.clone();

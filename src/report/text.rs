@@ -366,6 +366,7 @@ pub fn violations(comparison: &Comparison) -> Vec<(String, u64, String)> {
 pub fn history(report: &check::Report) -> String {
     let mut out = String::new();
     let verdict = match report.verdict {
+        _ if report.exercised.transactions == 0 => "nothing to check",
         check::Verdict::Valid => "valid",
         check::Verdict::Invalid => "INVALID",
         check::Verdict::Unknown => "unknown",
@@ -401,17 +402,24 @@ pub fn history(report: &check::Report) -> String {
             .collect::<Vec<_>>()
             .join(", ")
     };
-    if !report.boundary.violated.is_empty() {
+    let boundary = &report.boundary;
+    if !boundary.violated.is_empty() {
         let _ = writeln!(
             out,
             "\nviolated at the weakest: {}",
-            names(&report.boundary.violated)
+            names(&boundary.violated)
         );
-        let _ = writeln!(
-            out,
-            "still possible at the strongest: {}",
-            names(&report.boundary.possible)
-        );
+        for (what, models) in [
+            (
+                "examined and not violated, the strongest",
+                &boundary.possible,
+            ),
+            ("not examined", &boundary.unexamined),
+        ] {
+            if !models.is_empty() {
+                let _ = writeln!(out, "{what}: {}", names(models));
+            }
+        }
     }
     out
 }

@@ -20,6 +20,7 @@
 // Each integration test compiles this file for itself and uses a part of it.
 #![allow(dead_code)]
 
+pub mod axioms;
 pub mod convert;
 pub mod generate;
 

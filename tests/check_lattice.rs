@@ -1,0 +1,256 @@
+//! What a report says of *every* model agrees with the models' own axioms: what it calls violated no execution gives,
+//! and what it calls possible some execution does. For lists and the models that the checker decides, both ways.
+
+mod oracle;
+
+use std::collections::BTreeMap;
+
+use oracle::axioms::{AXIOMATIC, Axiomatic, is_execution};
+use oracle::convert::to_history;
+use oracle::generate::{self, Kind};
+use oracle::{Op, Status, Txn, admits};
+use ordain::check::{Boundary, Model, Options, Report, check};
+use rayon::prelude::*;
+
+/// Seeds from here on belong to this test.
+const FIRST_SEED: u64 = 2_000_000;
+const HISTORIES: u64 = 24_000;
+/// Where visibility is nearly free there are so many executions that only one history in so many is tried.
+const FREE_EVERY: u64 = 16;
+
+fn checked(model: Axiomatic) -> Model {
+    match model {
+        Axiomatic::ReadAtomic => Model::ReadAtomic,
+        Axiomatic::CausalConsistency => Model::CausalConsistency,
+        Axiomatic::UpdateAtomic => Model::UpdateAtomic,
+        Axiomatic::ParallelSnapshotIsolation => Model::ParallelSnapshotIsolation,
+        Axiomatic::Prefix => Model::Prefix,
+        Axiomatic::SnapshotIsolation => Model::SnapshotIsolation,
+        Axiomatic::Serializable => Model::Serializable,
+        Axiomatic::UpdateSerializable => Model::UpdateSerializable,
+    }
+}
+
+/// The models of which a report on lists says that they are violated or that they hold, never that nobody looked.
+const EXACT: [Axiomatic; 5] = [
+    Axiomatic::ParallelSnapshotIsolation,
+    Axiomatic::Prefix,
+    Axiomatic::SnapshotIsolation,
+    Axiomatic::Serializable,
+    Axiomatic::UpdateSerializable,
+];
+
+/// What a report says of a model: violated, possible, or nothing.
+fn said(boundary: &Boundary, model: Model) -> Option<bool> {
+    let violated = boundary.violated.iter().chain(&boundary.also_violated);
+    if violated.into_iter().any(|&other| other == model) {
+        return Some(false);
+    }
+    let mut possible = boundary.possible.iter();
+    possible.any(|held| held.implies(model)).then_some(true)
+}
+
+/// How often what was said of a model was what its axioms say, and disagreements in words.
+type Outcome = (BTreeMap<(usize, Option<bool>, bool), u64>, Vec<String>);
+
+fn compare(kind: Kind, seed: u64) -> Outcome {
+    let txns = generate::history(kind, seed);
+    let report = check(&to_history(&txns), &Options::default());
+    let mut outcome = Outcome::default();
+    for (at, &model) in AXIOMATIC.iter().enumerate() {
+        let is_free = !EXACT.contains(&model);
+        if is_free && seed % FREE_EVERY != 0 {
+            continue;
+        }
+        let expected = is_execution(model, &txns);
+        let said = said(&report.boundary, checked(model));
+        let exact = kind == Kind::Lists && EXACT.contains(&model);
+        if said != Some(expected) && (said.is_some() || exact) {
+            outcome.1.push(format!(
+                "seed {seed}, {model:?}: by its axioms {expected}, we say {said:?}: {:?} {:?}",
+                report.counts, report.boundary
+            ));
+        }
+        *outcome.0.entry((at, said, expected)).or_default() += 1;
+    }
+    outcome
+}
+
+fn assert_agreement(kind: Kind, histories: u64) -> BTreeMap<(usize, Option<bool>, bool), u64> {
+    let seeds = (FIRST_SEED..FIRST_SEED + histories).into_par_iter();
+    let all = seeds.map(|seed| compare(kind, seed));
+    let (tally, disagreements) = all.reduce(Outcome::default, |mut sum, other| {
+        for (key, count) in other.0 {
+            *sum.0.entry(key).or_default() += count;
+        }
+        sum.1.extend(other.1);
+        sum
+    });
+    let first: Vec<_> = disagreements.iter().take(10).collect();
+    assert!(
+        disagreements.is_empty(),
+        "{}: {first:#?}",
+        disagreements.len()
+    );
+    tally
+}
+
+#[test]
+fn on_lists_the_decided_models_are_exact_and_nothing_false_is_said_of_others() {
+    let tally = assert_agreement(Kind::Lists, HISTORIES);
+    for (at, model) in AXIOMATIC.iter().enumerate() {
+        let count = |said: Option<bool>| {
+            let both = [true, false].map(|truth| tally.get(&(at, said, truth)));
+            both.into_iter().flatten().sum::<u64>()
+        };
+        let few = HISTORIES / FREE_EVERY / 50;
+        assert!(
+            count(Some(true)) > few && count(Some(false)) > few,
+            "{model:?}: {tally:?}"
+        );
+        assert_eq!(
+            EXACT.contains(model),
+            count(None) == 0,
+            "{model:?}: {tally:?}"
+        );
+    }
+}
+
+#[test]
+fn on_registers_nothing_false_is_said_of_any_model() {
+    assert_agreement(Kind::Registers, 8_000);
+}
+
+#[test]
+fn on_lists_and_registers_together_nothing_false_is_said_of_any_model() {
+    assert_agreement(Kind::Mixed, 8_000);
+}
+
+#[test]
+fn the_axioms_and_the_executed_definitions_are_the_same_models() {
+    for seed in FIRST_SEED..FIRST_SEED + 4_000 {
+        for kind in [Kind::Lists, Kind::Registers] {
+            let txns = generate::history(kind, seed);
+            for (axioms, executed) in [
+                (Axiomatic::Serializable, oracle::Model::Serializable),
+                (
+                    Axiomatic::SnapshotIsolation,
+                    oracle::Model::SnapshotIsolation,
+                ),
+            ] {
+                let both = (is_execution(axioms, &txns), admits(executed, &txns));
+                assert_eq!(both.0, both.1, "seed {seed} {axioms:?}: {txns:#?}");
+            }
+        }
+    }
+}
+
+/// Transactions of their own processes, all at once.
+fn concurrent(all: &[&[Op]]) -> Vec<Txn> {
+    let txn = |(process, ops): (usize, &&[Op])| Txn {
+        process: process as u32,
+        invoke: 0,
+        complete: 9,
+        status: Status::Ok,
+        ops: ops.to_vec(),
+    };
+    all.iter().enumerate().map(txn).collect()
+}
+
+fn append(key: u32, value: i64) -> Op {
+    Op::Append(key, value)
+}
+
+fn read(key: u32, list: &[i64]) -> Op {
+    Op::ReadList(key, list.to_vec())
+}
+
+/// The verdicts of the axioms on [`EXACT`]'s models, after those of a report.
+fn verdicts(txns: &[Txn]) -> ([Option<bool>; 5], [bool; 5], Report) {
+    let report = check(&to_history(txns), &Options::default());
+    let ours = EXACT.map(|model| said(&report.boundary, checked(model)));
+    (ours, EXACT.map(|model| is_execution(model, txns)), report)
+}
+
+/// Asserts which of parallel snapshot isolation, prefix consistency, snapshot isolation, serializability and update
+/// serializability admit the history.
+fn assert_verdicts(txns: &[Txn], expected: [bool; 5]) {
+    let (ours, axioms, report) = verdicts(txns);
+    assert_eq!(axioms, expected, "{txns:#?}");
+    assert_eq!(ours, expected.map(Some), "{report:#?}");
+}
+
+#[test]
+fn a_long_fork_violates_prefix_consistency_and_spares_parallel_snapshot_isolation() {
+    let fork = concurrent(&[
+        &[append(1, 1)],
+        &[append(2, 1)],
+        &[read(1, &[1]), read(2, &[])],
+        &[read(1, &[]), read(2, &[1])],
+    ]);
+    // Each reader alone has an order with the writers.
+    assert_verdicts(&fork, [true, false, false, false, true]);
+    assert_verdicts(&fork[..3], [true; 5]);
+}
+
+#[test]
+fn write_skew_violates_update_serializability_and_spares_snapshot_isolation() {
+    let skew = concurrent(&[&[read(1, &[]), append(2, 1)], &[read(2, &[]), append(1, 1)]]);
+    assert_verdicts(&skew, [true, true, true, false, false]);
+}
+
+#[test]
+fn a_lost_update_is_allowed_by_prefix_consistency_alone() {
+    let lost = concurrent(&[
+        &[read(1, &[]), append(1, 1)],
+        &[read(1, &[]), append(1, 2)],
+        &[read(1, &[1, 2])],
+    ]);
+    assert_verdicts(&lost, [false, true, false, false, false]);
+}
+
+#[test]
+fn read_skew_behind_a_read_violates_prefix_consistency_and_behind_a_write_does_not() {
+    let after_read = concurrent(&[
+        &[append(1, 1), append(2, 1)],
+        &[read(1, &[1]), read(2, &[])],
+    ]);
+    assert_verdicts(&after_read, [false; 5]);
+    // The second one overwrote what the first wrote, and missed another of its writes.
+    let after_write = concurrent(&[
+        &[append(1, 1), append(2, 1)],
+        &[append(1, 2), read(2, &[])],
+        &[read(1, &[1, 2])],
+    ]);
+    assert_verdicts(&after_write, [false, true, false, false, false]);
+}
+
+#[test]
+fn two_readers_who_disagree_leave_update_serializability_and_one_does_not() {
+    // Fekete, O'Neil and O'Neil's read-only anomaly: one reader, so it is caught.
+    let read_only = concurrent(&[
+        &[read(1, &[]), read(2, &[]), append(1, 1)],
+        &[read(2, &[]), append(2, 1)],
+        &[read(1, &[]), read(2, &[1])],
+    ]);
+    assert_verdicts(&read_only, [true, true, true, false, false]);
+    assert_verdicts(&read_only[..2], [true; 5]);
+}
+
+#[test]
+fn models_that_nobody_examined_are_not_called_possible() {
+    // A stale read: serializable, and whether each key is linearizable was not asked.
+    let mut stale = concurrent(&[&[append(1, 1)], &[append(2, 1)], &[read(1, &[])]]);
+    (stale[2].invoke, stale[2].complete) = (20, 30);
+    let report = check(&to_history(&stale), &Options::default());
+    let boundary = report.boundary;
+    assert_eq!(
+        boundary.violated,
+        [Model::StrongSnapshotIsolation],
+        "{boundary:?}"
+    );
+    assert!(boundary.unexamined.contains(&Model::Linearizable));
+    assert!(!boundary.possible.contains(&Model::Linearizable));
+    // What respects every session does so on each key.
+    assert_eq!(said(&boundary, Model::Sequential), Some(true));
+}
