@@ -193,6 +193,13 @@ enum Command {
         /// Accounts of a bank may hold less than nothing.
         #[arg(long, requires = "bank_total")]
         overdraft: bool,
+        /// How many seats each list holds, to which sales are appended.
+        #[arg(long, value_name = "CAPACITY")]
+        seats: Option<usize>,
+        /// Also judge this property, whatever the model: long-fork, causal-reverse, read-atomicity, monotonic-reads,
+        /// monotonic-writes, read-your-writes, writes-follow-reads. May be given several times.
+        #[arg(long = "property", value_name = "PROPERTY")]
+        properties: Vec<check::workload::Property>,
         /// Draw the first cycle that violates the model as SVG into this file.
         #[arg(long, value_name = "FILE")]
         svg: Option<PathBuf>,
@@ -376,14 +383,18 @@ fn execute(command: Command, json: bool) -> Result<u8, Failure> {
             lenient,
             bank_total,
             overdraft,
+            seats,
+            mut properties,
             svg,
         } => {
+            properties.extend(seats.map(check::workload::Property::Seats));
             let bank = bank_total.map(|total| check::Bank { total, overdraft });
             let options = check::Options {
                 bank,
                 ..check::Options::new(model)
             };
-            check_history(&history, &options, lenient, svg.as_deref(), json)
+            let asked = (&options, &properties[..]);
+            check_history(&history, asked, lenient, svg.as_deref(), json)
         }
         Command::Model { name, explore } => models(name.as_deref(), explore, json),
         Command::Zoo {
@@ -924,7 +935,7 @@ fn check_watched(history: &check::History, options: &check::Options) -> check::R
 
 fn check_history(
     path: &Path,
-    options: &check::Options,
+    (options, properties): (&check::Options, &[check::workload::Property]),
     lenient: bool,
     svg: Option<&Path>,
     json: bool,
@@ -935,7 +946,11 @@ fn check_history(
         parse::Strictness::Strict
     };
     let history = read_history(path, strictness)?;
-    let report = check_watched(&history, options);
+    let mut report = check_watched(&history, options);
+    for &property in properties {
+        let added = report.add_property(&history, property, options);
+        added.map_err(|unfit| Failure::Input(format!("{}: {unfit}", path.display())))?;
+    }
     if let Some(file) = svg {
         let violate = |anomaly: &&check::Anomaly| anomaly.violates(options.model);
         let mut anomalies = report.anomalies.iter().filter(violate);
@@ -954,7 +969,17 @@ fn check_history(
         }
     }
     if json {
-        say_json(&report)?;
+        /// The report, and where to find the transactions that it cites.
+        #[derive(serde::Serialize)]
+        struct Document<'a> {
+            #[serde(flatten)]
+            report: &'a check::Report,
+            transactions: std::collections::BTreeMap<check::TxnId, check::Cited>,
+        }
+        say_json(&Document {
+            report: &report,
+            transactions: report.cited(&history),
+        })?;
     } else {
         say(text::history(&report))?;
     }

@@ -326,3 +326,264 @@ fn a_bank_is_judged_by_what_it_holds() {
         assert!(out.contains(said), "{args:?}: {out}");
     }
 }
+
+#[test]
+fn a_history_without_transactions_is_nothing_to_check() {
+    let here = folder("check-nothing");
+    let failed = edn(&[
+        ":type :invoke, :process 0, :f :txn, :value [[:append :x 1]]",
+        ":type :fail, :process 0, :f :txn, :value [[:append :x 1]]",
+    ]);
+    for (name, text) in [("empty", String::new()), ("failed", failed)] {
+        let said = check(&here, name, text, &[], 0);
+        assert!(said.starts_with("nothing to check"), "{name}: {said}");
+    }
+}
+
+#[test]
+fn a_key_is_a_list_or_a_register_and_one_used_as_both_is_refused_with_its_line() {
+    let here = folder("check-torn-key");
+    let write = ":process 0, :f :txn, :value [[:w :x 1]]";
+    let append = ":process 1, :f :txn, :value [[:append :x 2]]";
+    let (wrote, asked) = (
+        format!(":type :ok, {write}"),
+        ":type :invoke, :process 1, :f :txn, :value [[:r :x nil]]",
+    );
+    let invoked = [
+        format!(":type :invoke, {write}"),
+        format!(":type :invoke, {append}"),
+    ];
+    let all = |records: &[&str]| edn(records);
+    let appended = format!(":type :ok, {append}");
+    let mixed = all(&[&invoked[0], &wrote, &invoked[1], &appended]);
+    let said = check(&here, "mixed", &mixed, &[], 65);
+    assert!(
+        said.contains("mixed:4: key :x is taken for a list"),
+        "{said}"
+    );
+    let read = ":type :ok, :process 1, :f :txn, :value [[:r :x [1]]]";
+    let said = check(
+        &here,
+        "read",
+        all(&[&invoked[0], &wrote, asked, read]),
+        &[],
+        65,
+    );
+    assert!(said.contains("read:4: key :x"), "{said}");
+    let said = check(
+        &here,
+        "open",
+        all(&[&invoked[0], &wrote, &invoked[1]]),
+        &[],
+        65,
+    );
+    assert!(said.contains("record 2, which process 1 invoked"), "{said}");
+    // Reads of nothing say nothing of what a key holds, and two keys may hold two sorts of things.
+    let nothing = ":type :ok, :process 1, :f :txn, :value [[:r :x nil]]";
+    check(
+        &here,
+        "nothing",
+        all(&[&invoked[0], asked, nothing, &wrote]),
+        &[],
+        0,
+    );
+    let apart = mixed.replace(":append :x", ":append :y");
+    check(&here, "apart", apart, &[], 0);
+}
+
+#[test]
+fn a_vector_of_two_is_a_set_if_the_read_was_invoked_without_a_key() {
+    let here = folder("check-vector-of-two");
+    let set = |last: &str| {
+        edn(&[
+            ":type :invoke, :process 0, :f :add, :value 3",
+            ":type :ok, :process 0, :f :add, :value 3",
+            ":type :invoke, :process 0, :f :add, :value 5",
+            ":type :ok, :process 0, :f :add, :value 5",
+            ":type :invoke, :process 1, :f :read, :value nil",
+            &format!(":type :ok, :process 1, :f :read, :value {last}"),
+        ])
+    };
+    check(&here, "both", set("[3 5]"), &[], 0);
+    check(&here, "other", set("[3 4]"), &[], 1);
+    // Jepsen's `independent` wraps the value of the invocation as well.
+    let registers = |last: &str| {
+        edn(&[
+            ":type :invoke, :process 0, :f :write, :value [3 5]",
+            ":type :ok, :process 0, :f :write, :value [3 5]",
+            ":type :invoke, :process 1, :f :read, :value [3 nil]",
+            &format!(":type :ok, :process 1, :f :read, :value {last}"),
+        ])
+    };
+    check(&here, "register", registers("[3 5]"), &[], 0);
+    check(&here, "stale-register", registers("[3 nil]"), &[], 1);
+    // A register that was read as if it held a list.
+    let torn = registers("[3 5]")
+        .replace(":write, :value [3 5]", ":write, :value 4")
+        .replace("[3 nil]", "nil");
+    let said = check(&here, "torn", torn, &[], 65);
+    assert!(said.contains("torn:4: key 0 is taken for a list"), "{said}");
+}
+
+#[test]
+fn cited_transactions_have_their_records_and_orders_of_versions_their_reasons() {
+    let here = folder("check-cited");
+    // One process writes x twice; another reads the second value, then the first.
+    let text = edn(&[
+        ":type :invoke, :process 0, :f :txn, :value [[:w :x 1]]",
+        ":type :ok, :process 0, :f :txn, :value [[:w :x 1]]",
+        ":type :invoke, :process 0, :f :txn, :value [[:w :x 2] [:w :y 1]]",
+        ":type :ok, :process 0, :f :txn, :value [[:w :x 2] [:w :y 1]]",
+        ":type :invoke, :process 1, :f :txn, :value [[:r :y nil] [:r :x nil]]",
+        ":type :ok, :process 1, :f :txn, :value [[:r :y 1] [:r :x 1]]",
+    ]);
+    let model = ["--model", "strong-session-serializable", "--json"];
+    let out = check(&here, "cited.edn", text, &model, 1);
+    let report: Value = serde_json::from_str(&out).expect("one document");
+    let cycle = &report["anomalies"][0]["cycle"];
+    let ordered = cycle.as_array().expect("a cycle").iter();
+    let ordered: Vec<&Value> = ordered.map(|step| &step["ordered_by"]).collect();
+    assert!(
+        ordered
+            .iter()
+            .any(|order| order["because"]["type"] == "process"
+                && order["from"] == 0
+                && order["to"] == 1),
+        "{report:#}"
+    );
+    let expected = |process: u64, invoked: u64| {
+        serde_json::json!({
+            "process": process, "status": "ok", "invoked": invoked, "completed": invoked + 1
+        })
+    };
+    assert_eq!(report["transactions"]["1"], expected(0, 2));
+    assert_eq!(report["transactions"]["2"], expected(1, 4));
+}
+
+#[test]
+fn a_drawing_holds_no_control_characters() {
+    let here = folder("check-control-characters");
+    skew(&here);
+    let text = fs::read_to_string(here.join("skew.ndjson")).expect("written");
+    fs::write(
+        here.join("odd.ndjson"),
+        text.replace("\"x\"", "\"x\\u001b[1m<\""),
+    )
+    .expect("writable");
+    let (code, _, err) = ordain(&["check", "odd.ndjson", "--svg", "odd.svg"], &here);
+    assert_eq!(code, 1, "{err}");
+    let drawing = fs::read_to_string(here.join("odd.svg")).expect("it was drawn");
+    assert!(drawing.contains("x\\u{1b}[1m&lt;"), "{drawing}");
+    let control = |c: char| c.is_control() && c != '\n';
+    assert!(!drawing.contains(control));
+}
+
+#[test]
+fn whoever_read_garbage_did_not_observe_the_initial_state() {
+    let here = folder("check-garbage-beside");
+    let text = edn(&[
+        ":type :invoke, :process 0, :f :txn, :value [[:append :x 1] [:append :y 1]]",
+        ":type :invoke, :process 1, :f :txn, :value [[:r :x nil] [:r :y nil]]",
+        ":type :ok, :process 0, :f :txn, :value [[:append :x 1] [:append :y 1]]",
+        ":type :ok, :process 1, :f :txn, :value [[:r :x [9]] [:r :y [1]]]",
+    ]);
+    let said = check(&here, "garbage.edn", &text, &[], 1);
+    assert!(
+        said.contains("did not observe T1's append of 1 to key :x"),
+        "{said}"
+    );
+    assert!(!said.contains("initial"), "{said}");
+    let said = check(&here, "initial.edn", text.replace("[9]", "[]"), &[], 1);
+    assert!(
+        said.contains("observed the initial (empty) state of key :x"),
+        "{said}"
+    );
+}
+
+/// The histories of `tests/histories` whose third line asks for a property, with the options that ask for it here.
+const PROPERTIES: &[(&str, &[&str])] = &[
+    ("long_fork_workload", &["--property", "long-fork"]),
+    ("causal_reverse_workload", &["--property", "causal-reverse"]),
+    ("fractured_read", &["--property", "read-atomicity"]),
+    ("monotonic_reads", &["--property", "monotonic-reads"]),
+    ("monotonic_writes", &["--property", "monotonic-writes"]),
+    ("read_your_writes", &["--property", "read-your-writes"]),
+    (
+        "writes_follow_reads",
+        &["--property", "writes-follow-reads"],
+    ),
+    ("seats_oversold", &["--seats", "1"]),
+    ("seats_lost", &["--seats", "2"]),
+];
+
+#[test]
+fn properties_of_workloads_are_judged_when_they_are_asked_for() {
+    let here = folder("check-properties");
+    let histories = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/histories");
+    let mut said = String::new();
+    for (name, asked) in PROPERTIES {
+        for (name, expected) in [(name.to_string(), 1), (format!("{name}_near_miss"), 0)] {
+            let text = fs::read(histories.join(format!("{name}.edn"))).expect("a history");
+            // The near miss of a sale that is gone holds as many seats as that of an oversold one.
+            let asked: Vec<&str> = match &name[..] {
+                "seats_oversold_near_miss" => vec!["--seats", "2"],
+                _ => asked.to_vec(),
+            };
+            // Nothing is asked of the model, so that the verdict is the property's.
+            let options = [&asked[..], &["--model", "read-uncommitted"]].concat();
+            // In one of them writes of two sessions are interleaved, which is a dirty write to any model.
+            let (expected, broken) = match &name[..] {
+                "monotonic_writes_near_miss" => (1, false),
+                _ => (expected, expected == 1),
+            };
+            let out = check(&here, &format!("{name}.edn"), &text, &options, expected);
+            assert_eq!(out.contains(": 0 violations in "), !broken, "{out}");
+            said += &format!("# {name} {}\n{out}\n", options.join(" "));
+            let json = [&options[..], &["--json"]].concat();
+            let out = check(&here, &format!("{name}.edn"), &text, &json, expected);
+            let report: Value = serde_json::from_str(&out).expect("one document");
+            assert_eq!(report["valid"], expected == 0, "{name}: {report:#}");
+        }
+    }
+    insta::assert_snapshot!("check_properties", said);
+}
+
+#[test]
+fn a_property_that_a_history_does_not_fit_is_refused() {
+    let here = folder("check-property-unfit");
+    skew(&here);
+    let text = fs::read_to_string(here.join("skew.ndjson")).expect("written");
+    let said = check(
+        &here,
+        "lists.ndjson",
+        &text,
+        &["--property", "long-fork"],
+        65,
+    );
+    assert!(
+        said.contains("nothing to judge by long-fork: it looks at committed transactions that read two registers"),
+        "{said}"
+    );
+    let registers = edn(&[
+        ":type :invoke, :process 0, :f :write, :value 3",
+        ":type :ok, :process 0, :f :write, :value 3",
+    ]);
+    for asked in [
+        &["--property", "monotonic-reads"][..],
+        &["--property", "read-atomicity"],
+        &["--seats", "3"],
+    ] {
+        check(&here, "registers.edn", &registers, asked, 65);
+    }
+    let said = check(
+        &here,
+        "lists.ndjson",
+        &text,
+        &["--property", "long-forks"],
+        64,
+    );
+    assert!(
+        said.contains("unknown property") && said.contains("long-fork, causal-reverse"),
+        "{said}"
+    );
+}

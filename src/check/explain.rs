@@ -50,11 +50,7 @@ pub fn op(history: &History, op: &Op) -> String {
 /// A transaction on one line: status, process, instants, operations.
 pub fn transaction(history: &History, id: TxnId) -> String {
     let txn = history.txn(id);
-    let status = match txn.header.status {
-        Status::Ok => "ok",
-        Status::Fail => "fail",
-        Status::Info => "info",
-    };
+    let status = txn.header.status.name();
     let end = match txn.header.complete {
         NEVER => "never completed".to_string(),
         at => format!("completed {at}"),
@@ -414,8 +410,18 @@ fn colour(dependency: &Dependency) -> &'static str {
     }
 }
 
+/// Text for XML, which holds no control characters, not even as references: those show as `\u{1b}`.
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '\u{fffe}' | '\u{ffff}' => escaped.extend(c.escape_unicode()),
+            c if c.is_control() => escaped.extend(c.escape_unicode()),
+            c => escaped.push(c),
+        }
+    }
+    escaped
 }

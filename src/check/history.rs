@@ -43,6 +43,17 @@ pub enum Status {
     Info,
 }
 
+impl Status {
+    /// As Jepsen writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Ok => "ok",
+            Status::Fail => "fail",
+            Status::Info => "info",
+        }
+    }
+}
+
 /// One operation of a transaction.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Op<'a> {
@@ -480,6 +491,10 @@ pub struct HistoryBuilder {
     key_ids: Table,
     name_ids: BTreeMap<Box<str>, u64>,
     open: bool,
+    /// By key: whether an operation took it for a list, and whether one took it for a register.
+    taken_for: Vec<(bool, bool)>,
+    /// A key that was taken for both.
+    torn: Option<KeyId>,
 }
 
 impl HistoryBuilder {
@@ -589,6 +604,11 @@ impl HistoryBuilder {
         id
     }
 
+    /// A key that some operation took for a list and some other for a register, as text.
+    pub(super) fn torn_key(&self) -> Option<String> {
+        self.torn.map(|key| self.history.show_key(key))
+    }
+
     /// Takes reads of nothing from keys that hold lists to be reads of an empty list: a file may write both as
     /// nil.
     pub(super) fn nil_reads_of_lists(&mut self) {
@@ -631,6 +651,12 @@ impl HistoryBuilder {
 
     fn push_id(&mut self, kind: Kind, key: KeyId, arg: u64) {
         assert!(self.open, "an operation outside of a transaction");
+        let (list, register) = &mut self.taken_for[key as usize];
+        *list |= kind.is_list();
+        *register |= kind.is_register() && kind != Kind::ReadNil;
+        if *list && *register {
+            self.torn = Some(key);
+        }
         self.history.kinds.push(kind);
         self.history.op_keys.push(key);
         self.history.args.push(arg);
@@ -642,6 +668,7 @@ impl HistoryBuilder {
         if id == next {
             self.history.keys.push(key);
             self.history.newest_trunk.push(NONE);
+            self.taken_for.push((false, false));
         }
         id
     }

@@ -1393,6 +1393,7 @@ fn joined(one: &Step, two: &Step) -> Option<Step> {
         from: one.from,
         to: two.to,
         because,
+        ordered_by: None,
     })
 }
 
@@ -1467,6 +1468,7 @@ impl Index<'_> {
                 from: edge.from,
                 to: edge.to,
                 because: self.because(&edge),
+                ordered_by: None,
             };
             while let Some(joined) = steps.last().and_then(|last| joined(last, &step)) {
                 steps.pop();
@@ -1553,7 +1555,7 @@ impl Index<'_> {
     }
 
     fn why_rw(&self, edge: &Edge) -> Option<Dependency> {
-        self.reads(edge.from).find_map(|(key, _, version)| {
+        self.reads(edge.from).find_map(|(key, list, version)| {
             let count = version? as usize;
             let versions = self.versions(key);
             let next = match versions.get(count) {
@@ -1561,9 +1563,16 @@ impl Index<'_> {
                 None => self.unseen(key, edge.to)?,
             };
             let read = count.checked_sub(1).map(|at| versions[at] as usize);
+            // A list without a version may still hold what is none: an element that nobody appended, or that failed.
+            let own = |value: u64| {
+                let append = self.find(key, value);
+                append.is_some_and(|append| self.appends[append].txn == edge.from)
+            };
+            let mut held = self.history.list(list).iter().rev();
             (next.txn == edge.to).then(|| Dependency::ReadWrite {
                 key: self.history.show_key(key),
-                read: read.map(|append| self.appends[append].value),
+                read: (read.map(|append| self.appends[append].value))
+                    .or_else(|| held.find(|&&value| !own(value)).copied()),
                 written: next.value,
             })
         })

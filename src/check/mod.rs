@@ -181,6 +181,23 @@ pub struct Step {
     pub to: TxnId,
     /// Why.
     pub because: Dependency,
+    /// Why the one of the two versions that it speaks of is the older, where only the order of a session or of time says
+    /// so: who wrote the older, who the newer, and their order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ordered_by: Option<Box<Step>>,
+}
+
+/// A transaction that an anomaly cites.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Cited {
+    /// Its process.
+    pub process: u64,
+    /// What its client was told: `ok`, `fail` or `info`.
+    pub status: &'static str,
+    /// Instant of its invocation: of a history from a file, the index of the record, from 0.
+    pub invoked: u64,
+    /// Instant of its completion, likewise; none if it never completed.
+    pub completed: Option<u64>,
 }
 
 /// A reason why the history is outside of a model.
@@ -256,7 +273,7 @@ impl Exercised {
 pub struct Report {
     /// The model asked about.
     pub model: Model,
-    /// Does the history satisfy it?
+    /// Does the history satisfy it, and what was asked for beside it (a bank's total, a property)?
     #[serde(rename = "valid")]
     pub verdict: Verdict,
     /// Every kind found, with at most [`Options::examples_max`] examples of each: those that violate the model
@@ -331,14 +348,22 @@ impl Report {
             broken,
         } = self.ground;
         self.boundary = Boundary::drawn(refuted, held);
+        self.verdict = match broken {
+            true => Verdict::Invalid,
+            false => self.under_model(),
+        };
+    }
+
+    /// The verdict on the model alone, without properties that were asked for beside it.
+    pub fn under_model(&self) -> Verdict {
         let mut possible = self.boundary.possible.iter();
-        self.verdict = if broken || refuted.refute(model) {
+        if self.ground.refuted.refute(self.model) {
             Verdict::Invalid
-        } else if possible.any(|stronger| stronger.implies(model)) {
+        } else if possible.any(|stronger| stronger.implies(self.model)) {
             Verdict::Valid
         } else {
             Verdict::Unknown
-        };
+        }
     }
 
     /// Also refutes these models: anomalies that were counted and not explained do.
@@ -408,6 +433,61 @@ impl Report {
                 ", and none is below zero"
             },
         ));
+    }
+
+    /// Adds what a property that was asked for by name says of the history: it breaks the verdict whatever the model.
+    ///
+    /// # Errors
+    /// If the history holds nothing that the property looks at.
+    pub fn add_property(
+        &mut self,
+        history: &History,
+        property: workload::Property,
+        options: &Options,
+    ) -> Result<(), workload::Unfit> {
+        let (judged, found) = property.judge(history)?;
+        let broken = !found.is_empty();
+        self.notes.push(format!(
+            "{}: {} violations in {judged} {}",
+            property.name(),
+            found.len(),
+            property.looks_at(),
+        ));
+        let mut report = Report::new(options, found, Exercised::default(), [], Vec::new());
+        let mut shown = std::collections::BTreeMap::<AnomalyKind, usize>::new();
+        report.anomalies.retain(|anomaly| {
+            let shown = shown.entry(anomaly.kind).or_default();
+            *shown += 1;
+            *shown <= options.examples_max
+        });
+        report.ground.broken = broken;
+        self.add_opinion(report);
+        Ok(())
+    }
+
+    /// The transactions that the anomalies cite, by their numbers.
+    pub fn cited(&self, history: &History) -> std::collections::BTreeMap<TxnId, Cited> {
+        let cited = self.anomalies.iter().flat_map(|anomaly| {
+            let steps = anomaly.cycle.iter().flat_map(|step| {
+                let order = step.ordered_by.as_deref();
+                order
+                    .into_iter()
+                    .chain([step])
+                    .flat_map(|step| [step.from, step.to])
+            });
+            steps.chain(anomaly.transactions.iter().copied())
+        });
+        let cite = |id: TxnId| {
+            let header = history.header(id);
+            let cited = Cited {
+                process: header.process,
+                status: header.status.name(),
+                invoked: header.invoke,
+                completed: Some(header.complete).filter(|&at| at != history::NEVER),
+            };
+            (id, cited)
+        };
+        cited.map(cite).collect()
     }
 
     /// Was an anomaly of this kind found?

@@ -343,7 +343,7 @@ impl Prover<'_> {
             &self.facts.txns[to as usize],
         );
         let (one, other) = (self.name(from), self.name(to));
-        let (because, text, timed) = match why {
+        let (because, text, ordered_by) = match why {
             Why::Within => unreachable!("it leaves no transaction"),
             Why::Time => {
                 let because = match self.level.order {
@@ -354,7 +354,7 @@ impl Prover<'_> {
                     },
                 };
                 let text = explain::because(self.history, &because, &one, &other);
-                (because, text, true)
+                (because, text, None)
             }
             Why::WriteRead(key) => {
                 let value = a.written(key).expect("a writer");
@@ -363,10 +363,10 @@ impl Prover<'_> {
                     self.version(Some(value), key)
                 );
                 let key = self.history.show_key(key);
-                (Dependency::WriteRead { key, value }, text, false)
+                (Dependency::WriteRead { key, value }, text, None)
             }
             Why::WriteWrite(key) => {
-                let (ground, timed) = self.ground(problem, Some(from), to, key, assumed);
+                let (ground, order) = self.ground(problem, Some(from), to, key, assumed);
                 let (old, new) = (
                     a.written(key).expect("a writer"),
                     b.written(key).expect("a writer"),
@@ -381,12 +381,12 @@ impl Prover<'_> {
                         to_value: new,
                     },
                     text,
-                    timed,
+                    order,
                 )
             }
             Why::ReadWrite(key) => {
                 let source = problem.source(from, key);
-                let (ground, timed) = self.ground(problem, source, to, key, assumed);
+                let (ground, order) = self.ground(problem, source, to, key, assumed);
                 let read = a
                     .reads
                     .iter()
@@ -409,23 +409,25 @@ impl Prover<'_> {
                         written,
                     },
                     text,
-                    timed,
+                    order,
                 )
             }
         };
         let text = format!("{one} < {other}, because {text}");
+        let timed = why == Why::Time || ordered_by.is_some();
         Sentence {
             step: Step {
                 from: a.id,
                 to: b.id,
                 because,
+                ordered_by: ordered_by.map(Box::new),
             },
             text,
             timed,
         }
     }
 
-    /// Why one version is older than another, where that is not plain; and whether time is why.
+    /// Why one version is older than another, where that is not plain; and the order of their writers, if that is why.
     fn ground(
         &self,
         problem: &Problem<'_>,
@@ -433,16 +435,13 @@ impl Prover<'_> {
         newer: u32,
         key: KeyId,
         assumed: &[Pair],
-    ) -> (String, bool) {
+    ) -> (String, Option<Step>) {
         let Some(older) = older else {
-            return (String::new(), false);
+            return (String::new(), None);
         };
         let name = (self.name(older), self.name(newer));
         if problem.source(newer, key) == Some(older) {
-            return (
-                format!(" ({} had read {}'s version)", name.1, name.0),
-                false,
-            );
+            return (format!(" ({} had read {}'s version)", name.1, name.0), None);
         }
         if problem.shown_older(key, older, newer) {
             let told = self.history.version_order(key).is_some();
@@ -450,7 +449,7 @@ impl Prover<'_> {
                 true => " (so its versions were told)",
                 false => " (as reads of the list show)",
             };
-            return (how.into(), false);
+            return (how.into(), None);
         }
         let place = |index: u32| {
             problem
@@ -463,13 +462,31 @@ impl Prover<'_> {
             pair.key == key && Some(pair.first) == place(older) && Some(pair.second) == place(newer)
         };
         if assumed.iter().any(pair) {
-            return (" (in the order supposed or derived)".into(), false);
+            return (" (in the order supposed or derived)".into(), None);
         }
-        let why = match self.level.order {
-            TimeOrder::Session => format!(" (their process ran {} first)", name.0),
-            _ => format!(" ({} completed before {} was invoked)", name.0, name.1),
+        let [first, second] = [older, newer].map(|index| &self.facts.txns[index as usize]);
+        let (why, because) = match self.level.order {
+            TimeOrder::Session => (
+                format!(" (their process ran {} first)", name.0),
+                Dependency::Process {
+                    process: first.process,
+                },
+            ),
+            _ => (
+                format!(" ({} completed before {} was invoked)", name.0, name.1),
+                Dependency::Realtime {
+                    complete: first.complete,
+                    invoke: second.invoke,
+                },
+            ),
         };
-        (why, true)
+        let order = Step {
+            from: first.id,
+            to: second.id,
+            because,
+            ordered_by: None,
+        };
+        (why, Some(order))
     }
 
     /// Adya's name for a cycle that the level forbids; where first-committer-wins makes it one, there is none.

@@ -9,9 +9,132 @@
 //! Weakly Consistent Replicated Data* (PDIS 1994); Garcia-Molina and Salem, *Sagas* (SIGMOD 1987).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
 
 use super::explain::{self, Cast};
 use super::{Anomaly, AnomalyKind, History, KeyId, Op, Status, Txn, TxnId};
+
+/// A check of this module that takes no more than the history and, of seats, how many there are. (The bank, which
+/// also needs to know its total, is [`Options::bank`](super::Options::bank).)
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Property {
+    /// [`long_fork`].
+    LongFork,
+    /// [`causal_reverse`].
+    CausalReverse,
+    /// [`fractured_reads`].
+    ReadAtomicity,
+    /// One of the guarantees of [`sessions`].
+    MonotonicReads,
+    /// One of the guarantees of [`sessions`].
+    MonotonicWrites,
+    /// One of the guarantees of [`sessions`].
+    ReadYourWrites,
+    /// One of the guarantees of [`sessions`].
+    WritesFollowReads,
+    /// [`seats`], of so many for each key.
+    Seats(usize),
+}
+
+/// The text is not a property's name.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("unknown property {0:?}; one of: {names}", names = Property::NAMED.map(Property::name).join(", "))]
+pub struct UnknownProperty(String);
+
+impl FromStr for Property {
+    type Err = UnknownProperty;
+
+    fn from_str(text: &str) -> Result<Self, UnknownProperty> {
+        let mut named = Property::NAMED.into_iter();
+        let found = named.find(|property| property.name() == text);
+        found.ok_or_else(|| UnknownProperty(text.into()))
+    }
+}
+
+/// A history in which nothing is of the sort that the property speaks of.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("nothing to judge by {name}: it looks at {looks_at}, and this history holds none", name = .0.name(), looks_at = .0.looks_at())]
+pub struct Unfit(Property);
+
+impl Property {
+    /// Those that are asked for by name alone.
+    pub const NAMED: [Property; 7] = [
+        Property::LongFork,
+        Property::CausalReverse,
+        Property::ReadAtomicity,
+        Property::MonotonicReads,
+        Property::MonotonicWrites,
+        Property::ReadYourWrites,
+        Property::WritesFollowReads,
+    ];
+
+    /// The name, as it is written in options and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Property::LongFork => "long-fork",
+            Property::CausalReverse => "causal-reverse",
+            Property::ReadAtomicity => "read-atomicity",
+            Property::MonotonicReads => "monotonic-reads",
+            Property::MonotonicWrites => "monotonic-writes",
+            Property::ReadYourWrites => "read-your-writes",
+            Property::WritesFollowReads => "writes-follow-reads",
+            Property::Seats(_) => "seats",
+        }
+    }
+
+    /// What the property is judged by.
+    pub fn looks_at(self) -> &'static str {
+        match self {
+            Property::LongFork | Property::CausalReverse => {
+                "committed transactions that read two registers, each written by one other transaction"
+            }
+            Property::ReadAtomicity => "committed transactions that read two keys",
+            Property::Seats(_) => "lists that committed transactions read",
+            _ => "lists that committed transactions read, by session",
+        }
+    }
+
+    /// Judges a history: how much of it the property looks at, and what breaks it.
+    ///
+    /// # Errors
+    /// If it looks at nothing, for then it would hold of any database.
+    pub fn judge(self, history: &History) -> Result<(u64, Vec<Anomaly>), Unfit> {
+        let judged = self.chances(history);
+        if judged == 0 {
+            return Err(Unfit(self));
+        }
+        let of_session = |kind: AnomalyKind| {
+            let mut found = sessions(history);
+            found.retain(|anomaly| anomaly.kind == kind);
+            found
+        };
+        let found = match self {
+            Property::LongFork => long_fork(history),
+            Property::CausalReverse => causal_reverse(history),
+            Property::ReadAtomicity => fractured_reads(history),
+            Property::MonotonicReads => of_session(AnomalyKind::NonMonotonicRead),
+            Property::MonotonicWrites => of_session(AnomalyKind::NonMonotonicWrite),
+            Property::ReadYourWrites => of_session(AnomalyKind::ReadYourWritesViolation),
+            Property::WritesFollowReads => of_session(AnomalyKind::WritesFollowReadsViolation),
+            Property::Seats(capacity) => seats(history, capacity),
+        };
+        Ok((judged, found))
+    }
+
+    /// How many committed transactions it looks at.
+    fn chances(self, history: &History) -> u64 {
+        let once = written_once(history);
+        let counts = |txn: &Txn<'_>| match self {
+            Property::LongFork | Property::CausalReverse => {
+                let (seen, unseen) = seen_and_unseen(history, &once, txn);
+                seen.len() + unseen.len() > 1
+            }
+            Property::ReadAtomicity => register_reads(txn).len() + list_reads(txn).len() > 1,
+            _ => !list_reads(txn).is_empty(),
+        };
+        committed(history).filter(counts).count() as u64
+    }
+}
 
 fn committed(history: &History) -> impl Iterator<Item = Txn<'_>> {
     history.txns().filter(|txn| txn.header.status == Status::Ok)

@@ -365,7 +365,10 @@ pub fn violations(comparison: &Comparison) -> Vec<(String, u64, String)> {
 /// The report on a history.
 pub fn history(report: &check::Report) -> String {
     let mut out = String::new();
-    let verdict = match report.verdict {
+    if report.verdict != report.under_model() {
+        out.push_str("INVALID: a property that was asked for does not hold\n");
+    }
+    let verdict = match report.under_model() {
         _ if report.exercised.transactions == 0 => "nothing to check",
         check::Verdict::Valid => "valid",
         check::Verdict::Invalid => "INVALID",

@@ -92,7 +92,14 @@ impl Batch {
             key,
             arg,
             account,
+            keyed: false,
         });
+    }
+
+    /// Says of the last operation that its key stood before its value.
+    pub fn mark_keyed(&mut self) {
+        let last = self.ops.last_mut();
+        last.expect("an operation was added").keyed = true;
     }
 
     /// Changes all keys and values.

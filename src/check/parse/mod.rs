@@ -13,6 +13,11 @@
 //! {"type": "versions", "key": "x", "value": [1, 2, 3]}
 //! ```
 //!
+//! Operations on one object at a time are `:f :read :value 3` and the like, and with several objects `[key 3]`, as
+//! Jepsen's `independent` writes them, in invocations (`[key nil]`) as in completions. A set of two elements that is read
+//! as `[1 2]` is told from a register's value by that: its read was invoked with nil. A key holds a list or a register:
+//! one that is used as both is refused.
+//!
 //! JSON may be one record a line or one array; EDN may be bare maps, a vector of them, or tagged. Which it is
 //! shows in the first bytes. The order of the records is real time: a record's index, from 0, is its instant.
 //! The file is streamed, and read on all threads: memory goes to the history and a few blocks of text, and
@@ -129,7 +134,7 @@ pub fn read_in_blocks(
         false => blocks::read(source, sizes, merge),
     };
     match result {
-        Ok(()) => Ok(reader.finish()),
+        Ok(()) => reader.finish(path),
         Err(Failure::Io(source)) => Err(io(source)),
         Err(Failure::Content(reason)) => Err(ParseError::Content {
             path: path.to_path_buf(),
@@ -273,8 +278,7 @@ impl Reader {
                 )),
                 Strictness::Lenient => {
                     // Nobody knows when it was invoked: it may have been concurrent with all before.
-                    self.complete(event, 0, ops);
-                    Ok(())
+                    self.complete(event, 0, ops)
                 }
             };
         }
@@ -303,6 +307,11 @@ impl Reader {
     }
 
     fn pair(&mut self, event: Event, open: &Outstanding, ops: Ops<'_>) -> Result<(), String> {
+        let set = as_set(&open.ops, ops);
+        let ops = set.as_ref().map_or(ops, |read| Ops {
+            ops: std::slice::from_ref(read),
+            ..ops
+        });
         // Only a success has results. What else there is may be cut short or hold nothing.
         match event.kind {
             EventKind::Ok if event.has_value => {
@@ -310,21 +319,20 @@ impl Reader {
                 if let (Some(reason), Strictness::Strict) = (mismatch, self.strictness) {
                     return Err(reason);
                 }
-                self.complete(event, open.invoke, ops);
+                self.complete(event, open.invoke, ops)
             }
-            EventKind::Ok => return Err("a successful transaction without a value".into()),
+            EventKind::Ok => Err("a successful transaction without a value".into()),
             _ => self.complete(event, open.invoke, open.as_ops()),
         }
-        Ok(())
     }
 
-    fn complete(&mut self, event: Event, invoke: u64, ops: Ops<'_>) {
+    fn complete(&mut self, event: Event, invoke: u64, ops: Ops<'_>) -> Result<(), String> {
         let status = match event.kind {
             EventKind::Ok => Status::Ok,
             EventKind::Fail => Status::Fail,
             EventKind::Info | EventKind::Invoke => Status::Info,
         };
-        self.transaction(event.process, invoke, Some(self.index), status, ops);
+        self.transaction(event.process, invoke, Some(self.index), status, ops)
     }
 
     fn transaction(
@@ -334,23 +342,39 @@ impl Reader {
         complete: Option<u64>,
         status: Status,
         ops: Ops<'_>,
-    ) {
+    ) -> Result<(), String> {
         self.builder.begin(process, invoke);
         for op in ops.ops {
             push(&mut self.builder, op, ops.elements, status);
         }
         self.builder.end(status, complete);
+        match self.builder.torn_key() {
+            None => Ok(()),
+            Some(key) => Err(format!(
+                "key {key} is taken for a list (append, a read of a list) and for a register (w, cas, a read of one \
+                 value): a key holds one or the other"
+            )),
+        }
     }
 
     /// What never completed is indeterminate.
-    fn finish(mut self) -> History {
+    fn finish(mut self, path: &Path) -> Result<History, ParseError> {
         for (process, outstanding) in std::mem::take(&mut self.outstanding) {
             for open in outstanding {
-                self.transaction(process, open.invoke, None, Status::Info, open.as_ops());
+                let taken =
+                    self.transaction(process, open.invoke, None, Status::Info, open.as_ops());
+                taken.map_err(|reason| ParseError::Content {
+                    path: path.to_path_buf(),
+                    line: self.line,
+                    reason: format!(
+                        "record {}, which process {process} invoked and never completed: {reason}",
+                        open.invoke
+                    ),
+                })?;
             }
         }
         self.builder.nil_reads_of_lists();
-        self.builder.finish()
+        Ok(self.builder.finish())
     }
 }
 
@@ -358,6 +382,24 @@ fn newlines(text: &[u8]) -> u64 {
     // Sums of bytes that cannot overflow a byte: compilers turn these into vector instructions.
     let count = |part: &[u8]| part.iter().map(|&byte| u8::from(byte == b'\n')).sum::<u8>();
     text.chunks(255).map(|part| u64::from(count(part))).sum()
+}
+
+/// The read of a set of two elements, `[1 2]`, which by itself looks like one of register 1. Jepsen's `independent`
+/// wraps the value of the invocation too (`[1 nil]`), so a read that was invoked with nil returned the whole vector.
+fn as_set(invoked: &[RawOp], completed: Ops<'_>) -> Option<RawOp> {
+    let ([asked], [read]) = (invoked, completed.ops) else {
+        return None;
+    };
+    let Arg::Value(second) = read.arg else {
+        return None;
+    };
+    let whole = read.verb == Verb::Read && asked.verb == Verb::Read && read.keyed && !asked.keyed;
+    whole.then_some(RawOp {
+        key: asked.key,
+        arg: Arg::Pair(read.key, second),
+        keyed: false,
+        ..*read
+    })
 }
 
 /// Why a completion is not that of an invocation: it must have the same operations on the same keys.
@@ -379,7 +421,7 @@ fn mismatch(invoked: &[RawOp], completed: &[RawOp]) -> Option<String> {
     let differs = |(a, b): (&RawOp, &RawOp)| {
         let writes = a.verb != Verb::Read && a.arg != b.arg;
         // A bank's read of one account was invoked without it.
-        let moved = a.key != b.key && (completed.len() > 1 || a.verb != Verb::Read);
+        let moved = a.key != b.key && (completed.len() > 1 || !b.account);
         a.verb != b.verb || moved || writes
     };
     let (_, at) = pairs.find(|&(pair, _)| differs(pair))?;
@@ -396,6 +438,7 @@ fn push(builder: &mut HistoryBuilder, op: &RawOp, elements: &[u64], status: Stat
         (Verb::Read, _) if status != Status::Ok => builder.read_unknown(op.key),
         (Verb::Read, Arg::List(start, end)) => builder.read_list(op.key, &elements[start..end]),
         (Verb::Read, Arg::Value(value)) => builder.read(op.key, Some(value)),
+        (Verb::Read, Arg::Pair(first, second)) => builder.read_list(op.key, &[first, second]),
         (Verb::Read, _) => builder.read(op.key, None),
         (Verb::Append, Arg::Value(value)) => builder.append(op.key, value),
         (Verb::Write, Arg::Value(value)) => builder.write(op.key, value),

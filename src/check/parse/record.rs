@@ -41,6 +41,8 @@ pub(super) struct RawOp {
     pub arg: Arg,
     /// The key is an account of a bank.
     pub account: bool,
+    /// The key stood before the value, `[key 3]`.
+    pub keyed: bool,
 }
 
 /// What a record says of a transaction, without its operations.
@@ -379,6 +381,7 @@ fn plain(cursor: &mut Cursor, function: Option<Scalar>, batch: &mut Batch) -> Pa
             let key = number(cursor.scalar()?, &mut batch.names)?;
             single(cursor, verb, key, batch)?;
             cursor.expect(b']')?;
+            batch.mark_keyed();
         }
         _ => single(cursor, verb, 0, batch)?,
     }
@@ -386,7 +389,7 @@ fn plain(cursor: &mut Cursor, function: Option<Scalar>, batch: &mut Batch) -> Pa
 }
 
 /// Is this a key with what it holds, `[k 3]`, and not all elements of a set? One of two elements is taken for
-/// the former.
+/// the former, until its invocation says otherwise.
 fn is_keyed(mut cursor: Cursor) -> Parsed<bool> {
     if cursor.token()? != b'[' {
         return Ok(false);
