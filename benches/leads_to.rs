@@ -5,27 +5,49 @@
 //! - exploring into a graph, next to stateright's breadth-first search of the same model, one thread each;
 //! - deciding `prepared ~> ended` under weak fairness on that graph (goal: under twice the cost of exploring);
 //! - bytes a state, of the graph and at the peak (goal: at most 300);
-//! - TLC on the same graph with two workers, where Java is installed (goal: at least ten times as long).
+//! - TLC on the same graph with two workers, where Java is installed (goal: at least ten times as long). It decides
+//!   liveness once, at the end (`-lncheck final`), which is the cheapest that it can do, and is stopped after ten minutes.
 //!
-//! Arguments are numbers of participants: `cargo bench --bench leads_to -- 6` for a quick look.
+//! Then one model of each spec, explored with its invariants by us and by stateright's search, which have to find the
+//! same numbers of states.
+//!
+//! Times are wall-clock and CPU (user and system, of all threads): on a machine that does other things too, only the CPU times
+//! can be compared. Arguments are numbers of participants: `cargo bench --bench leads_to -- 6` for a quick look.
 
 #![allow(clippy::print_stdout)] // A bench prints its table.
 
+use std::fmt::Debug;
+use std::fs;
+use std::hash::Hash;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use ordain::model::leads_to::Report;
+use ordain::model::leads_to::{FairChecker, Report};
+use ordain::model::spec::calvin::Calvin;
+use ordain::model::spec::hlc::Hlc;
+use ordain::model::spec::raft_log::RaftLog;
+use ordain::model::spec::saga::Saga;
+use ordain::model::spec::two_phase::TwoPhase;
+use ordain::model::spec::{Config, Spec};
 use stateright::{Checker, Model, Property};
 
+#[path = "support/cost.rs"]
+mod cost;
 #[path = "../tests/models/gray_lamport.rs"]
 mod gray_lamport;
+use cost::{CHILDREN, Cost, OWN, timed};
 use gray_lamport::{Action, GrayLamport, State};
 
-const RUNS: usize = 5;
+const RUNS: usize = 3;
 
-/// Each participant more takes TLC about eight times as long: it is measured up to here.
-const TLC_PARTICIPANTS_MAX: u8 = 7;
+/// Longer than this nobody waits for TLC.
+const TLC_PATIENCE: Duration = Duration::from_secs(600);
+
+/// The heap that TLC may take.
+const TLC_HEAP: &str = "-Xmx8g";
 
 fn main() {
     let sizes: Vec<u8> = std::env::args()
@@ -34,48 +56,54 @@ fn main() {
     for participants in if sizes.is_empty() { vec![7, 8] } else { sizes } {
         measure(participants);
     }
+    macro_rules! beside {
+        ($($spec:ty, $folder:literal, $name:literal;)*) => {
+            $(beside_stateright::<$spec>(
+                concat!($folder, "/", $name),
+                include_str!(concat!("../specs/", $folder, "/", $name, ".cfg")),
+            );)*
+        };
+    }
+    println!("specs explored with their invariants, one thread each");
+    beside! {
+        TwoPhase, "two_phase", "MCTwoPhaseMixed";
+        Saga, "saga", "MCSagaLarge";
+        Calvin, "calvin", "MCCalvinCodeThree";
+        RaftLog, "raft_log", "MCRaftLogThree";
+        Hlc, "hlc", "MCHlcThree";
+    }
 }
 
 fn measure(participants: u8) {
     let model = GrayLamport(participants);
     let before = resident_bytes("VmRSS");
-    let mut reports: Vec<_> = (0..RUNS).map(|_| check(&model)).collect();
+    let (whole, report) = median(|| check(&model));
     let peak = resident_bytes("VmHWM")
         .zip(before)
         .map(|(peak, before)| peak.saturating_sub(before));
-    reports.sort_by_key(|report| report.explore_time + report.check_time);
-    let report = &reports[RUNS / 2];
     assert!(
         report.verdicts.iter().all(|verdict| verdict.holds),
         "two-phase commit ends when nothing is lost"
     );
-
-    let mut native: Vec<_> = (0..RUNS)
-        .map(|_| stateright_search(model, report.counts.distinct))
-        .collect();
-    native.sort();
-    let native = native[RUNS / 2];
-    let (explore, decide) = (report.explore_time, report.check_time);
+    let (explore, _) = median(|| explore(&model));
     let states = report.counts.distinct;
+    let (native, (found, _)) = median(|| stateright_search(Native(model)));
+    assert_eq!(found, states, "both searched the same graph");
     println!(
         "2PC, {participants} participants: {states} states, {} generated",
         report.counts.generated
     );
     println!(
-        "  exploring          {}  ({:.0} ns a generated state)",
-        seconds(explore),
-        per(explore, report.counts.generated)
+        "  exploring          {explore}, {:.0} ns of CPU a generated state",
+        explore.cpu.as_nanos() as f64 / report.counts.generated as f64
     );
+    println!("  stateright's BFS   {native}; ours {}", explore.of(native));
     println!(
-        "  stateright's BFS   {}  ({:.2} of it)",
-        seconds(native),
-        ratio(explore, native)
+        "  leads-to           {:>9.3} s wall; {:.2} of exploring in the same run; goal: under 2",
+        report.check_time.as_secs_f64(),
+        report.check_time.as_secs_f64() / report.explore_time.as_secs_f64()
     );
-    println!(
-        "  leads-to           {}  ({:.2} of exploring; goal: under 2)",
-        seconds(decide),
-        ratio(decide, explore)
-    );
+    println!("  both               {whole}");
     println!(
         "  bytes a state      {:.0} in the graph{}; goal: at most 300",
         report.graph_bytes as f64 / states as f64,
@@ -84,34 +112,25 @@ fn measure(participants: u8) {
             peak as f64 / states as f64
         ))
     );
-    match tlc(participants, states) {
-        Ok((exploring, whole)) => {
-            println!(
-                "  TLC exploring      {}  ({:.1} times ours)",
-                seconds(exploring),
-                ratio(exploring, explore)
-            );
-            let ours = explore + decide;
-            println!(
-                "  TLC with leads-to  {}  ({:.1} times ours; goal: at least 10)",
-                seconds(whole),
-                ratio(whole, ours)
-            );
-            let deciding = whole.saturating_sub(exploring);
-            println!(
-                "  TLC's leads-to     {}  ({:.1} times ours)",
-                seconds(deciding),
-                ratio(deciding, decide)
-            );
-        }
+    match tlc(participants) {
+        Ok(tlc) => tlc.show(whole, states),
         Err(why) => println!("  TLC not measured: {why}"),
     }
 }
 
-fn check(model: &GrayLamport) -> Report<State, Action> {
+/// The constraints of the spec, and what has to hold always.
+fn asked(model: &GrayLamport) -> FairChecker<'_, GrayLamport> {
     model
         .fair(true)
         .always("Consistent", |state| model.consistent(state))
+}
+
+fn explore(model: &GrayLamport) -> Report<State, Action> {
+    asked(model).check().expect("fits")
+}
+
+fn check(model: &GrayLamport) -> Report<State, Action> {
+    asked(model)
         .leads_to(
             "Ends",
             |state| model.in_doubt(state),
@@ -147,104 +166,175 @@ impl Model for Native {
     }
 }
 
-fn stateright_search(model: GrayLamport, expected: u64) -> Duration {
-    let started = Instant::now();
-    let checker = Native(model).checker().threads(1).spawn_bfs().join();
-    let elapsed = started.elapsed();
-    assert_eq!(
+/// How many states stateright's breadth-first search finds, and how many it generates.
+fn stateright_search<M>(model: M) -> (u64, u64)
+where
+    M: Model<
+            State: Clone + PartialEq + Hash + Debug + Send + Sync,
+            Action: Clone + PartialEq + Debug + Send + Sync,
+        > + Send
+        + Sync
+        + 'static,
+{
+    let checker = model.checker().threads(1).spawn_bfs().join();
+    (
         checker.unique_state_count() as u64,
-        expected,
-        "both searched the same graph"
-    );
-    elapsed
+        checker.state_count() as u64,
+    )
 }
 
-/// TLC's time without and with the leads-to property, as it states it itself: without the start of the JVM.
-fn tlc(participants: u8, expected: u64) -> Result<(Duration, Duration), String> {
-    if participants > TLC_PARTICIPANTS_MAX {
-        return Err(format!(
-            "beyond {TLC_PARTICIPANTS_MAX} participants it takes too long"
-        ));
+/// One model of a spec, with its invariants.
+fn beside_stateright<M>(name: &str, config: &str)
+where
+    M: Spec<State: Send + Sync, Action: PartialEq + Send + Sync> + Send + Sync + 'static,
+{
+    let config = Config::parse(config).expect("a good cfg");
+    let model = || M::from_config(&config).expect("it fits the spec");
+    let (ours, counts) = median(|| {
+        let model = model();
+        let asked = FairChecker::new(&model);
+        let invariants = M::invariants().iter();
+        let asked = invariants.fold(asked, |asked, &(name, holds)| {
+            let model = &model;
+            asked.always(name, move |state| holds(model, state))
+        });
+        asked.check().expect("fits").counts
+    });
+    let (native, found) = median(|| stateright_search(model()));
+    assert_eq!(
+        found,
+        (counts.distinct, counts.generated),
+        "{name}: both searched the same graph"
+    );
+    println!(
+        "  {name}: {} states, {} generated\n    ours {ours}\n    BFS  {native}; ours {}",
+        counts.distinct,
+        counts.generated,
+        ours.of(native)
+    );
+}
+
+/// The median run by CPU time, with its result.
+fn median<T>(mut run: impl FnMut() -> T) -> (Cost, T) {
+    let mut runs: Vec<(Cost, T)> = (0..RUNS).map(|_| timed(OWN, &mut run)).collect();
+    runs.sort_by_key(|(cost, _)| cost.cpu);
+    runs.swap_remove(RUNS / 2)
+}
+
+/// A run of TLC, which may have been stopped.
+struct Tlc {
+    cost: Cost,
+    ended: bool,
+    text: String,
+}
+
+impl Tlc {
+    fn show(&self, ours: Cost, states: u64) {
+        let Self { cost, ended, text } = self;
+        if !ended {
+            let reached = text.lines().rev().find(|line| !line.is_empty());
+            println!("  TLC with leads-to  {cost}; stopped before its end, having said last:");
+            println!("    {}", reached.unwrap_or_default());
+            return println!("    so it takes more than: ours is {}", ours.of(*cost));
+        }
+        let found = text.replace(',', "");
+        assert!(
+            found.contains(&format!(" {states} distinct states found")),
+            "TLC searched the same graph:\n{text}"
+        );
+        assert!(found.contains("No error has been found"), "{text}");
+        println!("  TLC with leads-to  {cost}; ours {}", ours.of(*cost));
+        let deciding = "Finished checking temporal properties in ";
+        if let Some((_, rest)) = text.split_once(deciding) {
+            let time = rest.split(" at ").next().unwrap_or_default();
+            println!("    of which deciding {time} by its own clock");
+        }
     }
-    let names: Vec<String> = (1..=participants)
-        .map(|number| format!("r{number}"))
-        .collect();
-    let constants = format!(
-        "CONSTANT RM = {{{}}}\nINVARIANT Consistent\n",
-        names.join(", ")
-    );
-    let exploring = run_tlc(&format!("{constants}SPECIFICATION Safe\n"), expected)?;
-    let whole = run_tlc(
-        &format!("{constants}SPECIFICATION Spec\nPROPERTY Ends\n"),
-        expected,
-    )?;
-    Ok((exploring, whole))
 }
 
-fn run_tlc(config: &str, expected: u64) -> Result<Duration, String> {
+/// TLC with its leads-to property, from the start of the JVM to its end.
+fn tlc(participants: u8) -> Result<Tlc, String> {
     let specs = Path::new(env!("CARGO_MANIFEST_DIR")).join("specs");
-    let file = Scratch::new(config)?;
-    let output = Command::new("python3")
+    let jar = Command::new("python3")
         .arg(specs.join("tlc.py"))
-        .arg("run")
-        .arg(specs.join("litmus/GrayLamport.tla"))
-        .arg(&file.0)
-        .args(["-workers", "2"])
+        .arg("jar")
         .output()
         .map_err(|error| format!("python3: {error}"))?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    if !output.status.success() {
-        return Err(format!("{}{text}", String::from_utf8_lossy(&output.stderr)));
+    if !jar.status.success() {
+        return Err(String::from_utf8_lossy(&jar.stderr).into_owned());
     }
-    let found = text.replace(',', "");
-    assert!(
-        found.contains(&format!(" {expected} distinct states found")),
-        "TLC searched the same graph:\n{text}"
+    let jar = String::from_utf8_lossy(&jar.stdout).trim().to_owned();
+    let names: Vec<String> = { 1..=participants }
+        .map(|number| format!("r{number}"))
+        .collect();
+    let config = format!(
+        "CONSTANT RM = {{{}}}\nINVARIANT Consistent\nSPECIFICATION Spec\nPROPERTY Ends\n",
+        names.join(", ")
     );
-    finished_in(&text).ok_or_else(|| format!("no time in\n{text}"))
+    let scratch = Scratch::new().map_err(|error| error.to_string())?;
+    let prepared = fs::write(scratch.0.join("Model.cfg"), config).and_then(|()| {
+        let module = specs.join("litmus/GrayLamport.tla");
+        fs::copy(module, scratch.0.join("GrayLamport.tla"))
+    });
+    prepared.map_err(|error| error.to_string())?;
+    let mut command = Command::new("java");
+    command
+        .args([TLC_HEAP, "-XX:+UseParallelGC", "-cp", &jar, "tlc2.TLC"])
+        .args("-deadlock -nowarning -workers 2 -lncheck final -metadir meta".split(' '))
+        .args(["-config", "Model.cfg", "GrayLamport.tla"])
+        .current_dir(&scratch.0);
+    let (cost, ran) = timed(CHILDREN, || run_for(TLC_PATIENCE, &mut command));
+    let (ended, text) = ran.map_err(|error| format!("java: {error}"))?;
+    Ok(Tlc { cost, ended, text })
 }
 
-/// Reads `Finished in 01min 02s at (...)`, `Finished in 812ms` and the like.
-fn finished_in(text: &str) -> Option<Duration> {
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("Finished in "))?;
-    let words = line.split(" at ").next()?.split_whitespace();
-    words
-        .map(|word| {
-            let unit = word.trim_start_matches(|c: char| c.is_ascii_digit());
-            let number: u64 = word[..word.len() - unit.len()].parse().ok()?;
-            match unit {
-                "ms" => Some(Duration::from_millis(number)),
-                "s" => Some(Duration::from_secs(number)),
-                "min" => Some(Duration::from_secs(60 * number)),
-                "h" => Some(Duration::from_secs(3600 * number)),
-                _ => None,
-            }
-        })
-        .sum()
+/// Runs a command, at most for so long: whether it ended by itself, and what it said.
+fn run_for(patience: Duration, command: &mut Command) -> std::io::Result<(bool, String)> {
+    let mut child = command.stdout(Stdio::piped()).spawn()?;
+    let mut said = child.stdout.take().expect("it is piped");
+    let listener = thread::spawn(move || {
+        let mut text = String::new();
+        said.read_to_string(&mut text).map(|_| text)
+    });
+    let ended = wait(&mut child, patience)?;
+    let text = listener.join().expect("it only reads")?;
+    Ok((ended, text))
 }
 
-/// A file that goes when it is dropped.
+/// Waits until it ends or patience does, and then ends it.
+fn wait(child: &mut Child, patience: Duration) -> std::io::Result<bool> {
+    let started = Instant::now();
+    while child.try_wait()?.is_none() {
+        if started.elapsed() > patience {
+            child.kill()?;
+            child.wait()?;
+            return Ok(false);
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(true)
+}
+
+/// A folder that goes when it is dropped.
 struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new(content: &str) -> Result<Self, String> {
-        let path = std::env::temp_dir().join(format!("ordain-leads-to-{}.cfg", std::process::id()));
-        std::fs::write(&path, content).map_err(|error| format!("{}: {error}", path.display()))?;
+    fn new() -> std::io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("ordain-leads-to-{}", std::process::id()));
+        fs::create_dir_all(&path)?;
         Ok(Self(path))
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
 /// A field of /proc/self/status, where there is one.
 fn resident_bytes(field: &str) -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
@@ -253,16 +343,4 @@ fn resident_bytes(field: &str) -> Option<u64> {
         .parse::<u64>()
         .ok()
         .map(|kib| kib * 1024)
-}
-
-fn seconds(time: Duration) -> String {
-    format!("{:>9.3} s", time.as_secs_f64())
-}
-
-fn ratio(this: Duration, that: Duration) -> f64 {
-    this.as_secs_f64() / that.as_secs_f64()
-}
-
-fn per(time: Duration, count: u64) -> f64 {
-    time.as_nanos() as f64 / count as f64
 }

@@ -1,11 +1,24 @@
 //! `ordain model NAME --explore ADDR` serves stateright's Explorer of a world of the protocol code: its status and its states
-//! are there over HTTP.
+//! are there over HTTP, its properties are decided, and what breaks them is found.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
+use ordain::client::ClientTimer;
+use ordain::model::explorer::{Asked, Explored};
+use ordain::model::host::World;
+use ordain::model::hosted::{CRASH, transfer};
+use ordain::model::refine::Abstraction;
+use ordain::model::refine::saga::Sagas;
+use ordain::protocol::saga::{self, Saga};
 use serde_json::Value;
+use stateright::{Checker, Model};
+
+#[path = "support/interferer.rs"]
+mod interferer;
+
+use interferer::*;
 
 /// A server that is stopped with the test, however that ends.
 struct Serving(Child);
@@ -50,14 +63,33 @@ fn serve(model: &str) -> (Serving, SocketAddr) {
 
 /// The body of the answer to a GET, as JSON.
 fn get(address: SocketAddr, path: &str) -> Value {
+    serde_json::from_str(&ask(address, "GET", path)).expect("JSON")
+}
+
+/// The body of the answer to a request.
+fn ask(address: SocketAddr, method: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("it listens");
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let request =
+        format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("it reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("it answers");
     let (head, body) = answer.split_once("\r\n\r\n").expect("head and body");
     assert!(head.contains(" 200 "), "{head}");
-    serde_json::from_str(body).expect("JSON")
+    body.to_owned()
+}
+
+/// The properties with what was found, once the whole world is explored: kind, name, and the way to an example or
+/// counterexample.
+fn verdicts(address: SocketAddr) -> Vec<(String, String, Option<String>)> {
+    ask(address, "POST", "/.runtocompletion");
+    loop {
+        let status = get(address, "/.status");
+        if status["done"] == true {
+            return serde_json::from_value(status["properties"].clone()).expect("triples");
+        }
+        std::thread::yield_now();
+    }
 }
 
 #[test]
@@ -68,12 +100,16 @@ fn a_world_of_the_protocol_code_can_be_explored_over_http() {
 
     let initial = get(address, "/.states/");
     let index = initial[0]["actionIndex"].as_u64().expect("a number");
-    assert!(
-        initial[0]["state"]
-            .as_str()
-            .is_some_and(|text| text.contains("Replica")),
-        "{initial}"
-    );
+    let state = initial[0]["state"].as_str().expect("text");
+    // What the spec says of it, the monitor, and the processes with their timers.
+    for shown in [
+        "spec    log 0: [chosen |-> {}, commit |-> <<0, 0>>, ",
+        "seen    Stated {",
+        "faults  none left",
+        "n0:0    disk 0 B; timers: Raft(Election)",
+    ] {
+        assert!(state.contains(shown), "{shown} is not in\n{state}");
+    }
     let next = get(address, &format!("/.states/{index}"));
     let actions: Vec<&str> = { next.as_array().expect("states") }
         .iter()
@@ -81,6 +117,84 @@ fn a_world_of_the_protocol_code_can_be_explored_over_http() {
         .collect();
     // Both have booted, and nothing but the first one's election timer can go on.
     assert_eq!(actions, ["timeout Raft(Election) at n0:0"]);
+}
+
+#[test]
+fn the_safety_properties_of_a_world_are_decided_and_what_has_to_be_possible_has_an_example() {
+    let (_serving, address) = serve("code/saga-refused");
+    let expected = [
+        ("Always", "one decision", false),
+        ("Always", "decided alike", false),
+        ("Always", "all or nothing", false),
+        ("Always", "what was acknowledged stands", false),
+        ("Always", "refinement", false),
+        // The pivot is refused.
+        ("Sometimes", "commits", false),
+    ];
+    let found = verdicts(address);
+    let found: Vec<_> = { found.iter() }
+        .map(|(kind, name, way)| (kind.as_str(), name.as_str(), way.is_some()))
+        .collect();
+    assert_eq!(found, expected);
+
+    let (_serving, address) = serve("code/saga");
+    let found = verdicts(address);
+    let (_, _, way) = { found.iter() }
+        .find(|(_, name, _)| name == "commits")
+        .expect("it is asked");
+    let way = way.as_ref().expect("without faults a saga commits");
+    let states = get(address, &format!("/.states/{way}"));
+    assert!(states.is_array(), "the way can be followed");
+}
+
+#[test]
+fn what_a_mutant_breaks_is_a_discovery_of_stateright_with_the_way_there() {
+    let crash = |start: Sagas| {
+        world::<Saga, _>(
+            start,
+            &[transfer(0)],
+            CRASH,
+            all,
+            |node, effects| match node {
+                saga::Node::Orchestrator(_) => unflushed(effects),
+                _ => effects,
+            },
+        )
+        .limit_timers(|_, timer| match timer {
+            saga::Timer::Client(ClientTimer::Resend(_)) => Some(2),
+            _ => None,
+        })
+    };
+    // The abstraction stands for the monitor too: what is asked of it here is that no saga begins.
+    let asked = Asked {
+        always: vec![("nothing begins", |world: &World<_, Sagas>| {
+            Abstraction::<Meddled<saga::Node>>::instances(&world.seen).is_empty()
+        })],
+        sometimes: Vec::new(),
+    };
+    let (start, shadow) = (Sagas::default(), Sagas::default());
+    let checker = Explored::new(crash(start), crash(shadow), asked)
+        .checker()
+        .spawn_bfs()
+        .join();
+    let steps = |name| {
+        let path = checker.discovery(name)?;
+        let steps = path.into_actions().into_iter();
+        Some(steps.map(|step| step.to_string()).collect::<Vec<_>>())
+    };
+    let refused = steps("refinement").expect("an orchestrator that skips its flushes");
+    assert!(
+        refused.iter().any(|step| step.starts_with("crash n0")),
+        "{refused:?}"
+    );
+    let begun = steps("nothing begins").expect("a saga begins");
+    assert!(begun.len() <= refused.len(), "{begun:?} {refused:?}");
+    let path = checker.discovery("refinement").expect("it was just there");
+    let last = format!("{:?}", path.last_state());
+    assert!(
+        last.contains("refused T1: no step of the spec leads from"),
+        "{last}"
+    );
 }
 
 #[test]

@@ -833,5 +833,7 @@ impl<P: Process, G: Clone + Eq + Hash + Debug> Model for Host<P, G> {
     }
 }
 
+mod show;
+
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::hash::Hash;
 
+use super::explorer::Asked;
 use super::host::{Budget, Host, Monitor};
 use super::leads_to::FairChecker;
 use super::refine::raft::KeepsLogs;
@@ -197,28 +198,42 @@ fn limit(timer: &LogTimer, campaigns: u8) -> u8 {
     }
 }
 
+/// Figure 3; where one campaign is not the end, also that several come to lead, and that one commits.
+pub fn safety(lively: bool) -> Asked<Replica, Stated> {
+    let mut asked: Asked<Replica, Stated> = Asked {
+        always: vec![
+            ("election safety", |world| !world.seen.two_leaders_in_a_term),
+            ("log matching", |world| world.seen.logs_match()),
+            ("leader completeness", |world| {
+                !world.seen.leader_lacked_committed
+            }),
+            ("state-machine safety", |world| {
+                !world.seen.committed_differently
+            }),
+        ],
+        sometimes: Vec::new(),
+    };
+    if !lively {
+        asked.sometimes = vec![
+            ("two leaders", |world| world.seen.leaders.len() >= 2),
+            ("commits", |world| world.seen.has_committed()),
+        ];
+    }
+    asked
+}
+
 /// Figure 3; where it is lively, that one leader commits, otherwise, that several come to lead.
 pub fn ask(
     checker: FairChecker<'_, Host<Replica, Stated>>,
     lively: bool,
 ) -> FairChecker<'_, Host<Replica, Stated>> {
-    let checker = checker
-        .always("election safety", |world| !world.seen.two_leaders_in_a_term)
-        .always("log matching", |world| world.seen.logs_match())
-        .always("leader completeness", |world| {
-            !world.seen.leader_lacked_committed
-        })
-        .always("state-machine safety", |world| {
-            !world.seen.committed_differently
-        });
+    let checker = safety(lively).of(checker);
     match lively {
         true => checker.leads_to(
             "commits",
             |world| !world.seen.has_committed(),
             |world| world.seen.has_committed(),
         ),
-        false => checker
-            .sometimes("two leaders", |world| world.seen.leaders.len() >= 2)
-            .sometimes("commits", |world| world.seen.has_committed()),
+        false => checker,
     }
 }

@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use stateright::Model;
 
+use super::explorer::{Asked, Explored};
 use super::host::{Budget, Host, Monitor, World};
 use super::host_raft::{self, Stated};
 use super::leads_to::{FairChecker, Kind, Report};
@@ -155,44 +156,57 @@ fn standing<P: Autopsy>(world: &World<P, Seen>) -> Option<BTreeSet<ShardId>> {
     (states.len() == DATA.len()).then(|| standing.map(|state| state.shard).collect())
 }
 
-/// What is asked of every world with one transaction.
-pub fn ask<P: Autopsy>(checker: FairChecker<'_, Host<P, Seen>>) -> FairChecker<'_, Host<P, Seen>> {
-    checker
-        .always("one decision", |world| world.seen.decided.len() <= 1)
-        .always("decided alike", |world| {
-            let Seen {
-                resolved, decided, ..
-            } = &world.seen;
-            let alike = |commit: &bool| decided.is_empty() || decided.contains(commit);
-            resolved.values().all(alike)
-        })
-        .always("all or nothing", |world| {
-            !world.seen.ended || standing(world).is_none_or(|shards| shards.len() != 1)
-        })
-        .always("what was acknowledged stands", |world| {
-            let owed = world.seen.told_committed && world.seen.ended;
-            !owed || standing(world).is_none_or(|shards| shards.len() == 2)
-        })
-        .leads_to(
-            "ends",
-            |world| world.seen.initiated,
-            |world| world.seen.ended,
-        )
-        .sometimes("commits", |world| world.seen.told_committed)
+/// What is asked of every state of a world with one transaction.
+fn safety<P: Autopsy>() -> Asked<P, Seen> {
+    Asked {
+        always: vec![
+            ("one decision", |world| world.seen.decided.len() <= 1),
+            ("decided alike", |world| {
+                let Seen {
+                    resolved, decided, ..
+                } = &world.seen;
+                let alike = |commit: &bool| decided.is_empty() || decided.contains(commit);
+                resolved.values().all(alike)
+            }),
+            ("all or nothing", |world| {
+                !world.seen.ended || standing(world).is_none_or(|shards| shards.len() != 1)
+            }),
+            ("what was acknowledged stands", |world| {
+                let owed = world.seen.told_committed && world.seen.ended;
+                !owed || standing(world).is_none_or(|shards| shards.len() == 2)
+            }),
+        ],
+        sometimes: vec![("commits", |world| world.seen.told_committed)],
+    }
 }
 
-/// What is asked of Calvin, where shards end a transaction each at its own time.
+/// What is asked of every world with one transaction.
+pub fn ask<P: Autopsy>(checker: FairChecker<'_, Host<P, Seen>>) -> FairChecker<'_, Host<P, Seen>> {
+    safety().of(checker).leads_to(
+        "ends",
+        |world| world.seen.initiated,
+        |world| world.seen.ended,
+    )
+}
+
+/// What is asked of every state of Calvin's worlds, where shards end a transaction each at its own time.
+fn safety_of_calvin<P: Autopsy>() -> Asked<P, Seen> {
+    Asked {
+        always: vec![("executed once", |world| {
+            let mut states = world.processes().filter_map(|(_, p)| p.autopsy());
+            states.all(|state| state.ledger.len() <= 1)
+        })],
+        sometimes: vec![("commits", |world| world.seen.told_committed)],
+    }
+}
+
+/// What is asked of Calvin.
 fn ask_calvin<P: Autopsy>(
     checker: FairChecker<'_, Host<P, Seen>>,
     lively: bool,
 ) -> FairChecker<'_, Host<P, Seen>> {
     let everywhere = |world: &World<P, Seen>| standing(world).is_some_and(|s| s.len() == 2);
-    let checker = checker
-        .always("executed once", |world| {
-            let mut states = world.processes().filter_map(|(_, p)| p.autopsy());
-            states.all(|state| state.ledger.len() <= 1)
-        })
-        .sometimes("commits", |world| world.seen.told_committed);
+    let checker = safety_of_calvin().of(checker);
     if !lively {
         return checker;
     }
@@ -430,13 +444,30 @@ impl Hosted {
     /// Serves stateright's Explorer until the process ends.
     pub fn serve(&self, address: SocketAddr) {
         match self.protocol {
-            Hosting::TwoPhase => serve(self.two_phase(Seen::default(), Seen::note), address),
-            Hosting::Saga => serve(self.saga(Seen::default(), Seen::note), address),
-            Hosting::Calvin => serve(self.calvin(Seen::default(), Seen::note), address),
-            Hosting::Raft(campaigns) => {
-                let world = self.raft(campaigns, Stated::default(), Stated::note);
-                serve(world, address);
-            }
+            Hosting::TwoPhase => serve(
+                self.two_phase(Seen::default(), Seen::note),
+                self.two_phase(refine::two_phase::Transactions::default(), ignore),
+                safety(),
+                address,
+            ),
+            Hosting::Saga => serve(
+                self.saga(Seen::default(), Seen::note),
+                self.saga(refine::saga::Sagas::default(), ignore),
+                safety(),
+                address,
+            ),
+            Hosting::Calvin => serve(
+                self.calvin(Seen::default(), Seen::note),
+                self.calvin(refine::calvin::Executions::sampled(1), ignore),
+                safety_of_calvin(),
+                address,
+            ),
+            Hosting::Raft(campaigns) => serve(
+                self.raft(campaigns, Stated::default(), Stated::note),
+                self.raft(campaigns, refine::raft::Logs::whole(), ignore),
+                host_raft::safety(self.lively),
+                address,
+            ),
         }
     }
 
@@ -556,11 +587,16 @@ fn refinement(checked: &Checked) -> PropertyOutcome {
     }
 }
 
-fn serve<P: Process, G>(world: Host<P, G>, address: SocketAddr)
-where
+fn serve<P: Process, G, A: Abstraction<P> + Sync>(
+    world: Host<P, G>,
+    shadow: Host<P, A>,
+    asked: Asked<P, G>,
+    address: SocketAddr,
+) where
     G: Clone + Eq + std::hash::Hash + std::fmt::Debug + Send + Sync + 'static,
 {
-    world.checker().serve(address);
+    let explored = Explored::new(world, refine::shadow(shadow), asked);
+    explored.checker().serve(address);
 }
 
 /// A monitor that takes in whole steps instead ([`refine::shadow`]).

@@ -1,5 +1,6 @@
 //! Model checking: the only place that knows stateright.
 
+pub mod explorer;
 pub mod graph;
 pub mod host;
 pub mod host_raft;
