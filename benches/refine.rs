@@ -31,8 +31,8 @@ const SCENARIOS: [(&str, &str); 2] = [
 /// Plans of each scenario.
 const SEEDS: u64 = 12;
 
-/// How often each is played in each way.
-const TURNS: usize = 3;
+/// CPU time after which enough plans have been played alone: many ticks of the clock that counts it.
+const ENOUGH: Duration = Duration::from_secs(2);
 
 /// The ways to play a plan: what is watched beside the run itself.
 #[derive(Clone, Copy)]
@@ -76,7 +76,10 @@ fn compare<P: Refined>(scenario: &Scenario) {
         cpu: Duration::ZERO,
     };
     let mut sums = vec![(nothing, 0); ways.len()];
-    for plan in (0..TURNS).flat_map(|_| &plans) {
+    let mut played = 0;
+    while sums[0].0.cpu < ENOUGH {
+        let plan = &plans[played % plans.len()];
+        played += 1;
         for (way, (sum, steps)) in ways.iter().zip(&mut sums) {
             let (cost, judged) = timed(OWN, || play::<P>(scenario, plan, *way));
             (sum.wall, sum.cpu) = (sum.wall + cost.wall, sum.cpu + cost.cpu);
@@ -84,7 +87,7 @@ fn compare<P: Refined>(scenario: &Scenario) {
         }
     }
     let alone = sums[0].0;
-    println!("  {}: {} runs, alone {alone}", P::NAME, plans.len() * TURNS);
+    println!("  {}: {played} runs, alone {alone}", P::NAME);
     for (way, (cost, steps)) in ways.iter().zip(&sums).skip(1) {
         let name = match way {
             Way::Alone => unreachable!("it was skipped"),

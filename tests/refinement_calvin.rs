@@ -4,10 +4,12 @@
 
 use std::sync::Arc;
 
-use ordain::client::{ClientMessage, ClientTimer, Start};
-use ordain::consensus::{LogTimer, ReplicaTimer};
+use ordain::client::{ClientMessage, Start};
 use ordain::model::host::Budget;
-use ordain::model::hosted::{CLIENT, DATA, DUPLICATE, FRONT, LATE, LOSS, NONE, TXN, transfer};
+use ordain::model::hosted::{
+    BAD_DISK, CLIENT, DATA, DUPLICATE, FRONT, LATE, LOSS, NONE, TORN, TXN, drives_a_counter,
+    transfer,
+};
 use ordain::model::refine::calvin::Executions;
 use ordain::model::refine::{self, Checked, Tally};
 use ordain::plan::PlannedOperation;
@@ -52,14 +54,7 @@ fn check(
 ) -> Checked {
     let host = world::<Calvin, _>(start, operations, budget, inputs, effects)
         .expose([FRONT, DATA[0]])
-        .limit_timers(|_, timer| match timer {
-            Timer::Log {
-                timer: LogTimer::Raft(ReplicaTimer::Heartbeat),
-                ..
-            } => Some(0),
-            Timer::Client(ClientTimer::Start(_)) => None,
-            _ => Some(1),
-        });
+        .limit_timers(|_, timer| drives_a_counter(timer, 1));
     refine::check_edges(&host, LIMIT).expect("small")
 }
 
@@ -104,6 +99,25 @@ fn every_edge_of_calvin_is_allowed_by_its_spec() {
         "Execute",
     ];
     assert_taken(&tally, &actions);
+}
+
+/// One transaction, and faults that reach the sequencer alone; it is elected twice.
+fn sequencer(budget: Budget, inputs: Inspector<Node>, effects: Meddler<Node>) -> Checked {
+    let each = Executions::sampled(1);
+    let host = world::<Calvin, _>(each, &[transfer(0)], budget, inputs, effects)
+        .expose([FRONT])
+        .limit_timers(|_, timer| drives_a_counter(timer, 2));
+    refine::check_edges(&host, LIMIT).expect("small")
+}
+
+#[test]
+fn every_edge_of_calvin_is_allowed_by_its_spec_though_the_sequencers_disk_fails_or_it_restarts() {
+    let mut tally = Tally::default();
+    for budget in [BAD_DISK, TORN] {
+        let checked = sequencer(budget, all, honest);
+        assert_refines(&checked, &mut tally, &format!("{budget:?}"));
+    }
+    assert_taken(&tally, &["Sequence", "Deliver", "Execute"]);
 }
 
 // Mutants.

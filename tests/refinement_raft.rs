@@ -6,11 +6,14 @@ use ordain::consensus::raft::RaftMessage;
 use ordain::consensus::{Log, LogMessage, LogTimer, Position};
 use ordain::model::host::{Budget, Host};
 use ordain::model::host_raft::{self, Replica};
-use ordain::model::hosted::{CRASH, NONE, SINGLE_FAULTS};
+use ordain::model::hosted::{
+    BAD_DISK, CRASH, CUT, FRONT, NONE, SINGLE_FAULTS, TORN, drives_a_counter, transfer,
+};
 use ordain::model::refine::raft::{KeepsLogs, Logs};
 use ordain::model::refine::{self, Checked, Tally};
-use ordain::process::{Disk, Effect, Input, Process};
+use ordain::process::{Disk, Effect, FileId, Input, Process};
 use ordain::protocol::calvin::{self, Calvin};
+use ordain::shard::wal::{Tail, recover};
 
 #[path = "support/interferer.rs"]
 mod interferer;
@@ -58,7 +61,7 @@ const COLLIDE: Budget = Budget {
 #[test]
 fn every_edge_of_raft_is_allowed_by_its_spec() {
     let mut tally = Tally::default();
-    for budget in [NONE].into_iter().chain(SINGLE_FAULTS) {
+    for budget in [NONE, TORN].into_iter().chain(SINGLE_FAULTS) {
         let checked = replicas(budget, 2, all, honest);
         assert_refines(&checked, &mut tally, &format!("{budget:?}"));
     }
@@ -245,6 +248,136 @@ fn mutants_of_raft_leave_the_spec() {
     for (name, budget, inputs, effects) in mutants {
         let (steps, refusal) = replicas(budget, 2, inputs, effects).broken.expect(name);
         assert!(!steps.is_empty() && refusal.nearest.is_some(), "{name}");
+    }
+}
+
+/// A flush that failed is taken for done.
+fn takes_failures_for_success<N: Process>(_: &N, input: InputOf<N>) -> Option<InputOf<N>> {
+    Some(match input {
+        Input::FlushFailed(flush) => Input::Flushed(flush),
+        input => input,
+    })
+}
+
+/// A replica whose log ends in the middle of a record starts with an empty one.
+fn gives_up_a_torn_disk<N: Process>(_: &N, input: InputOf<N>) -> Option<InputOf<N>> {
+    let is_torn = |disk: &Disk| {
+        let file = recover::<()>(disk.file(FileId(0))).expect("nothing damages a disk here");
+        file.tail != Tail::Clean
+    };
+    Some(match input {
+        Input::Boot(disk) if is_torn(&disk) => Input::Boot(Disk::default()),
+        input => input,
+    })
+}
+
+/// A vote of an earlier term counts in this one.
+fn counts_late_votes(replica: &Replica, input: InputOf<Replica>) -> Option<InputOf<Replica>> {
+    let Log::Raft(raft) = replica.logs()[0] else {
+        return Some(input);
+    };
+    Some(match input {
+        Input::Message {
+            from,
+            message:
+                LogMessage::Raft(RaftMessage::Vote {
+                    pre: false,
+                    granted: true,
+                    ..
+                }),
+        } => Input::Message {
+            from,
+            message: LogMessage::Raft(RaftMessage::Vote {
+                term: raft.term(),
+                pre: false,
+                granted: true,
+            }),
+        },
+        input => input,
+    })
+}
+
+#[test]
+fn failed_flushes_torn_writes_and_cuts_uncover_mutants_that_a_world_without_faults_does_not() {
+    /// With the world that catches it, and those that do not.
+    type Mutant = (&'static str, Budget, &'static [Budget], Inspector<Replica>);
+    let mutants: [Mutant; 3] = [
+        (
+            "a failed flush is taken for done",
+            BAD_DISK,
+            &[NONE, CRASH, CUT, TORN],
+            takes_failures_for_success,
+        ),
+        (
+            "a torn log is given up",
+            TORN,
+            &[NONE, CRASH, CUT, BAD_DISK],
+            gives_up_a_torn_disk,
+        ),
+        // A crash delays votes too.
+        ("a late vote counts", CUT, &[NONE], counts_late_votes),
+    ];
+    for (name, budget, others, inputs) in mutants {
+        let (steps, refusal) = replicas(budget, 2, inputs, honest).broken.expect(name);
+        assert!(!steps.is_empty() && refusal.nearest.is_some(), "{name}");
+        for other in others {
+            let broken = replicas(*other, 2, inputs, honest).broken;
+            assert!(broken.is_none(), "{name}: {other:?}");
+        }
+    }
+}
+
+// The log that Calvin's sequencer keeps, in small worlds of Calvin.
+
+/// One transaction; the sequencer is elected so often, and faults reach it alone.
+fn sequencer(
+    budget: Budget,
+    inputs: Inspector<calvin::Node>,
+    effects: Meddler<calvin::Node>,
+) -> Checked {
+    let host = world::<Calvin, _>(Logs::whole(), &[transfer(0)], budget, inputs, effects)
+        .expose([FRONT])
+        .limit_timers(|_, timer| drives_a_counter(timer, 2));
+    refine::check_edges(&host, LIMIT).expect("small")
+}
+
+#[test]
+fn every_edge_of_a_sequencers_log_is_allowed_by_its_spec() {
+    let mut tally = Tally::default();
+    for budget in [BAD_DISK, TORN] {
+        let checked = sequencer(budget, all, honest);
+        assert_refines(&checked, &mut tally, &format!("{budget:?}"));
+    }
+    let actions = [
+        "Timeout",
+        "BecomeLeader",
+        "Request",
+        "Commit",
+        "Flush",
+        "Crash",
+        "Restart",
+    ];
+    assert_taken(&tally, &actions);
+}
+
+#[test]
+fn a_failing_disk_and_a_restart_uncover_mutants_of_a_sequencer() {
+    type Mutant = (&'static str, Budget, Inspector<calvin::Node>);
+    let mutants: [Mutant; 2] = [
+        (
+            "a failed flush is taken for done",
+            BAD_DISK,
+            takes_failures_for_success,
+        ),
+        ("a torn log is given up", TORN, gives_up_a_torn_disk),
+    ];
+    for (name, budget, inputs) in mutants {
+        let (steps, refusal) = sequencer(budget, inputs, honest).broken.expect(name);
+        assert!(!steps.is_empty() && refusal.nearest.is_some(), "{name}");
+        assert!(
+            sequencer(NONE, inputs, honest).broken.is_none(),
+            "{name}: without faults it is honest"
+        );
     }
 }
 

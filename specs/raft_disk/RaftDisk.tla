@@ -30,12 +30,12 @@
 (*                                                                         *)
 (* As in RaftLog.tla an entry is the term of the leader that made it.      *)
 (*                                                                         *)
-(* The models here have one term or two servers, so none would notice if   *)
-(* UpToDate (section 5.4.1) were TRUE or Commit took entries of earlier    *)
-(* terms (5.4.2).  Both rules read as in RaftLog.tla, whose models show    *)
-(* what they are for: MCRaftLogSuccession and MCRaftLogFigure8 hold,       *)
-(* MCRaftLogVoteBlindly and MCRaftLogCommitOldTerm do not.  What is shown  *)
-(* here is the disk.                                                       *)
+(* MCRaftDiskSuccession has three servers and two terms, and shows what    *)
+(* UpToDate (section 5.4.1) is for: with a step that votes without it,     *)
+(* MCRaftDiskVoteBlindly, it fails.  None of the models here would notice  *)
+(* if Commit took entries of earlier terms (5.4.2).  That rule reads as in *)
+(* RaftLog.tla, whose MCRaftLogFigure8 holds and whose                     *)
+(* MCRaftLogCommitOldTerm does not.                                        *)
 (***************************************************************************)
 EXTENDS Naturals, Sequences, FiniteSets
 
@@ -340,6 +340,45 @@ Next ==
         \/ Flush(i) \/ Crash(i) \/ Restart(i)
 
 Safe == Init /\ [][Next]_vars
+
+(***************************************************************************)
+(* One succession with three servers, small enough to be explored: server  *)
+(* 1 leads term 1 with the votes of 1 and 2, and has an entry that is on   *)
+(* no disk yet; only server 3 campaigns, in term 2.  Nobody else sends     *)
+(* entries, every message carries the log from its start, nobody gives up, *)
+(* and there are no snapshots.                                             *)
+(***************************************************************************)
+InTermOne(v, l) == [term |-> 1, vote |-> v, log |-> l, snap |-> 0]
+
+InitSuccession ==
+    /\ saved = [i \in Servers |->
+                  CASE i = 1 -> <<InTermOne(1, <<>>), InTermOne(1, <<1>>)>>
+                    [] i = 2 -> <<InTermOne(1, <<>>)>>
+                    [] OTHER -> <<InTermOne(Nobody, <<>>)>>]
+    /\ outbox = [i \in Servers |-> {}]
+    /\ role = [i \in Servers |-> IF i = 1 THEN "leader" ELSE "follower"]
+    /\ granted = [i \in Servers |-> {}]
+    /\ match = [i \in Servers |-> Nowhere]
+    /\ commit = Nowhere
+    /\ net = {}
+    /\ down = {}
+    /\ elected = {<<1, 1>>}
+    /\ chosen = {}
+    /\ budget = [entry |-> 0, crash |-> MaxCrashes]
+
+SendWhole(j) == SendAppend(1, j) /\ \A m \in net' : m.type = "append" => m.prev = 0
+
+NextSuccession ==
+    \/ Timeout(3)
+    \/ \E j \in Servers : AskVote(3, j) \/ SendWhole(j)
+    \/ \E i \in Servers :
+        \/ HearTerm(i) \/ BecomeLeader(i)
+        \/ ReceiveAsk(i) \/ ReceiveVote(i) \/ ReceiveAppend(i) \/ ReceiveAck(i)
+        \/ LearnCommit(i) \/ Acknowledge(i)
+        \/ \E n \in 1..MaxEntries : Commit(i, n)
+        \/ Flush(i) \/ Crash(i) \/ Restart(i)
+
+SafeSuccession == InitSuccession /\ [][NextSuccession]_vars
 
 -----------------------------------------------------------------------------
 (* Safety (figure 3).  There is no liveness here: that is RaftLog.tla's.   *)

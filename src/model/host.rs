@@ -12,7 +12,8 @@
 //!   every order of timeouts is covered. Counters that a timer drives would make the graph infinite:
 //!   [`Host::limit_timers`] says how often a timer may fire.
 //! - A crash takes a whole node down. What was appended or replaced since the last flush that completed is lost, or kept:
-//!   both are explored. A restarted node gets its pristine processes and [`Input::Boot`].
+//!   both are explored. With [`Budget::torn_writes`] an append may also be torn: the writes before it are kept, and the
+//!   first half of its own bytes. (A replacement is a file that is renamed: whole or not at all.) A restarted node gets its pristine processes and [`Input::Boot`].
 //! - A cut stops one pair of nodes in both directions; messages wait until the cut heals.
 //! - Wall clocks stand still at one reading a node. Safety must not depend on clocks, and elapsed time is measured with timers.
 //!
@@ -52,6 +53,8 @@ pub struct Budget {
     pub cuts: u8,
     /// Flushes that fail.
     pub failed_flushes: u8,
+    /// Crashes, of those that may happen, that tear an append.
+    pub torn_writes: u8,
 }
 
 /// A value that is shared between states and compared by its fingerprint first.
@@ -148,6 +151,39 @@ impl<P: Process> Hosted<P> {
             _ => None,
         };
         self.pending.drain(..).filter_map(failed).collect()
+    }
+}
+
+/// What a crash leaves of the writes that were not flushed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Left {
+    /// Nothing.
+    Nothing,
+    /// All of them.
+    All,
+    /// Of one process all before this append, counted from 0, and half of that; nothing of others.
+    Torn {
+        /// The process.
+        port: u8,
+        /// The append.
+        write: usize,
+    },
+}
+
+impl Left {
+    /// The writes of a process that reach its disk.
+    fn of(self, at_port: u8, mut pending: VecDeque<Pending>) -> VecDeque<Pending> {
+        match self {
+            Left::All => pending,
+            Left::Torn { port, write } if port == at_port => {
+                pending.truncate(write + 1);
+                if let Some(Pending::Append(_, bytes)) = pending.back_mut() {
+                    bytes.truncate(bytes.len() / 2);
+                }
+                pending
+            }
+            Left::Nothing | Left::Torn { .. } => VecDeque::new(),
+        }
     }
 }
 
@@ -290,12 +326,12 @@ pub enum Action<T> {
         /// Where.
         at: Addr,
     },
-    /// A node crashes; `keeps` if what was not flushed happens to survive.
+    /// A node crashes.
     Crash {
         /// Which.
         node: NodeId,
-        /// Unflushed writes survive.
-        keeps: bool,
+        /// What happens to survive of what was not flushed.
+        left: Left,
     },
     /// A node comes back.
     Restart {
@@ -350,10 +386,13 @@ impl<T: Debug> Display for Action<T> {
             } => write!(f, "early timeout {timer:?} at {at}"),
             Action::Flush { at } => write!(f, "flush at {at}"),
             Action::FailFlush { at } => write!(f, "failed flush at {at}"),
-            Action::Crash { node, keeps: false } => write!(f, "crash {node}"),
-            Action::Crash { node, keeps: true } => {
-                write!(f, "crash {node}, unflushed writes survive")
-            }
+            Action::Crash { node, left } => match left {
+                Left::Nothing => write!(f, "crash {node}"),
+                Left::All => write!(f, "crash {node}, unflushed writes survive"),
+                Left::Torn { port, write } => {
+                    write!(f, "crash {node}, write {write} of {node}:{port} is torn")
+                }
+            },
             Action::Restart { node } => write!(f, "restart {node}"),
             Action::Cut { a, b } => write!(f, "cut {a}-{b}"),
             Action::Heal { a, b } => write!(f, "heal {a}-{b}"),
@@ -544,20 +583,15 @@ impl<P: Process, G: Clone + Eq + Hash + Debug> Host<P, G> {
     }
 
     /// Takes a node down; processes and timers are gone.
-    fn crash(&self, world: &mut World<P, G>, node: NodeId, keeps: bool) {
+    fn crash(&self, world: &mut World<P, G>, node: NodeId, left: Left) {
         let mut machine = (*world.machines[usize::from(node.0)].value).clone();
         machine.up = false;
-        for (hosted, pristine) in machine
-            .hosted
-            .iter_mut()
-            .zip(&self.pristine[usize::from(node.0)])
-        {
+        let pristine = &self.pristine[usize::from(node.0)];
+        for ((port, hosted), pristine) in (0..).zip(&mut machine.hosted).zip(pristine) {
             let pending = std::mem::take(&mut hosted.pending);
-            if keeps {
-                pending
-                    .into_iter()
-                    .for_each(|write| apply(&mut hosted.durable, write));
-            }
+            left.of(port, pending)
+                .into_iter()
+                .for_each(|write| apply(&mut hosted.durable, write));
             hosted.process = pristine.clone();
             hosted.timers.clear();
         }
@@ -607,7 +641,7 @@ impl<P: Process, G: Clone + Eq + Hash + Debug> Host<P, G> {
         }
         world.machines[node] = Shared::new(machine);
         if halted {
-            self.crash(world, at.node, false);
+            self.crash(world, at.node, Left::Nothing);
         }
     }
 
@@ -683,10 +717,14 @@ impl<P: Process, G: Clone + Eq + Hash + Debug> Host<P, G> {
             if !world.is_up(node) {
                 actions.push(Action::Restart { node });
             } else if world.budget.crashes > 0 {
-                actions.push(Action::Crash { node, keeps: false });
+                let crash = |left| Action::Crash { node, left };
+                actions.push(crash(Left::Nothing));
                 let hosted = &world.machines[usize::from(node.0)].value.hosted;
                 if hosted.iter().any(|hosted| !hosted.pending.is_empty()) {
-                    actions.push(Action::Crash { node, keeps: true });
+                    actions.push(crash(Left::All));
+                }
+                if world.budget.torn_writes > 0 {
+                    actions.extend(tears(hosted).map(crash));
                 }
             }
             for &other in self.exposed.range(NodeId(node.0 + 1)..) {
@@ -708,6 +746,17 @@ impl<P: Process, G: Clone + Eq + Hash + Debug> Host<P, G> {
             Input::Timer(timer)
         });
     }
+}
+
+/// The ways to tear what a node has not flushed.
+fn tears<P: Process>(hosted: &[Hosted<P>]) -> impl Iterator<Item = Left> {
+    (0..).zip(hosted).flat_map(|(port, hosted)| {
+        let writes = hosted.pending.iter().enumerate();
+        writes.filter_map(move |(write, pending)| match pending {
+            Pending::Append(..) => Some(Left::Torn { port, write }),
+            Pending::Replace(..) | Pending::Flush(_) => None,
+        })
+    })
 }
 
 /// Puts a message under way, unless the same one is.
@@ -812,9 +861,10 @@ impl<P: Process, G: Clone + Eq + Hash + Debug> Model for Host<P, G> {
                     .into_iter()
                     .for_each(|flush| self.feed(&mut world, at, |_| Input::FlushFailed(flush)));
             }
-            Action::Crash { node, keeps } => {
+            Action::Crash { node, left } => {
                 world.budget.crashes -= 1;
-                self.crash(&mut world, node, keeps);
+                world.budget.torn_writes -= u8::from(matches!(left, Left::Torn { .. }));
+                self.crash(&mut world, node, left);
             }
             Action::Restart { node } => self.boot(&mut world, node),
             Action::Cut { a, b } => {

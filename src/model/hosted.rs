@@ -258,7 +258,8 @@ pub struct Hosted {
 enum Hosting {
     TwoPhase,
     Saga,
-    Calvin,
+    /// How often the sequencer's election timer fires.
+    Calvin(u8),
     /// How often each replica's election timer fires.
     Raft(u8),
 }
@@ -273,6 +274,7 @@ pub const NONE: Budget = Budget {
     early_timeouts: 0,
     cuts: 0,
     failed_flushes: 0,
+    torn_writes: 0,
 };
 
 const fn world(
@@ -327,6 +329,13 @@ pub const BAD_DISK: Budget = Budget {
     ..NONE
 };
 
+/// One crash, which may tear what was not flushed.
+pub const TORN: Budget = Budget {
+    crashes: 1,
+    torn_writes: 1,
+    ..NONE
+};
+
 /// Every world, in the order of `ordain model`.
 #[rustfmt::skip]
 pub const WORLDS: &[Hosted] = &[
@@ -356,20 +365,28 @@ pub const WORLDS: &[Hosted] = &[
         at_least: 100, fails: &["commits"],
         ..world("saga-refused", Hosting::Saga, CRASH, "The pivot is refused, and one machine crashes: the way back.")
     },
-    world("calvin", Hosting::Calvin, NONE, "Calvin's code, with one sequencer, without faults."),
-    world("calvin-duplicate", Hosting::Calvin, DUPLICATE, "One message arrives twice."),
-    world("calvin-timeout", Hosting::Calvin, LATE, "One timer fires too early."),
+    world("calvin", Hosting::Calvin(1), NONE, "Calvin's code, with one sequencer, without faults."),
+    world("calvin-duplicate", Hosting::Calvin(1), DUPLICATE, "One message arrives twice."),
+    world("calvin-timeout", Hosting::Calvin(1), LATE, "One timer fires too early."),
     Hosted {
         exposed: &[FRONT, DATA[0]],
-        ..world("calvin-cut", Hosting::Calvin, CUT, "A shard is cut off from the sequencer, and finds it again.")
+        ..world("calvin-cut", Hosting::Calvin(1), CUT, "A shard is cut off from the sequencer, and finds it again.")
     },
     Hosted {
         lively: false,
-        ..world("calvin-loss", Hosting::Calvin, LOSS, "One message is lost: safety only.")
+        ..world("calvin-loss", Hosting::Calvin(1), LOSS, "One message is lost: safety only.")
     },
     Hosted {
         exposed: &[DATA[0]], lively: false,
-        ..world("calvin-crash", Hosting::Calvin, CRASH, "A shard crashes and replays the log: safety only.")
+        ..world("calvin-crash", Hosting::Calvin(1), CRASH, "A shard crashes and replays the log: safety only.")
+    },
+    Hosted {
+        lively: false,
+        ..world("calvin-disk", Hosting::Calvin(1), BAD_DISK, "One flush fails: safety only.")
+    },
+    Hosted {
+        exposed: &[FRONT], lively: false,
+        ..world("calvin-sequencer", Hosting::Calvin(2), TORN, "The sequencer crashes, which may tear its log, and reads it again: safety only.")
     },
     world("raft", Hosting::Raft(1), NONE, "Raft's code without faults: one campaign is enough to commit."),
     world("raft-duplicate", Hosting::Raft(1), DUPLICATE, "One message arrives twice."),
@@ -384,6 +401,19 @@ pub const WORLDS: &[Hosted] = &[
     Hosted {
         lively: false,
         ..world("raft-loss", Hosting::Raft(3), LATE_LOSS, "A message is lost and a timer fires too early: safety only.")
+    },
+    world("raft-cut", Hosting::Raft(1), CUT, "The replicas are cut off from one another, and find one another again."),
+    Hosted {
+        lively: false,
+        ..world("raft-partition", Hosting::Raft(2), CUT, "They are cut off, both campaign, and what was said before the cut arrives after it: safety only.")
+    },
+    Hosted {
+        lively: false,
+        ..world("raft-disk", Hosting::Raft(2), BAD_DISK, "One flush fails, and both campaign twice: safety only.")
+    },
+    Hosted {
+        lively: false,
+        ..world("raft-torn", Hosting::Raft(2), TORN, "A crash tears what was being written, and both campaign twice: safety only.")
     },
 ];
 
@@ -421,12 +451,15 @@ impl Hosted {
                 let start = refine::saga::Sagas::default();
                 self.examined(judged, Some(held(self.saga(start, ignore), limit)?))
             }
-            Hosting::Calvin => {
-                let world = self.calvin(Seen::default(), Seen::note);
+            Hosting::Calvin(elections) => {
+                let world = self.calvin(elections, Seen::default(), Seen::note);
                 let asked = ask_calvin(world.fair(self.restarts, limit)?, self.lively);
                 let judged = asked.check()?;
                 let start = refine::calvin::Executions::sampled(1);
-                self.examined(judged, Some(held(self.calvin(start, ignore), limit)?))
+                self.examined(
+                    judged,
+                    Some(held(self.calvin(elections, start, ignore), limit)?),
+                )
             }
             Hosting::Raft(campaigns) => {
                 let world = self.raft(campaigns, Stated::default(), Stated::note);
@@ -456,9 +489,9 @@ impl Hosted {
                 safety(),
                 address,
             ),
-            Hosting::Calvin => serve(
-                self.calvin(Seen::default(), Seen::note),
-                self.calvin(refine::calvin::Executions::sampled(1), ignore),
+            Hosting::Calvin(elections) => serve(
+                self.calvin(elections, Seen::default(), Seen::note),
+                self.calvin(elections, refine::calvin::Executions::sampled(1), ignore),
                 safety_of_calvin(),
                 address,
             ),
@@ -529,20 +562,16 @@ impl Hosted {
             })
     }
 
-    fn calvin<G>(&self, start: G, note: Monitor<G>) -> Host<calvin::Node, G>
+    fn calvin<G>(&self, elections: u8, start: G, note: Monitor<G>) -> Host<calvin::Node, G>
     where
         G: Clone + Eq + std::hash::Hash + std::fmt::Debug,
     {
-        // All of these drive counters. One sequencer is its own majority, and has nobody to send heartbeats to.
-        self.host::<Calvin, G>(start, note)
-            .limit_timers(|_, timer| match timer {
-                calvin::Timer::Log {
-                    timer: LogTimer::Raft(ReplicaTimer::Heartbeat),
-                    ..
-                } => Some(0),
-                calvin::Timer::Client(ClientTimer::Start(_)) => None,
-                _ => Some(1),
-            })
+        let host = self.host::<Calvin, G>(start, note);
+        match elections {
+            1 => host.limit_timers(|_, timer| drives_a_counter(timer, 1)),
+            2 => host.limit_timers(|_, timer| drives_a_counter(timer, 2)),
+            other => unreachable!("no world has {other} elections"),
+        }
     }
 
     fn raft<G>(&self, campaigns: u8, start: G, note: Monitor<G>) -> Host<host_raft::Replica, G>
@@ -560,6 +589,22 @@ impl Hosted {
         let deployment = Pr::deploy(&layout(), &options, &[transfer(self.at_least)]);
         let processes = deployment.expect("a small deployment").processes;
         Host::new(processes, self.budget, start, note).expose(self.exposed.iter().copied())
+    }
+}
+
+/// Most of Calvin's timers drive counters: all fire once, that for an election so often. One sequencer is its own majority, and has nobody to send heartbeats to.
+pub fn drives_a_counter(timer: &calvin::Timer, elections: u8) -> Option<u8> {
+    match timer {
+        calvin::Timer::Log {
+            timer: LogTimer::Raft(ReplicaTimer::Heartbeat),
+            ..
+        } => Some(0),
+        calvin::Timer::Log {
+            timer: LogTimer::Raft(ReplicaTimer::Election),
+            ..
+        } => Some(elections),
+        calvin::Timer::Client(ClientTimer::Start(_)) => None,
+        _ => Some(1),
     }
 }
 

@@ -56,6 +56,7 @@ impl<P: Process, G: Hash> Display for World<P, G> {
             (left.early_timeouts, "early timeouts"),
             (left.cuts, "cuts"),
             (left.failed_flushes, "failed flushes"),
+            (left.torn_writes, "torn writes"),
         ];
         let left = faults.into_iter().filter(|(count, _)| *count > 0);
         let left = line(left, |(count, what)| format!("{what} {count}"));

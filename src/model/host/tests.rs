@@ -105,6 +105,7 @@ const EVERYTHING: Budget = Budget {
     early_timeouts: 1,
     cuts: 1,
     failed_flushes: 1,
+    torn_writes: 0,
 };
 
 #[test]

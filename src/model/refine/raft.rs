@@ -113,6 +113,7 @@ fn spec(count: usize) -> Spec {
         count: count as u8,
         max_term: u64::MAX,
         budget: Budget { entry: 9, crash: 9 },
+        succession: false,
         flaw: None,
     }
 }

@@ -416,7 +416,8 @@ instances! {
         "MCHlcSendWallClock" "MCHlcReceiveIgnoresCounter"
     }
     "raft_disk" as raft_disk::RaftDisk {
-        "MCRaftDiskCode" "MCRaftDiskCrash" "MCRaftDiskThree" "MCRaftDiskSpeakEarly" "MCRaftDiskCountUnflushed"
+        "MCRaftDiskCode" "MCRaftDiskCrash" "MCRaftDiskThree" "MCRaftDiskSuccession" "MCRaftDiskSpeakEarly"
+        "MCRaftDiskCountUnflushed" "MCRaftDiskVoteBlindly"
     }
     "raft_log" as raft_log::RaftLog {
         "MCRaftLogSmall" "MCRaftLogStable" "MCRaftLogCollide" "MCRaftLogEntries" "MCRaftLogNetwork" "MCRaftLogThree"

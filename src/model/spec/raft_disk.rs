@@ -21,6 +21,8 @@ pub struct RaftDisk {
     pub max_term: u64,
     /// What a behaviour may contain.
     pub budget: Budget,
+    /// Only one succession of three servers (`SafeSuccession`).
+    pub succession: bool,
     /// The step that a broken variant adds.
     pub flaw: Option<Flaw>,
 }
@@ -32,6 +34,8 @@ pub enum Flaw {
     SpeakEarly,
     /// The leader counts what it has not flushed.
     CountUnflushed,
+    /// A voter does not look at the log.
+    VoteBlindly,
 }
 
 /// What may still happen.
@@ -158,6 +162,23 @@ pub enum Action {
     Restart(Server),
     SpeakEarly(Server),
     CountUnflushed(Server),
+    VoteBlindly(Message),
+}
+
+impl Action {
+    /// Whether it is among those of `NextSuccession`.
+    fn is_of_succession(&self) -> bool {
+        let (first, third) = (Server(0), Server(2));
+        match self {
+            Action::Timeout(i) | Action::AskVote(i, _) => *i == third,
+            Action::SendAppend(i, _, prev, _) => *i == first && *prev == 0,
+            Action::Resign(_)
+            | Action::Request(_)
+            | Action::SendSnapshot(..)
+            | Action::Compact(..) => false,
+            _ => true,
+        }
+    }
 }
 
 /// How much of two logs is the same.
@@ -406,6 +427,10 @@ impl RaftDisk {
 
     /// Whether an action is enabled: its guard.
     pub fn allows(&self, state: &State, action: &Action) -> bool {
+        (!self.succession || action.is_of_succession()) && self.is_enabled(state, action)
+    }
+
+    fn is_enabled(&self, state: &State, action: &Action) -> bool {
         match action {
             Action::Timeout(i)
             | Action::AskVote(i, _)
@@ -425,7 +450,12 @@ impl RaftDisk {
             | Action::ReceiveAppend(message)
             | Action::ReceiveAck(message) => {
                 let arrives = state.is_up(message.to) && state.net.contains(message);
-                arrives && Self::allows_receipt(state, message)
+                arrives && Self::allows_receipt(state, message, true)
+            }
+            Action::VoteBlindly(message) => {
+                let arrives = state.is_up(message.to) && state.net.contains(message);
+                let flaw = self.flaw == Some(Flaw::VoteBlindly);
+                flaw && arrives && Self::allows_receipt(state, message, false)
             }
             Action::Flush(i, k) => state.is_up(*i) && (2..=state.of(*i).saved.len()).contains(k),
             Action::Crash(i, left) => {
@@ -494,8 +524,8 @@ impl RaftDisk {
         }
     }
 
-    /// The guards of taking in a message that is there.
-    fn allows_receipt(state: &State, message: &Message) -> bool {
+    /// The guards of taking in a message that is there; of a request for a vote, one that is as up to date or is not.
+    fn allows_receipt(state: &State, message: &Message, up_to_date: bool) -> bool {
         let (i, from) = (message.to, message.from);
         let replica = state.of(i);
         let mem = replica.mem();
@@ -505,7 +535,7 @@ impl RaftDisk {
                 let free = mem.vote.is_none_or(|voted| voted == from);
                 let complete = (last, len) >= (last_term(&mem.log), mem.log.len() as u64);
                 let says = || state.may_say(&answer(state, i, from, Body::Vote));
-                current && free && complete && says()
+                current && free && complete == up_to_date && says()
             }
             Body::Vote => {
                 let new = !replica.granted.has(from.0);
@@ -538,7 +568,8 @@ impl RaftDisk {
             Action::ReceiveAsk(message)
             | Action::ReceiveVote(message)
             | Action::ReceiveAppend(message)
-            | Action::ReceiveAck(message) => Self::receive(state, message),
+            | Action::ReceiveAck(message)
+            | Action::VoteBlindly(message) => Self::receive(state, message),
             Action::BecomeLeader(i) => {
                 let replica = state.of_mut(*i);
                 let term = replica.mem().term;
@@ -624,6 +655,38 @@ impl RaftDisk {
                 state.net.extend(said);
             }
             other => unreachable!("{other:?} has nothing to do with the disk"),
+        }
+    }
+
+    /// `InitSuccession`.
+    fn init_succession(&self) -> State {
+        let in_term_one = |vote: Option<Server>, log: &[u64]| Saved {
+            term: 1,
+            vote,
+            log: log.to_vec(),
+            snap: 0,
+        };
+        let (first, none) = (Server(0), &[]);
+        let mut replicas = vec![Replica::new(self.count); usize::from(self.count)];
+        for replica in &mut replicas {
+            replica.saved = vec![in_term_one(None, none)];
+        }
+        replicas[0].saved = vec![
+            in_term_one(Some(first), none),
+            in_term_one(Some(first), &[1]),
+        ];
+        replicas[0].role = Role::Leader;
+        replicas[1].saved = vec![in_term_one(Some(first), none)];
+        State {
+            replicas,
+            net: BTreeSet::new(),
+            down: Members::default(),
+            elected: BTreeSet::from([(1, first)]),
+            chosen: BTreeSet::new(),
+            budget: Budget {
+                entry: 0,
+                ..self.budget
+            },
         }
     }
 
@@ -774,6 +837,9 @@ impl Model for RaftDisk {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
+        if self.succession {
+            return vec![self.init_succession()];
+        }
         vec![State {
             replicas: vec![Replica::new(self.count); usize::from(self.count)],
             net: BTreeSet::new(),
@@ -795,6 +861,10 @@ impl Model for RaftDisk {
             Body::Ack { .. } => Action::ReceiveAck(message.clone()),
         };
         actions.extend(state.net.iter().map(receive));
+        if self.flaw == Some(Flaw::VoteBlindly) {
+            let asks = { state.net.iter() }.filter(|m| matches!(m.body, Body::Ask { .. }));
+            actions.extend(asks.cloned().map(Action::VoteBlindly));
+        }
         actions.retain(|action| self.allows(state, action));
     }
 
@@ -817,9 +887,10 @@ impl Model for RaftDisk {
 impl Spec for RaftDisk {
     fn from_config(config: &Config) -> Result<Self, ConfigError> {
         let flaw = match config.specification.as_str() {
-            "Safe" => None,
+            "Safe" | "SafeSuccession" => None,
             "SpecSpeakEarly" => Some(Flaw::SpeakEarly),
             "SpecCountUnflushed" => Some(Flaw::CountUnflushed),
+            "SpecVoteBlindly" => Some(Flaw::VoteBlindly),
             other => return Err(unknown("specification", other)),
         };
         Ok(Self {
@@ -829,6 +900,10 @@ impl Spec for RaftDisk {
                 entry: config.number("MaxEntries", 9)?,
                 crash: config.number("MaxCrashes", 9)?,
             },
+            succession: matches!(
+                config.specification.as_str(),
+                "SafeSuccession" | "SpecVoteBlindly"
+            ),
             flaw,
         })
     }
@@ -865,7 +940,7 @@ impl Spec for RaftDisk {
     fn label(action: &Action) -> &'static str {
         label!(action, Timeout AskVote HearTerm Resign ReceiveAsk ReceiveVote BecomeLeader Request SendAppend
             SendSnapshot ReceiveAppend LearnCommit Acknowledge ReceiveAck Commit Compact Flush Crash Restart SpeakEarly
-            CountUnflushed)
+            CountUnflushed VoteBlindly)
     }
 
     fn invariants() -> &'static [(&'static str, Invariant<Self>)] {
@@ -885,7 +960,8 @@ impl Spec for RaftDisk {
         specification: &str,
     ) -> Result<FairChecker<'m, Self>, ConfigError> {
         match specification {
-            "Safe" | "SpecSpeakEarly" | "SpecCountUnflushed" => Ok(checker),
+            "Safe" | "SafeSuccession" | "SpecSpeakEarly" | "SpecCountUnflushed"
+            | "SpecVoteBlindly" => Ok(checker),
             other => Err(unknown("specification", other)),
         }
     }
