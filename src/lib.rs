@@ -5,7 +5,8 @@
 
 #[cfg(not(madsim))]
 compile_error!(
-    "ordain needs `--cfg madsim`, which .cargo/config.toml sets. A RUSTFLAGS environment variable \
+    "ordain needs `--cfg madsim`, which .cargo/config.toml sets; a crate that depends on ordain needs \
+     `rustflags = [\"--cfg\", \"madsim\"]` under `[build]` in its own. A RUSTFLAGS environment variable \
      replaces that setting silently: unset RUSTFLAGS, or add `--cfg madsim` to it."
 );
 

@@ -4,6 +4,10 @@
 //! [`FairChecker`] decides `[]P`, `<>P`, `[]<>P`, `<>[]P` and `P ~> Q` exactly, on finite graphs, with TLA+'s meaning:
 //! every state may stutter for ever unless a fairness constraint forbids it.
 //!
+//! It can be used alone. A crate that depends on ordain is built with madsim's flag: its `.cargo/config.toml` needs
+//! `rustflags = ["--cfg", "madsim"]` under `[build]`, and for its own doc tests `rustdocflags` alike (a `RUSTFLAGS` variable
+//! replaces the first). Without the flag ordain does not compile, and says why.
+//!
 //! ```
 //! use ordain::model::leads_to::FairChecker;
 //! use stateright::Model;
