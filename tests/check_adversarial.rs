@@ -232,3 +232,31 @@ fn numbers_of_any_length_are_names_of_themselves() {
     assert_eq!(history.show_value(1 << 63), digits);
     assert_eq!(judge(&history).verdict, Verdict::Valid);
 }
+
+#[test]
+fn a_few_values_written_by_ever_so_many_transactions_of_two_keys_are_left_open_at_once() {
+    // Each of the reads may come from any of the 20,000 writers of its value, and no single key decides.
+    let (writers, readers) = (100_000u64, 150);
+    let mut builder = HistoryBuilder::new();
+    for number in 0..writers {
+        builder.begin(number, 0);
+        builder.write(0, number % 5);
+        builder.write(1, number % 5);
+        builder.end(Status::Info, None);
+    }
+    for number in 0..readers {
+        builder.begin(writers + number, 0);
+        builder.read(0, Some(number % 5));
+        builder.read(1, Some(number % 5));
+        builder.end(Status::Ok, Some(1));
+    }
+    let history = builder.finish();
+    let report = check(&history, &Options::default());
+    assert_eq!(report.verdict, Verdict::Unknown);
+    assert!(
+        report.notes[0].contains("more than 4000000 writes"),
+        "{:?}",
+        report.notes
+    );
+    assert_eq!(report.boundary.possible, []);
+}

@@ -546,7 +546,8 @@ impl Cycle {
 /// What [`cycles`] found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Cycles {
-    /// The shortest cycle of each component and class that is not implied by a worse one in it; then one that refutes
+    /// The shortest cycle of each component and class that is not implied by a worse one in it, and two transactions that
+    /// overwrote what the other read, beside it; then one that refutes
     /// prefix consistency and one that refutes update serializability, if there are such and none before does.
     pub found: Vec<Cycle>,
     /// Models that the budget did not suffice to decide.
@@ -648,6 +649,13 @@ impl<'g> Search<'g> {
                 }
             }
         }
+        let mut found = self.out.found[from..].iter();
+        if found.all(|cycle| cycle.kind != AnomalyKind::G2Item)
+            && let Some(edges) = self.mutual_rw(nodes)
+        {
+            let kind = AnomalyKind::WriteSkew;
+            self.out.found.push(Cycle { kind, edges });
+        }
     }
 
     /// Adds a cycle that refutes the model, if there is one and none so far does.
@@ -741,6 +749,30 @@ impl<'g> Search<'g> {
         });
         let path = paths.min_by_key(Vec::len)?;
         Some(closed(reader, EdgeKind::Rw, path))
+    }
+
+    /// Two transactions that overwrote what the other read, told by edges between the two: the one sort of G2-item that
+    /// shows beside a worse cycle without a search for disjoint paths.
+    fn mutual_rw(&self, nodes: &[u32]) -> Option<Vec<Edge>> {
+        let txns = self.graph.txns;
+        let from = nodes.iter().copied().filter(|&node| node < txns);
+        let mut pairs: Vec<(TxnId, TxnId)> = from
+            .flat_map(|from| {
+                let edges = self.graph.edges(from);
+                let rw = edges.filter(|&(to, kind)| kind == EdgeKind::Rw && to < txns);
+                rw.map(move |(to, _)| (from, to))
+            })
+            .collect();
+        pairs.sort_unstable();
+        let mutual =
+            |&&(from, to): &&(TxnId, TxnId)| from < to && pairs.binary_search(&(to, from)).is_ok();
+        let &(one, other) = pairs.iter().find(mutual)?;
+        let rw = |from, to| Edge {
+            from,
+            to,
+            kind: EdgeKind::Rw,
+        };
+        Some(vec![rw(one, other), rw(other, one)])
     }
 
     /// The components inside `nodes` of one class of edges, as sorted lists of states.

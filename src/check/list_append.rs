@@ -1131,30 +1131,27 @@ impl<'a> Findings<'a> {
             self.notes_on_budget();
         }
         for cycle in cycles.found {
-            let is_skew = cycle.kind == AnomalyKind::G2Item && cycle.edges.len() == 2;
             let refutes = cycle.refutes(|txn| updates[txn as usize]);
             let tells_more = refutes.iter().any(|&model| !self.refuted.refute(model));
-            self.refuted = self.refuted.or(refutes.iter().copied().collect());
-            if !self.count(cycle.kind) && !tells_more {
-                continue;
+            let is_pair = cycle.edges.len() == 2
+                && matches!(cycle.kind, AnomalyKind::G2Item | AnomalyKind::WriteSkew);
+            let skew = is_pair.then(|| self.index.steps(cycle.edges.clone()));
+            let skew = skew.filter(|steps| of_two_keys(steps));
+            if cycle.kind != AnomalyKind::WriteSkew {
+                self.refuted = self.refuted.or(refutes.iter().copied().collect());
+                if self.count(cycle.kind) || tells_more {
+                    let steps = self.index.steps(cycle.edges);
+                    let refutes = refutes.clone();
+                    self.anomalies
+                        .push(explain::cycle(self.history, cycle.kind, refutes, steps));
+                }
             }
-            let steps = self.index.steps(cycle.edges);
-            let skew = is_skew.then(|| steps.clone()).filter(|steps| {
-                let key = |step: &Step| match &step.because {
-                    Dependency::ReadWrite { key, .. } => Some(key.clone()),
-                    _ => None,
-                };
-                key(&steps[0]) != key(&steps[1])
-            });
-            let skewed = refutes.clone();
-            self.anomalies
-                .push(explain::cycle(self.history, cycle.kind, refutes, steps));
             if let Some(steps) = skew
                 && self.count(AnomalyKind::WriteSkew)
             {
                 let kind = AnomalyKind::WriteSkew;
                 self.anomalies
-                    .push(explain::cycle(self.history, kind, skewed, steps));
+                    .push(explain::cycle(self.history, kind, refutes, steps));
             }
         }
     }
@@ -1332,6 +1329,15 @@ impl View {
         };
         base_holds && new == self.own
     }
+}
+
+/// Are the two steps of a cycle anti-dependencies on different keys?
+fn of_two_keys(steps: &[Step]) -> bool {
+    let key = |step: &Step| match &step.because {
+        Dependency::ReadWrite { key, .. } => Some(key.clone()),
+        _ => None,
+    };
+    matches!(steps, [one, two] if key(one) != key(two))
 }
 
 /// Two steps as one, where that is still a reason: a session's order is transitive, and so is a list's. Whoever saw an

@@ -109,10 +109,17 @@ pub struct Exact {
 
 /// Decides one level, with no explanation: for measurements and for callers that only need the answer.
 pub fn decide(history: &History, level: Level, steps_max: u64) -> Exact {
-    let Extract { facts, anomalies } = Extract::of(history);
-    if !anomalies.is_empty() {
+    let Extract {
+        facts,
+        anomalies,
+        exceeds,
+    } = Extract::of(history);
+    if exceeds || !anomalies.is_empty() {
         return Exact {
-            verdict: Verdict::Invalid,
+            verdict: match anomalies.is_empty() {
+                true => Verdict::Unknown,
+                false => Verdict::Invalid,
+            },
             stage: Stage::Direct,
             decisions: 0,
             conflicts: 0,
@@ -184,10 +191,17 @@ pub fn check(history: &History, options: &Options) -> Report {
     let Extract {
         facts,
         mut anomalies,
+        exceeds,
     } = Extract::of(history);
     let members = facts.members();
     let problem = Problem::new(&facts, &members, Level::ALL[0], &Fixed::new());
     let exercised = exercised(history, &problem);
+    if exceeds {
+        let note = format!(
+            "not decided: reads may have come from more than {SOURCES_MAX} writes of their values in all"
+        );
+        return Report::new(options, anomalies, exercised, [], vec![note]);
+    }
     let mut held = weak_models_that_hold(history, &facts);
     if !anomalies.is_empty() {
         // They speak of models that forbid them. Others are judged only as far as that needs no order of versions.
@@ -361,7 +375,13 @@ struct Extract {
     facts: Facts,
     /// Reads that no model allows.
     anomalies: Vec<Anomaly>,
+    /// Whether the reads have more possible sources in all than are looked at; the facts are empty then.
+    exceeds: bool,
 }
+
+/// Reads with more possible sources in all than this exceed any budget, as do
+/// [pairs](super::polygraph) of writers: a million writes of a few values have as many for each read.
+const SOURCES_MAX: usize = 4_000_000;
 
 /// One write, for the index of values.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -453,6 +473,18 @@ impl Extract {
         let digests: Vec<Digest> = history.txns().map(|txn| Digest::of(&txn)).collect();
         let written = index_writes(&digests);
         let dead = cannot_have_happened(history, &digests, &written);
+        let anomalies = direct_anomalies(history, &digests, &written, &dead);
+        let sources = digests.iter().flat_map(|digest| &digest.reads);
+        let sources =
+            sources.filter_map(|&(key, value)| Some(writes_of(&written, key, value?).len()));
+        if sources.sum::<usize>() > SOURCES_MAX {
+            let (txns, chains) = (Vec::new(), Chains::new());
+            return Extract {
+                facts: Facts { txns, chains },
+                anomalies,
+                exceeds: true,
+            };
+        }
         let mut index = vec![u32::MAX; history.len()];
         let mut live = Vec::new();
         for txn in history.txns().filter(|txn| !dead.contains(&txn.id)) {
@@ -485,8 +517,11 @@ impl Extract {
         for &at in facts.chains.values().flatten() {
             facts.txns[at as usize].seen = true;
         }
-        let anomalies = direct_anomalies(history, &digests, &written, &dead);
-        Extract { facts, anomalies }
+        Extract {
+            facts,
+            anomalies,
+            exceeds: false,
+        }
     }
 }
 

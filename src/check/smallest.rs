@@ -33,7 +33,8 @@ pub(super) fn shrink(history: &History, report: &mut Report) {
     for (anomaly, start) in report.anomalies.iter_mut().zip(starts) {
         let named = anomaly.transactions.clone();
         // What a cycle refutes beyond its kind may show by something else in a part, and then its kind has to do.
-        let sorts = [anomaly.sort(), Sort::of(anomaly.kind)];
+        let mut sorts = vec![anomaly.sort(), Sort::of(anomaly.kind)];
+        sorts.dedup();
         let found = sorts.iter().find_map(|sort| {
             base.smallest(sort, &named, &start).or_else(|| {
                 let every: Vec<TxnId> = (0..history.len() as TxnId).collect();
@@ -54,6 +55,7 @@ pub(super) fn shrink(history: &History, report: &mut Report) {
 }
 
 /// What must show: an anomaly of the kind that refutes these models.
+#[derive(PartialEq, Eq)]
 struct Sort {
     kind: AnomalyKind,
     refutes: Vec<Model>,
@@ -130,6 +132,9 @@ impl Base {
     /// The anomaly of this sort in the part of some members, if it is there. Beyond the budget none is, and
     /// [`work_left`](Self::work_left) is 0.
     fn shown(&self, sort: &Sort, members: &BTreeSet<TxnId>) -> Option<Anomaly> {
+        if self.work_left.get() == 0 {
+            return None;
+        }
         let local = members.iter().map(|id| {
             let at = self.ids.binary_search(id);
             at.expect("a transaction of the base") as TxnId
@@ -198,6 +203,9 @@ impl Base {
         let mut order: Vec<TxnId> = members.iter().rev().copied().collect();
         order.sort_by_key(|id| named.contains(id));
         while let Some(&id) = order.get(at) {
+            if self.work_left.get() == 0 {
+                return None;
+            }
             members.remove(&id);
             if self.shown(sort, &members).is_some() {
                 order.remove(at);
