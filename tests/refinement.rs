@@ -35,6 +35,27 @@ fn two_phase(
     refine::check_edges(&host, LIMIT).expect("small")
 }
 
+/// The same with participants that ask one another, where faults reach the manager and one of them.
+fn peers(
+    budget: Budget,
+    inputs: Inspector<two_phase::Node>,
+    effects: Meddler<two_phase::Node>,
+) -> Checked {
+    let options = two_phase::Options {
+        cooperative_termination: true,
+        ..two_phase::Options::default()
+    };
+    let start = refine::two_phase::Transactions::default();
+    let operations = [transfer(0)];
+    let host = world_with::<TwoPhase, _>(&options, start, &operations, budget, inputs, effects)
+        .expose([FRONT, DATA[0]])
+        .limit_timers(|_, timer| match timer {
+            two_phase::Timer::Client(ClientTimer::Resend(_)) => Some(2),
+            _ => None,
+        });
+    refine::check_edges(&host, LIMIT).expect("small")
+}
+
 fn saga(
     at_least: i64,
     budget: Budget,
@@ -235,6 +256,92 @@ fn mutants_of_two_phase_commit_leave_the_spec() {
     for (name, budget, inputs, effects) in mutants {
         let (steps, refusal) = two_phase(budget, inputs, effects).broken.expect(name);
         assert!(!steps.is_empty() && refusal.nearest.is_some(), "{name}");
+    }
+}
+
+/// A participant in doubt takes a question for an answer: who asks does not know of a commit.
+fn takes_questions_for_answers(
+    node: &two_phase::Node,
+    input: InputOf<two_phase::Node>,
+) -> Option<InputOf<two_phase::Node>> {
+    let two_phase::Node::Participant(participant) = node else {
+        return Some(input);
+    };
+    let in_doubt = participant.view(TXN) == two_phase::ParticipantView::Prepared;
+    Some(match input {
+        Input::Message {
+            from,
+            message: two_phase::Message::PeerInquiry { txn },
+        } if in_doubt => Input::Message {
+            from,
+            message: two_phase::Message::PeerAnswer { txn, commit: false },
+        },
+        input => input,
+    })
+}
+
+/// A participant tells another of an abort and votes yes.
+fn tells_of_an_abort_and_votes_yes(
+    node: &two_phase::Node,
+    mut effects: Vec<EffectOf<two_phase::Node>>,
+) -> Vec<EffectOf<two_phase::Node>> {
+    let two_phase::Node::Participant(participant) = node else {
+        return effects;
+    };
+    if participant.view(TXN) == two_phase::ParticipantView::Preparing {
+        let other = DATA[usize::from(participant.shard().0 == 0)];
+        effects.push(Effect::Send {
+            to: Addr {
+                node: other,
+                port: 0,
+            },
+            message: two_phase::Message::PeerAnswer {
+                txn: TXN,
+                commit: false,
+            },
+        });
+    }
+    effects
+}
+
+/// Nobody answers another.
+fn answers_no_peer(
+    _: &two_phase::Node,
+    input: InputOf<two_phase::Node>,
+) -> Option<InputOf<two_phase::Node>> {
+    let asks = matches!(
+        input,
+        Input::Message {
+            message: two_phase::Message::PeerInquiry { .. },
+            ..
+        }
+    );
+    (!asks).then_some(input)
+}
+
+#[test]
+fn every_edge_of_cooperative_termination_is_allowed_by_the_spec_and_its_mutants_leave_it() {
+    let mut tally = Tally::default();
+    for inputs in [all, answers_no_peer] {
+        let checked = peers(CRASH, inputs, honest);
+        assert_refines(&checked, &mut tally, "they ask one another");
+    }
+    let actions = [
+        "AnswerFromMemory",
+        "AskPeers",
+        "HearCommit",
+        "TellAbort",
+        "TellCommit",
+    ];
+    assert_taken(&tally, &actions);
+
+    let caught = [
+        peers(CRASH, takes_questions_for_answers, honest),
+        peers(NONE, all, tells_of_an_abort_and_votes_yes),
+    ];
+    for checked in caught {
+        let (steps, refusal) = checked.broken.expect("a mutant");
+        assert!(!steps.is_empty() && refusal.nearest.is_some());
     }
 }
 

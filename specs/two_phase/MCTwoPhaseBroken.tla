@@ -38,6 +38,24 @@ GiveUpInDoubt(p) ==
     /\ part' = [part EXCEPT ![p] = "aborted"]
     /\ UNCHANGED <<coord, await, record, down, cut, net, budget>>
 
+\* A peer that is in doubt itself answers that it does not know of a commit.
+TellInDoubt(q, p) ==
+    /\ q # p /\ Msg("ask", p) \in net /\ q \notin down
+    /\ part[q] = "prepared"
+    /\ Msg("tellabort", p) \notin net
+    /\ net' = net \cup {Msg("tellabort", p)}
+    /\ UNCHANGED <<coord, await, record, part, down, cut, budget>>
+
+\* A peer that has not voted answers abort, and votes yes all the same.
+TellUnbound(q, p) ==
+    /\ q # p /\ Msg("ask", p) \in net /\ q \notin down
+    /\ part[q] = "working"
+    /\ Msg("tellabort", p) \notin net
+    /\ net' = net \cup {Msg("tellabort", p)}
+    /\ UNCHANGED <<coord, await, record, part, down, cut, budget>>
+
+SpecTellInDoubt == Init /\ [][Next \/ \E p, q \in Participants : TellInDoubt(q, p)]_vars
+SpecTellUnbound == Init /\ [][Next \/ \E p, q \in Participants : TellUnbound(q, p)]_vars
 SpecEndEarly == Init /\ [][Next \/ EndEarly]_vars
 SpecDecideUnlogged == Init /\ [][Next \/ DecideUnlogged]_vars
 SpecCrashForgetsVote == Init /\ [][Next \/ \E p \in Participants : CrashForgetsVote(p)]_vars

@@ -17,8 +17,14 @@
 (* answers (yes, no, ack, commit, abort) come again too.  That argument    *)
 (* can be checked: with Duplicates, messages are never used up.            *)
 (*                                                                         *)
+(* With Cooperative, participants in doubt ask one another as well         *)
+(* (Bernstein, Hadzilacos and Goodman, section 7.4).  That ends the doubt  *)
+(* wherever somebody knows the decision or has not voted, and nowhere      *)
+(* else: MCTwoPhasePeers still blocks when all have voted.                 *)
+(*                                                                         *)
 (* MCTwoPhaseCode is the model that the running code is held against       *)
-(* (src/model/refine): Duplicates and LazyAborts.                          *)
+(* (src/model/refine): Duplicates and LazyAborts; MCTwoPhaseCodePeers the  *)
+(* one with Cooperative.                                                   *)
 (***************************************************************************)
 EXTENDS Naturals
 
@@ -30,6 +36,7 @@ CONSTANTS
     MaxCuts,            \* how many times a link may be cut
     Forever,            \* TRUE: losses and cuts may recur for ever, and cost nothing
     Duplicates,         \* TRUE: what was delivered may be delivered again, at any time
+    Cooperative,        \* TRUE: participants in doubt also ask one another
     LazyAborts          \* TRUE: a crash may take the record of an abort, which is not
                         \* forced: the participant is in doubt again, and asks again.
                         \* part is then what it is bound to learn
@@ -51,6 +58,7 @@ Msg(type, p) == [type |-> type, rm |-> p]
 
 ToParticipant == {"prepare", "commit", "abort"}
 ToCoordinator == {"yes", "no", "ack", "inquiry"}
+AmongParticipants == {"ask", "tellcommit", "tellabort"}    \* from or to the one that asked
 
 TypeOK ==
     /\ coord \in {"idle", "waiting", "committed", "aborted", "ended", "down"}
@@ -59,7 +67,8 @@ TypeOK ==
     /\ part \in [Participants -> {"working", "prepared", "committed", "aborted"}]
     /\ down \subseteq Participants
     /\ cut \subseteq Participants
-    /\ net \subseteq [type : ToParticipant \cup ToCoordinator, rm : Participants]
+    /\ net \subseteq [type : ToParticipant \cup ToCoordinator \cup AmongParticipants,
+                   rm : Participants]
     /\ budget \in [coord : 0..MaxCoordCrashes, part : 0..MaxPartCrashes,
                    loss : 0..MaxLosses, cut : 0..MaxCuts]
 
@@ -175,6 +184,16 @@ AnswerInquiry(p) ==
                 [] OTHER -> {}
     /\ UNCHANGED <<coord, await, record, part, down, cut, budget>>
 
+\* It may still know of what it may forget.  Whoever acknowledged was sent a
+\* commit before, so this is only a repetition; not so with Cooperative, where
+\* a participant acknowledges what another has told it.
+AnswerFromMemory(p) ==
+    /\ Cooperative
+    /\ AtCoordinator("inquiry", p)
+    /\ coord = "ended"
+    /\ net' = Without("inquiry", p) \cup {Msg("commit", p)}
+    /\ UNCHANGED <<coord, await, record, part, down, cut, budget>>
+
 CrashCoordinator ==
     /\ coord \notin {"idle", "down"}
     /\ budget.coord > 0
@@ -249,6 +268,54 @@ Inquire(p) ==
     /\ net' = net \cup {Msg("inquiry", p)}
     /\ UNCHANGED <<coord, await, record, part, down, cut, budget>>
 
+(* Cooperative termination.  Links between participants are never cut.     *)
+
+\* To all the others at once.  The answers do not use it up.
+AskPeers(p) ==
+    /\ Cooperative
+    /\ p \notin down
+    /\ part[p] = "prepared" \/ (LazyAborts /\ part[p] = "aborted")
+    /\ Msg("ask", p) \notin net
+    /\ net' = net \cup {Msg("ask", p)}
+    /\ UNCHANGED <<coord, await, record, part, down, cut, budget>>
+
+\* It has been told of the commit; its own record may still be on the way to
+\* the disk, which shows only where delivery leaves the message.
+KnowsCommit(q) ==
+    IF part[q] = "committed" THEN TRUE
+    ELSE /\ Duplicates
+         /\ part[q] = "prepared"
+         /\ {Msg("commit", q), Msg("tellcommit", q)} \cap net # {}
+
+TellCommit(q, p) ==
+    /\ q # p /\ Msg("ask", p) \in net /\ q \notin down
+    /\ KnowsCommit(q)
+    /\ Msg("tellcommit", p) \notin net
+    /\ net' = net \cup {Msg("tellcommit", p)}
+    /\ UNCHANGED <<coord, await, record, part, down, cut, budget>>
+
+\* Who has not voted yet gives up, and can say so.  Who is in doubt is silent.
+TellAbort(q, p) ==
+    /\ q # p /\ Msg("ask", p) \in net /\ q \notin down
+    /\ part[q] \in {"working", "aborted"}
+    /\ Msg("tellabort", p) \notin net
+    /\ part' = [part EXCEPT ![q] = "aborted"]
+    /\ net' = net \cup {Msg("tellabort", p)}
+    /\ UNCHANGED <<coord, await, record, down, cut, budget>>
+
+HearCommit(p) ==
+    /\ Msg("tellcommit", p) \in net /\ p \notin down
+    /\ part' = [part EXCEPT ![p] = IF @ = "prepared" THEN "committed" ELSE @]
+    /\ net' = Without("tellcommit", p) \cup {Msg("ack", p)}
+    /\ UNCHANGED <<coord, await, record, down, cut, budget>>
+
+HearAbort(p) ==
+    /\ Msg("tellabort", p) \in net /\ p \notin down
+    /\ part' = [part EXCEPT ![p] = IF @ \in {"working", "prepared"}
+                                   THEN "aborted" ELSE @]
+    /\ net' = Without("tellabort", p)
+    /\ UNCHANGED <<coord, await, record, down, cut, budget>>
+
 \* What was not forced is gone, and the participant will vote no.
 CrashParticipant(p) ==
     /\ p \notin down
@@ -296,8 +363,11 @@ Next ==
     \/ \E p \in Participants :
         \/ SendPrepare(p) \/ SendCommit(p) \/ SendAbort(p)
         \/ ReceiveYes(p) \/ ReceiveNo(p) \/ ReceiveAck(p) \/ AnswerInquiry(p)
+        \/ AnswerFromMemory(p)
         \/ VoteYes(p) \/ VoteNo(p) \/ Revote(p) \/ GiveUp(p)
         \/ LearnCommit(p) \/ LearnAbort(p) \/ Inquire(p)
+        \/ AskPeers(p) \/ HearCommit(p) \/ HearAbort(p)
+        \/ \E q \in Participants : TellCommit(q, p) \/ TellAbort(q, p)
         \/ CrashParticipant(p) \/ RestartParticipant(p)
         \/ Cut(p) \/ Heal(p)
 
@@ -360,6 +430,15 @@ Safe == Init /\ [][Next]_vars
 \* The coordinator may stay down for ever.
 Spec == Safe /\ Progress /\ WeakDelivery
 
+\* ... and participants do ask and answer one another.
+SpecPeers ==
+    /\ Spec
+    /\ \A p \in Participants :
+        /\ WF_vars(AskPeers(p))
+        /\ WF_vars(HearCommit(p))
+        /\ WF_vars(HearAbort(p))
+        /\ \A q \in Participants : WF_vars(TellCommit(q, p)) /\ WF_vars(TellAbort(q, p))
+
 \* The coordinator must come back.
 SpecReturns == Spec /\ WF_vars(RestartCoordinator)
 
@@ -401,6 +480,11 @@ Ended == \A p \in Participants : part[p] \in {"committed", "aborted"}
 
 \* Every initiated transaction ends, one way or the other, everywhere.
 Termination == Initiated ~> Ended
+
+\* What one participant knows all learn.  Without the coordinator, only
+\* cooperative termination makes it so: MCTwoPhaseBlocking fails it,
+\* MCTwoPhasePeers does not.
+Spreads == (\E p \in Participants : part[p] \in {"committed", "aborted"}) ~> Ended
 
 \* The coordinator can forget every transaction that it committed.
 Forgotten == (record = "commit") ~> (record = "end")

@@ -257,6 +257,8 @@ pub struct Hosted {
 #[derive(Clone, Copy)]
 enum Hosting {
     TwoPhase,
+    /// With cooperative termination.
+    TwoPhasePeers,
     Saga,
     /// How often the sequencer's election timer fires.
     Calvin(u8),
@@ -350,6 +352,14 @@ pub const WORLDS: &[Hosted] = &[
     world("2pc-timeout", Hosting::TwoPhase, LATE, "One timer fires too early."),
     world("2pc-cut", Hosting::TwoPhase, CUT, "Two machines are cut off from one another, and find one another again."),
     world("2pc-disk", Hosting::TwoPhase, BAD_DISK, "One flush fails."),
+    Hosted {
+        exposed: &[FRONT, DATA[0]],
+        ..world("2pc-peers", Hosting::TwoPhasePeers, CRASH, "Participants in doubt ask one another; the manager or one of them crashes, and comes back.")
+    },
+    Hosted {
+        exposed: &[FRONT], restarts: false, fails: &["leaves doubt", "ends"],
+        ..world("2pc-peers-block", Hosting::TwoPhasePeers, CRASH, "The manager may stay down: where all have voted, asking one another does not help.")
+    },
     world("saga", Hosting::Saga, NONE, "The saga's code without faults."),
     world("saga-crash", Hosting::Saga, CRASH, "One machine crashes at any moment, and comes back."),
     Hosted {
@@ -439,7 +449,7 @@ impl Hosted {
     pub fn check(&self, limit: u32) -> Result<Examined, CheckError> {
         let started = Instant::now();
         let mut examined = match self.protocol {
-            Hosting::TwoPhase => {
+            Hosting::TwoPhase | Hosting::TwoPhasePeers => {
                 let world = self.two_phase(Seen::default(), Seen::note);
                 let judged = ask_doubt(ask(world.fair(self.restarts, limit)?)).check()?;
                 let start = refine::two_phase::Transactions::default();
@@ -477,7 +487,7 @@ impl Hosted {
     /// Serves stateright's Explorer until the process ends.
     pub fn serve(&self, address: SocketAddr) {
         match self.protocol {
-            Hosting::TwoPhase => serve(
+            Hosting::TwoPhase | Hosting::TwoPhasePeers => serve(
                 self.two_phase(Seen::default(), Seen::note),
                 self.two_phase(refine::two_phase::Transactions::default(), ignore),
                 safety(),
@@ -543,8 +553,12 @@ impl Hosted {
     where
         G: Clone + Eq + std::hash::Hash + std::fmt::Debug,
     {
+        let options = two_phase::Options {
+            cooperative_termination: matches!(self.protocol, Hosting::TwoPhasePeers),
+            ..two_phase::Options::default()
+        };
         // The client counts its requests: only a limit makes the graph finite.
-        self.host::<TwoPhase, G>(start, note)
+        self.host::<TwoPhase, G>(&options, start, note)
             .limit_timers(|_, timer| match timer {
                 two_phase::Timer::Client(ClientTimer::Resend(_)) => Some(2),
                 _ => None,
@@ -555,7 +569,7 @@ impl Hosted {
     where
         G: Clone + Eq + std::hash::Hash + std::fmt::Debug,
     {
-        self.host::<Saga, G>(start, note)
+        self.host::<Saga, G>(&saga::Options::default(), start, note)
             .limit_timers(|_, timer| match timer {
                 saga::Timer::Client(ClientTimer::Resend(_)) => Some(2),
                 _ => None,
@@ -566,7 +580,7 @@ impl Hosted {
     where
         G: Clone + Eq + std::hash::Hash + std::fmt::Debug,
     {
-        let host = self.host::<Calvin, G>(start, note);
+        let host = self.host::<Calvin, G>(&calvin::Options::default(), start, note);
         match elections {
             1 => host.limit_timers(|_, timer| drives_a_counter(timer, 1)),
             2 => host.limit_timers(|_, timer| drives_a_counter(timer, 2)),
@@ -581,12 +595,16 @@ impl Hosted {
         host_raft::cluster(self.budget, campaigns, start, note)
     }
 
-    fn host<Pr: Protocol, G>(&self, start: G, note: Monitor<G>) -> Host<Pr::Process, G>
+    fn host<Pr: Protocol, G>(
+        &self,
+        options: &Pr::Options,
+        start: G,
+        note: Monitor<G>,
+    ) -> Host<Pr::Process, G>
     where
         G: Clone + Eq + std::hash::Hash + std::fmt::Debug,
     {
-        let options = Pr::Options::default();
-        let deployment = Pr::deploy(&layout(), &options, &[transfer(self.at_least)]);
+        let deployment = Pr::deploy(&layout(), options, &[transfer(self.at_least)]);
         let processes = deployment.expect("a small deployment").processes;
         Host::new(processes, self.budget, start, note).expose(self.exposed.iter().copied())
     }

@@ -137,8 +137,25 @@ pub fn world<Pr: Protocol, A: Abstraction<Meddled<Pr::Process>>>(
     inputs: Inspector<Pr::Process>,
     effects: Meddler<Pr::Process>,
 ) -> Host<Meddled<Pr::Process>, A> {
-    let deployment =
-        Pr::deploy(&layout(), &Pr::Options::default(), operations).expect("a small deployment");
+    world_with::<Pr, A>(
+        &Pr::Options::default(),
+        start,
+        operations,
+        budget,
+        inputs,
+        effects,
+    )
+}
+
+pub fn world_with<Pr: Protocol, A: Abstraction<Meddled<Pr::Process>>>(
+    options: &Pr::Options,
+    start: A,
+    operations: &[PlannedOperation],
+    budget: Budget,
+    inputs: Inspector<Pr::Process>,
+    effects: Meddler<Pr::Process>,
+) -> Host<Meddled<Pr::Process>, A> {
+    let deployment = Pr::deploy(&layout(), options, operations).expect("a small deployment");
     let processes = meddled(deployment.processes, inputs, effects);
     let host = Host::new(processes, budget, start, |_, _, _| {}).expose([FRONT, DATA[0], DATA[1]]);
     refine::shadow(host)

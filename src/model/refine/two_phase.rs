@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `coord`, `await`, `record` | [`ManagerView`]; a manager that has restarted since the initiator learned of it and knows nothing presumes abort |
 //! | `part` | [`ParticipantView`]: `working` until the vote is durable, `prepared` until the commit is |
-//! | `net` | what was ever sent; the initiator's first message to the manager is its yes and an inquiry in one |
+//! | `net` | what was ever sent; the initiator's first message to the manager is its yes and an inquiry in one; a question to one peer is one to all |
 //! | `down`, `cut` | empty: a crash shows at the next boot |
 //!
 //! History: once the manager has forgotten a transaction (`ended`), or a participant has acted on an abort, a crash that
@@ -32,6 +32,7 @@ use crate::protocol::two_phase::{
     Manager, ManagerView, Message, Node, Options, Participant, ParticipantView, Start, Timer,
     TwoPhase,
 };
+use crate::record::Observation;
 use crate::scenario::layout::ShardId;
 use crate::txn::TxnId;
 
@@ -175,6 +176,7 @@ fn spec(participants: usize) -> Spec {
         budget: AMPLE,
         forever: false,
         duplicates: true,
+        cooperative: true,
         lazy_aborts: true,
         flaw: None,
     }
@@ -263,10 +265,22 @@ impl transactions::Instance for Instance {
         effects: &EffectsOf<Self>,
     ) {
         for effect in effects.iter() {
+            // A vote that an abort overtook on its way to the disk is forced and acted on in one step.
+            if let Effect::Observe(Observation::Voted {
+                shard,
+                yes: true,
+                txn: of,
+            }) = effect
+                && *of == txn
+                && let Some(number) = self.number(*shard)
+            {
+                self.forced = self.forced.with(number);
+            }
             let Effect::Send { to, message } = effect else {
                 continue;
             };
-            for (kind, shard) in in_spec(message, txn, shards.get(to).copied()) {
+            let between = (shards.get(&by).copied(), shards.get(to).copied());
+            for (kind, shard) in in_spec(message, txn, between) {
                 self.put(kind, shard);
             }
         }
@@ -286,9 +300,16 @@ impl transactions::Instance for Instance {
     }
 }
 
-/// What a message about `txn` is in the spec, with the participant that sends or gets it.
-fn in_spec(message: &Message, of: TxnId, to: Option<ShardId>) -> Vec<(Sent, ShardId)> {
-    let told = |kind: Sent| to.map(|shard| (kind, shard)).into_iter().collect();
+/// What a message about `txn` is in the spec, with the participant that sends or gets it; the participants, where it comes from one
+/// and goes to one.
+fn in_spec(
+    message: &Message,
+    of: TxnId,
+    (from, to): (Option<ShardId>, Option<ShardId>),
+) -> Vec<(Sent, ShardId)> {
+    let with =
+        |kind: Sent, at: Option<ShardId>| at.map(|shard| (kind, shard)).into_iter().collect();
+    let told = |kind: Sent| with(kind, to);
     match message {
         Message::Start(start) if start.txn == of => {
             vec![
@@ -302,6 +323,9 @@ fn in_spec(message: &Message, of: TxnId, to: Option<ShardId>) -> Vec<(Sent, Shar
         Message::Ack { txn, shard } if *txn == of => vec![(Sent::Ack, *shard)],
         Message::Commit { txn } if *txn == of => told(Sent::Commit),
         Message::Abort { txn, .. } if *txn == of => told(Sent::Abort),
+        Message::PeerInquiry { txn } if *txn == of => with(Sent::Ask, from),
+        Message::PeerAnswer { txn, commit: true } if *txn == of => told(Sent::TellCommit),
+        Message::PeerAnswer { txn, commit: false } if *txn == of => told(Sent::TellAbort),
         _ => Vec::new(),
     }
 }
@@ -316,9 +340,6 @@ impl Refined for TwoPhase {
     fn watch(options: &Options) -> Result<Watch<Node>, &'static str> {
         if options.read_only_optimisation {
             return Err("the spec has no read votes");
-        }
-        if options.cooperative_termination {
-            return Err("in the spec participants do not ask one another");
         }
         Ok(watch(Transactions::sampled(SAMPLED)))
     }

@@ -431,9 +431,9 @@ instances! {
         "MCSagaGiveUpPivot"
     }
     "two_phase" as two_phase::TwoPhase {
-        "MCTwoPhaseSmall" "MCTwoPhaseBlocking" "MCTwoPhaseCrashes" "MCTwoPhaseNetwork" "MCTwoPhaseForeverWeak"
-        "MCTwoPhaseForeverTimed" "MCTwoPhaseForeverStrong" "MCTwoPhaseMixed" "MCTwoPhaseCode" "MCTwoPhaseEndEarly"
-        "MCTwoPhaseDecideUnlogged" "MCTwoPhaseCrashForgetsVote" "MCTwoPhaseGiveUpInDoubt"
+        "MCTwoPhaseSmall" "MCTwoPhaseBlocking" "MCTwoPhasePeers" "MCTwoPhaseCrashes" "MCTwoPhaseNetwork" "MCTwoPhaseForeverWeak"
+        "MCTwoPhaseForeverTimed" "MCTwoPhaseForeverStrong" "MCTwoPhaseMixed" "MCTwoPhaseCode" "MCTwoPhaseCodePeers" "MCTwoPhaseEndEarly"
+        "MCTwoPhaseDecideUnlogged" "MCTwoPhaseCrashForgetsVote" "MCTwoPhaseGiveUpInDoubt" "MCTwoPhaseTellInDoubt" "MCTwoPhaseTellUnbound"
     }
 }
 

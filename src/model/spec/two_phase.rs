@@ -24,6 +24,8 @@ pub struct TwoPhase {
     pub forever: bool,
     /// Messages are never used up.
     pub duplicates: bool,
+    /// Participants in doubt also ask one another.
+    pub cooperative: bool,
     /// A crash may take the record of an abort.
     pub lazy_aborts: bool,
     /// The step that a broken variant adds.
@@ -41,6 +43,10 @@ pub enum Flaw {
     CrashForgetsVote,
     /// A participant in doubt aborts alone.
     GiveUpInDoubt,
+    /// A participant in doubt answers another that it aborted.
+    TellInDoubt,
+    /// A participant that has not voted answers abort, and votes yes later.
+    TellUnbound,
 }
 
 /// What the coordinator does.
@@ -74,7 +80,7 @@ pub enum Participant {
     Aborted,
 }
 
-/// The messages between the coordinator and one participant.
+/// The messages between the coordinator and one participant, and those of the participants: from or to the one that asked.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[allow(missing_docs)]
 pub enum Message {
@@ -85,9 +91,12 @@ pub enum Message {
     No,
     Ack,
     Inquiry,
+    Ask,
+    TellCommit,
+    TellAbort,
 }
 
-const MESSAGES: [Message; 7] = [
+const MESSAGES: [Message; 10] = [
     Message::Prepare,
     Message::Commit,
     Message::Abort,
@@ -95,6 +104,9 @@ const MESSAGES: [Message; 7] = [
     Message::No,
     Message::Ack,
     Message::Inquiry,
+    Message::Ask,
+    Message::TellCommit,
+    Message::TellAbort,
 ];
 
 /// The faults that may still happen.
@@ -156,6 +168,7 @@ pub enum Action {
     ReceiveAck(P),
     End,
     AnswerInquiry(P),
+    AnswerFromMemory(P),
     CrashCoordinator,
     RestartCoordinator,
     VoteYes(P),
@@ -165,6 +178,12 @@ pub enum Action {
     LearnCommit(P),
     LearnAbort(P),
     Inquire(P),
+    AskPeers(P),
+    /// The one that answers, and the one that asked.
+    TellCommit(P, P),
+    TellAbort(P, P),
+    HearCommit(P),
+    HearAbort(P),
     CrashParticipant(P),
     RestartParticipant(P),
     Lose(Message, P),
@@ -174,6 +193,8 @@ pub enum Action {
     DecideUnlogged,
     CrashForgetsVote(P),
     GiveUpInDoubt(P),
+    TellInDoubt(P, P),
+    TellUnbound(P, P),
 }
 
 impl State {
@@ -268,6 +289,11 @@ impl TwoPhase {
             state.at_coordinator(Message::Inquiry, p),
             Action::AnswerInquiry(p),
         );
+        let remembers = self.cooperative && state.coord == Coordinator::Ended;
+        when(
+            remembers && state.at_coordinator(Message::Inquiry, p),
+            Action::AnswerFromMemory(p),
+        );
         when(!state.cut.has(p.0) && state.budget.cut > 0, Action::Cut(p));
         when(state.cut.has(p.0), Action::Heal(p));
         let may_lose = self.forever || state.cut.has(p.0) || state.budget.loss > 0;
@@ -304,6 +330,15 @@ impl TwoPhase {
         if in_doubt && !state.in_flight(Message::Inquiry, p) {
             actions.push(Action::Inquire(p));
         }
+        if self.cooperative && in_doubt && !state.in_flight(Message::Ask, p) {
+            actions.push(Action::AskPeers(p));
+        }
+        if state.in_flight(Message::TellCommit, p) {
+            actions.push(Action::HearCommit(p));
+        }
+        if state.in_flight(Message::TellAbort, p) {
+            actions.push(Action::HearAbort(p));
+        }
         if state.budget.part > 0 {
             actions.push(Action::CrashParticipant(p));
         }
@@ -312,6 +347,46 @@ impl TwoPhase {
             if state.budget.part > 0 {
                 self.flawed(Flaw::CrashForgetsVote, Action::CrashForgetsVote(p), actions);
             }
+        }
+    }
+
+    /// What a participant that is up answers the others that have asked.
+    fn answers(&self, state: &State, q: P, actions: &mut Vec<Action>) {
+        let part = state.part(q);
+        let knows = self.knows_commit(state, q);
+        let asking = self
+            .each()
+            .filter(|p| *p != q && state.in_flight(Message::Ask, *p) && !state.down.has(q.0));
+        for p in asking {
+            if knows && !state.in_flight(Message::TellCommit, p) {
+                actions.push(Action::TellCommit(q, p));
+            }
+            if state.in_flight(Message::TellAbort, p) {
+                continue;
+            }
+            match part {
+                Participant::Working => {
+                    actions.push(Action::TellAbort(q, p));
+                    self.flawed(Flaw::TellUnbound, Action::TellUnbound(q, p), actions);
+                }
+                Participant::Aborted => actions.push(Action::TellAbort(q, p)),
+                Participant::Prepared => {
+                    self.flawed(Flaw::TellInDoubt, Action::TellInDoubt(q, p), actions);
+                }
+                Participant::Committed => {}
+            }
+        }
+    }
+
+    /// `KnowsCommit`.
+    fn knows_commit(&self, state: &State, q: P) -> bool {
+        let told = [Message::Commit, Message::TellCommit];
+        match state.part(q) {
+            Participant::Committed => true,
+            Participant::Prepared => {
+                self.duplicates && told.iter().any(|message| state.in_flight(*message, q))
+            }
+            Participant::Working | Participant::Aborted => false,
         }
     }
 
@@ -395,6 +470,10 @@ impl TwoPhase {
                     Coordinator::Idle | Coordinator::Waiting | Coordinator::Down => {}
                 }
             }
+            Action::AnswerFromMemory(p) => {
+                self.take(after, Message::Inquiry, p);
+                after.put(Message::Commit, p);
+            }
             other => unreachable!("{other:?} is no message at the coordinator"),
         }
     }
@@ -420,20 +499,37 @@ impl TwoPhase {
                 }
             }
             Action::GiveUp(p) | Action::GiveUpInDoubt(p) => after.set(p, Participant::Aborted),
-            Action::LearnCommit(p) => {
-                self.take(after, Message::Commit, p);
+            Action::LearnCommit(p) | Action::HearCommit(p) => {
+                let message = match action {
+                    Action::LearnCommit(_) => Message::Commit,
+                    _ => Message::TellCommit,
+                };
+                self.take(after, message, p);
                 if after.part(p) == Participant::Prepared {
                     after.set(p, Participant::Committed);
                 }
                 after.put(Message::Ack, p);
             }
-            Action::LearnAbort(p) => {
-                self.take(after, Message::Abort, p);
+            Action::LearnAbort(p) | Action::HearAbort(p) => {
+                let message = match action {
+                    Action::LearnAbort(_) => Message::Abort,
+                    _ => Message::TellAbort,
+                };
+                self.take(after, message, p);
                 if matches!(after.part(p), Participant::Working | Participant::Prepared) {
                     after.set(p, Participant::Aborted);
                 }
             }
             Action::Inquire(p) => after.put(Message::Inquiry, p),
+            Action::AskPeers(p) => after.put(Message::Ask, p),
+            Action::TellCommit(_, p) => after.put(Message::TellCommit, p),
+            Action::TellAbort(q, p) => {
+                after.set(q, Participant::Aborted);
+                after.put(Message::TellAbort, p);
+            }
+            Action::TellInDoubt(_, p) | Action::TellUnbound(_, p) => {
+                after.put(Message::TellAbort, p);
+            }
             Action::CrashParticipant(p) | Action::CrashForgetsVote(p) => {
                 let forgets = matches!(action, Action::CrashForgetsVote(_));
                 if after.part(p) == Participant::Working || forgets {
@@ -537,6 +633,7 @@ impl Model for TwoPhase {
         for p in self.each() {
             self.link_actions(state, p, actions);
             self.participant_actions(state, p, actions);
+            self.answers(state, p, actions);
         }
     }
 
@@ -547,7 +644,9 @@ impl Model for TwoPhase {
             Begin | DecideCommit | DecideUnlogged | DecideAbort | End | EndEarly
             | CrashCoordinator | RestartCoordinator => self.coordinator_step(&mut after, action),
             SendPrepare(_) | SendCommit(_) | SendAbort(_) | ReceiveYes(_) | ReceiveNo(_)
-            | ReceiveAck(_) | AnswerInquiry(_) => self.exchange(&mut after, action),
+            | ReceiveAck(_) | AnswerInquiry(_) | AnswerFromMemory(_) => {
+                self.exchange(&mut after, action)
+            }
             VoteYes(_)
             | VoteNo(_)
             | Revote(_)
@@ -556,6 +655,13 @@ impl Model for TwoPhase {
             | LearnCommit(_)
             | LearnAbort(_)
             | Inquire(_)
+            | AskPeers(_)
+            | TellCommit(..)
+            | TellAbort(..)
+            | TellInDoubt(..)
+            | TellUnbound(..)
+            | HearCommit(_)
+            | HearAbort(_)
             | CrashParticipant(_)
             | CrashForgetsVote(_)
             | RestartParticipant(_) => {
@@ -577,11 +683,13 @@ impl Model for TwoPhase {
 impl Spec for TwoPhase {
     fn from_config(config: &Config) -> Result<Self, ConfigError> {
         let flaw = match config.specification.as_str() {
-            "Safe" | "Spec" | "SpecReturns" | "SpecTimed" | "SpecStrong" => None,
+            "Safe" | "Spec" | "SpecPeers" | "SpecReturns" | "SpecTimed" | "SpecStrong" => None,
             "SpecEndEarly" => Some(Flaw::EndEarly),
             "SpecDecideUnlogged" => Some(Flaw::DecideUnlogged),
             "SpecCrashForgetsVote" => Some(Flaw::CrashForgetsVote),
             "SpecGiveUpInDoubt" => Some(Flaw::GiveUpInDoubt),
+            "SpecTellInDoubt" => Some(Flaw::TellInDoubt),
+            "SpecTellUnbound" => Some(Flaw::TellUnbound),
             other => return Err(unknown("specification", other)),
         };
         let budget = Budget {
@@ -596,6 +704,7 @@ impl Spec for TwoPhase {
             budget,
             forever: config.truth("Forever")?,
             duplicates: config.truth("Duplicates")?,
+            cooperative: config.truth("Cooperative")?,
             lazy_aborts: config.truth("LazyAborts")?,
             flaw,
         })
@@ -641,8 +750,8 @@ impl Spec for TwoPhase {
 
     fn label(action: &Action) -> &'static str {
         label!(action, Begin SendPrepare ReceiveYes ReceiveNo DecideCommit DecideAbort SendCommit SendAbort ReceiveAck
-            End AnswerInquiry CrashCoordinator RestartCoordinator VoteYes VoteNo Revote GiveUp LearnCommit LearnAbort
-            Inquire CrashParticipant RestartParticipant Lose Cut Heal EndEarly DecideUnlogged CrashForgetsVote
+            End AnswerInquiry AnswerFromMemory CrashCoordinator RestartCoordinator VoteYes VoteNo Revote GiveUp LearnCommit LearnAbort
+            Inquire AskPeers TellCommit TellAbort HearCommit HearAbort TellInDoubt TellUnbound CrashParticipant RestartParticipant Lose Cut Heal EndEarly DecideUnlogged CrashForgetsVote
             GiveUpInDoubt)
     }
 
@@ -693,6 +802,26 @@ impl Spec for TwoPhase {
                     *action == ReceiveAck(*p)
                 })
         };
+        let peering = |checker: FairChecker<'m, Self>| {
+            let weak = Strength::Weak;
+            let pairs = || each().flat_map(move |q| each().map(move |p| (q, p)));
+            checker
+                .each(weak, "AskPeers", each(), |p, action| {
+                    *action == AskPeers(*p)
+                })
+                .each(weak, "HearCommit", each(), |p, action| {
+                    *action == HearCommit(*p)
+                })
+                .each(weak, "HearAbort", each(), |p, action| {
+                    *action == HearAbort(*p)
+                })
+                .each(weak, "TellCommit", pairs(), |(q, p), action| {
+                    *action == TellCommit(*q, *p)
+                })
+                .each(weak, "TellAbort", pairs(), |(q, p), action| {
+                    *action == TellAbort(*q, *p)
+                })
+        };
         let returns = |checker: FairChecker<'m, Self>| {
             checker.weak("RestartCoordinator", |action| *action == RestartCoordinator)
         };
@@ -713,6 +842,7 @@ impl Spec for TwoPhase {
         };
         Ok(match specification {
             "Spec" => delivery(progress(checker), Strength::Weak),
+            "SpecPeers" => peering(delivery(progress(checker), Strength::Weak)),
             "SpecReturns" => returns(delivery(progress(checker), Strength::Weak)),
             "SpecTimed" => returns(delivery(progress(checker), Strength::Strong)),
             "SpecStrong" => sending(returns(delivery(progress(checker), Strength::Strong))),
@@ -720,7 +850,9 @@ impl Spec for TwoPhase {
             | "SpecEndEarly"
             | "SpecDecideUnlogged"
             | "SpecCrashForgetsVote"
-            | "SpecGiveUpInDoubt" => checker,
+            | "SpecGiveUpInDoubt"
+            | "SpecTellInDoubt"
+            | "SpecTellUnbound" => checker,
             other => return Err(unknown("specification", other)),
         })
     }
@@ -738,6 +870,11 @@ impl Spec for TwoPhase {
             "Termination" => checker.leads_to(
                 name,
                 |state| state.coord != Coordinator::Idle,
+                |state| self.ended(state),
+            ),
+            "Spreads" => checker.leads_to(
+                name,
+                |state| self.each().any(|p| decided(state.part(p))),
                 |state| self.ended(state),
             ),
             "Forgotten" => checker.leads_to(
