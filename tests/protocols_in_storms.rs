@@ -5,7 +5,9 @@
 mod scenarios;
 
 use ordain::compare::{Line, compare};
+use ordain::plan::Plan;
 use ordain::scenario::Scenario;
+use ordain::stack;
 use scenarios::shipped;
 
 const SEEDS: u64 = 100;
@@ -81,4 +83,20 @@ fn commit_everywhere_leaves_transactions_half_done() {
         "{:?}",
         line.properties
     );
+}
+
+/// A run remembers judgements of earlier ones; they must change nothing but the time.
+#[test]
+fn a_run_after_others_is_judged_like_the_first() {
+    let scenario = shipped("storm", &[]);
+    for protocol in ["2pc", "saga", "calvin"] {
+        let judged = |seed| {
+            let plan = Plan::draw(&scenario, seed);
+            let run = stack::run(&scenario, protocol, &plan, false).expect("it can be deployed");
+            serde_json::to_value(&run).expect("plain data")
+        };
+        let first = judged(1);
+        let _others = [judged(2), judged(3)];
+        assert_eq!(judged(1), first, "{protocol}");
+    }
 }

@@ -27,6 +27,7 @@
 //! - The search is finite: it never takes back what has to stay, so a refusal means that there is no path.
 //! - Nothing here changes a run.
 
+use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::{Debug, Display};
 use std::hash::Hash;
@@ -425,8 +426,12 @@ impl<P: Process, A: Abstraction<P>> Observer<Host<P, A>> for Edges<P, A> {
     }
 }
 
-/// The most judgements that a run remembers.
-const REMEMBERED: usize = 1 << 16;
+/// The most judgements that are remembered at once.
+const REMEMBERED: usize = 1 << 14;
+
+/// Judgements that runs of this process left behind for the next, by the types of process and abstraction. A judgement is a
+/// function of what it is about, so who made it changes nothing but the time. One map for each run under way.
+static LEFT_BEHIND: Mutex<BTreeMap<TypeId, Vec<Box<dyn Any + Send>>>> = Mutex::new(BTreeMap::new());
 
 /// The refinement of a simulated run, step by step.
 pub struct Online<P: Process, A: Abstraction<P>> {
@@ -437,6 +442,8 @@ pub struct Online<P: Process, A: Abstraction<P>> {
     broken: BTreeSet<A::Name>,
     /// Transactions of one shape go the same ways: most steps were judged before.
     judged: Known<P, A>,
+    /// What becomes of these in the end.
+    leave_behind: Option<fn(Known<P, A>)>,
     process: PhantomData<fn(P)>,
 }
 
@@ -452,9 +459,39 @@ impl<P: Process, A: Abstraction<P>> Online<P, A> {
             tally: Arc::clone(&tally),
             broken: BTreeSet::new(),
             judged: HashMap::default(),
+            leave_behind: None,
             process: PhantomData,
         };
         (online, tally)
+    }
+
+    /// The same, with the judgements of earlier runs. All abstractions of one type have to agree on what a
+    /// [shape](Guided::shape) stands for.
+    fn with_judgements_left_behind(abstraction: A) -> (Self, Arc<Mutex<Tally>>)
+    where
+        A: 'static,
+        Known<P, A>: Send,
+    {
+        let (mut online, tally) = Self::new(abstraction);
+        let mut left = LEFT_BEHIND.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = left.get_mut(&TypeId::of::<(P, A)>()).and_then(Vec::pop);
+        if let Some(judged) = left.and_then(|left| left.downcast::<Known<P, A>>().ok()) {
+            online.judged = *judged;
+        }
+        online.leave_behind = Some(|judged| {
+            let mut left = LEFT_BEHIND.lock().unwrap_or_else(PoisonError::into_inner);
+            let left = left.entry(TypeId::of::<(P, A)>()).or_default();
+            left.push(Box::new(judged));
+        });
+        (online, tally)
+    }
+}
+
+impl<P: Process, A: Abstraction<P>> Drop for Online<P, A> {
+    fn drop(&mut self) {
+        if let Some(leave_behind) = self.leave_behind {
+            leave_behind(std::mem::take(&mut self.judged));
+        }
     }
 }
 
@@ -572,6 +609,6 @@ impl Refined for Naive {
 
 /// The monitor that an abstraction makes.
 fn watch<P: Process, A: Abstraction<P>>(abstraction: A) -> Watch<P> {
-    let (online, tally) = Online::<P, A>::new(abstraction);
+    let (online, tally) = Online::<P, A>::with_judgements_left_behind(abstraction);
     (Box::new(online), tally)
 }
