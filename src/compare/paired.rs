@@ -74,9 +74,13 @@ pub struct Difference {
 /// What is compared. `None`: the run has no such value (no latency where nothing committed).
 type Measurement = (&'static str, fn(&Run) -> Option<f64>);
 
-const MEASUREMENTS: [Measurement; 10] = [
+const MEASUREMENTS: [Measurement; 11] = [
     ("blocked, transaction-seconds", |run| {
         Some(run.verdict.metrics.blocked_txn_s)
+    }),
+    // Unavailability, as clients have it.
+    ("unanswered, transaction-seconds", |run| {
+        Some(run.verdict.metrics.unanswered_txn_s)
     }),
     ("longest time without progress, s", |run| {
         Some(run.verdict.metrics.stall_max_s)
