@@ -59,6 +59,14 @@ pub const MARKS: &[Mark] = &[
         "log.snapshot-installed",
         "a follower took a leader's snapshot in place of entries",
     ),
+    (
+        "log.snapshot-in-election",
+        "a replica without a leader took a snapshot, or a leader gave way while its snapshot was under way to a follower",
+    ),
+    (
+        "log.leader-change-in-doubt",
+        "a leader took over with entries of which it did not know whether they were committed",
+    ),
 ];
 
 /// A position in a log, from 1. Zero is before the first entry.

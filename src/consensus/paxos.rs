@@ -348,7 +348,7 @@ impl<C: Command> Paxos<C> {
             let term = ballot;
             self.storage.put(index, Entry { term, command }, out);
         }
-        self.lead(past, self.commit + 1);
+        self.lead(past, self.commit + 1, out);
         out.observe(Observation::Mark("paxos-leader"));
         for peer in self.peers() {
             if !self.replicate(peer, out) {

@@ -343,7 +343,7 @@ impl<C: Command> Raft<C> {
     /// entries are committed.
     fn become_leader(&mut self, out: &mut Out<C>) {
         let first_index = self.last().index + 1;
-        self.lead(first_index, first_index);
+        self.lead(first_index, first_index, out);
         let term = self.term();
         self.storage.observe(LogEvent::BecameLeader { term }, out);
         RaftMessage::append(self, None, out);

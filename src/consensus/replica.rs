@@ -213,6 +213,9 @@ impl<M: Protocol> Replica<M> {
         if index <= self.storage.snapshot().last.index {
             return;
         }
+        if !self.stands_by_leader() {
+            out.observe(Observation::Mark("log.snapshot-in-election"));
+        }
         let term = self.storage.term_at(index).expect("it is in the log");
         let last = Position { term, index };
         let state = state.into();
@@ -389,6 +392,10 @@ impl<M: Protocol> Replica<M> {
         });
         if let Role::Leader(leader) = std::mem::replace(&mut self.role, follower) {
             out.cancel_timer(ReplicaTimer::Heartbeat);
+            let mut modes = leader.followers.values().map(|follower| &follower.mode);
+            if modes.any(|mode| *mode == Mode::Snapshot) {
+                out.observe(Observation::Mark("log.snapshot-in-election"));
+            }
             let refuse = |pending: PendingRead| Delivery::ReadRefused { read: pending.read };
             self.deliveries.extend(leader.reads.into_iter().map(refuse));
         }
@@ -461,7 +468,10 @@ impl<M: Protocol> Replica<M> {
     }
 
     /// Begins to lead. Followers are tried with the entries from `next` on.
-    pub(super) fn lead(&mut self, past: Index, next: Index) {
+    pub(super) fn lead(&mut self, past: Index, next: Index, out: &mut Out<M>) {
+        if self.last().index > self.commit {
+            out.observe(Observation::Mark("log.leader-change-in-doubt"));
+        }
         let progress = Progress::new(next);
         self.role = Role::Leader(Leader {
             past,
