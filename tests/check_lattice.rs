@@ -59,7 +59,7 @@ fn compare(kind: Kind, seed: u64) -> Outcome {
     let mut outcome = Outcome::default();
     for (at, &model) in AXIOMATIC.iter().enumerate() {
         let is_free = !EXACT.contains(&model);
-        if is_free && seed % FREE_EVERY != 0 {
+        if is_free && !seed.is_multiple_of(FREE_EVERY) {
             continue;
         }
         let expected = is_execution(model, &txns);
