@@ -9,7 +9,7 @@ use oracle::axioms::{AXIOMATIC, Axiomatic, is_execution};
 use oracle::convert::to_history;
 use oracle::generate::{self, Kind};
 use oracle::{Op, Status, Txn, admits};
-use ordain::check::{Boundary, Model, Options, Report, check};
+use ordain::check::{Boundary, Model, Options, Report, Verdict, check, list_append};
 use rayon::prelude::*;
 
 /// Seeds from here on belong to this test.
@@ -253,4 +253,41 @@ fn models_that_nobody_examined_are_not_called_possible() {
     assert!(!boundary.possible.contains(&Model::Linearizable));
     // What respects every session does so on each key.
     assert_eq!(said(&boundary, Model::Sequential), Some(true));
+}
+
+#[test]
+fn what_too_many_orders_of_unread_appends_leave_open_a_stronger_model_that_is_decided_settles() {
+    // Write skew through lists 1 and 2; everybody also appends to list 3, which nobody reads, and reads what the first
+    // two have not yet written, so that 14! orders matter. One of them is a snapshot's.
+    let mut ops = vec![
+        vec![read(1, &[]), append(2, 1)],
+        vec![read(2, &[]), append(1, 1)],
+    ];
+    for at in 0..14 {
+        ops.push(vec![
+            read(1, &[]),
+            read(2, &[]),
+            append(3, at + 1),
+            append(4, at + 1),
+        ]);
+    }
+    ops.push(vec![read(4, &[1])]);
+    ops[0].push(read(4, &[1]));
+    let ops: Vec<&[Op]> = ops.iter().map(Vec::as_slice).collect();
+    let history = to_history(&concurrent(&ops));
+    let alone = list_append::check(&history, &Options::new(Model::SnapshotIsolation));
+    assert_eq!(alone.verdict, Verdict::Unknown, "{:?}", alone.counts);
+    for (model, expected) in [
+        (Model::SnapshotIsolation, Verdict::Valid),
+        (Model::ParallelSnapshotIsolation, Verdict::Valid),
+        (Model::Prefix, Verdict::Valid),
+        (Model::Serializable, Verdict::Invalid),
+    ] {
+        let report = check(&history, &Options::new(model));
+        assert_eq!(
+            report.verdict, expected,
+            "{model}: {:?} {:?}",
+            report.counts, report.notes
+        );
+    }
 }

@@ -1181,6 +1181,9 @@ impl<'a> Findings<'a> {
                     .any(|s| s.implies(model))
             })
             .collect();
+        if asked.is_empty() {
+            return;
+        }
         let Some(refuted) =
             self.index
                 .refuted_by_every_order(edges, choices, (&asked, updates), self.options)
