@@ -66,7 +66,7 @@ impl<'de> Deserialize<'de> for Class {
 /// or a step that the spec does not have explains copies that differ, those explain lost or doubled writes, and
 /// these explain what clients saw. What is slow or never ends says least, for a run that broke anything else may
 /// well end early or stall. A property that is not named here comes last.
-pub const PRIORITY: [&str; 15] = [
+pub const PRIORITY: [&str; 16] = [
     "no-panics",
     "log-safety",
     "log-refinement",
@@ -77,6 +77,7 @@ pub const PRIORITY: [&str; 15] = [
     "atomicity",
     "durability",
     "no-phantom-effects",
+    "heuristic-outcomes",
     "invariant",
     "isolation",
     "no-intermediate-states",

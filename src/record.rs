@@ -59,6 +59,16 @@ pub enum Observation {
         /// The decision as the shard learned it.
         commit: bool,
     },
+    /// A shard in doubt decided alone and durably (XA's heuristic decision): it is in doubt no more, and may be wrong.
+    /// `Resolved` follows when it learns the decision.
+    DecidedAlone {
+        /// The transaction.
+        txn: TxnId,
+        /// The shard.
+        shard: ShardId,
+        /// What it does.
+        commit: bool,
+    },
     /// A shard made a transaction's local effects visible.
     Applied {
         /// The transaction.
@@ -134,6 +144,7 @@ impl Observation {
             Observation::Voted { .. } => "voted",
             Observation::Decided { .. } => "decided",
             Observation::Resolved { .. } => "resolved",
+            Observation::DecidedAlone { .. } => "decided-alone",
             Observation::Applied { .. } => "applied",
             Observation::Compensated { .. } => "compensated",
             Observation::Ended { .. } => "ended",
@@ -156,6 +167,7 @@ impl Observation {
             | Observation::Voted { txn, .. }
             | Observation::Decided { txn, .. }
             | Observation::Resolved { txn, .. }
+            | Observation::DecidedAlone { txn, .. }
             | Observation::Applied { txn, .. }
             | Observation::Compensated { txn, .. }
             | Observation::Ended { txn, .. }

@@ -50,7 +50,12 @@ fn every_mark_of_two_phase_commit_is_reached() {
     let cooperative = ("protocol.2pc.cooperative-termination", "true");
     let hasty = ("protocol.2pc.vote-timeout-ms", "500");
     let silent = ("protocol.2pc.announce-restarts", "false");
+    let impatient = [
+        ("protocol.2pc.heuristic", "\"commit\""),
+        ("protocol.2pc.heuristic-after-ms", "1000"),
+    ];
     let variants = [
+        scenario("storm", &impatient),
         scenario("storm", &[cooperative]),
         scenario("storm", &[hasty]),
         scenario("storm", &[silent]),

@@ -46,6 +46,8 @@ pub enum Atomicity {
     /// In the end either every effect of a transaction stands, or every one is compensated or never
     /// happened (Garcia-Molina and Salem, SIGMOD 1987).
     Saga,
+    /// All effects or none, but for transactions that a participant decided alone (XA's heuristic decisions).
+    UnlessAlone,
     /// All effects or none.
     AllOrNothing,
 }
@@ -89,6 +91,9 @@ impl fmt::Display for Promises {
         let atomicity = match self.atomicity {
             Atomicity::None => None,
             Atomicity::Saga => Some("all effects or all compensated"),
+            Atomicity::UnlessAlone => {
+                Some("all effects or none unless a participant decided alone")
+            }
             Atomicity::AllOrNothing => Some("all effects or none"),
         };
         let durability = self.durability.then_some("acknowledged effects survive");

@@ -486,9 +486,10 @@ pub fn run<Pr: Protocol>(
     let ended = table.settle(200_000, done);
     assert!(
         ended,
-        "seed {seed}: {} of {all} returned, {:?} have not ended",
+        "seed {seed}: {} of {all} returned, {:?} have not ended\n{}",
         table.outcomes().len(),
-        table.unended()
+        table.unended(),
+        table.log
     );
     table
 }

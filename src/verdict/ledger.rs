@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::lives::Lives;
 use super::{Evidence, Finding, Property, atomicity_words, property};
 use crate::plan::PlannedOperation;
-use crate::protocol::ShardState;
+use crate::protocol::{Atomicity, ShardState};
 use crate::record::Outcome;
 use crate::scenario::WorkloadKind;
 use crate::scenario::layout::ShardId;
@@ -87,14 +87,60 @@ impl Ledger {
             .map(|operation| &operation.txn)
             .filter(|txn| !txn.is_read_only())
             .collect();
-        vec![
-            self.atomicity(evidence, lives, &writers),
-            self.durability(evidence, lives, &writers),
-            self.no_phantoms(lives, &writers),
+        let excepts = evidence.promises.atomicity == Atomicity::UnlessAlone;
+        let (alone, bound): (Vec<&Txn>, Vec<&Txn>) =
+            { writers.iter() }.partition(|txn| excepts && lives.decided_alone.contains(&txn.id));
+        let mut properties = vec![
+            self.atomicity(evidence, lives, &bound),
+            self.durability(evidence, lives, &bound),
+            self.no_phantoms(lives, &bound, &writers),
+        ];
+        if excepts {
+            properties.push(self.heuristic_outcomes(lives, &alone));
+        }
+        properties.extend([
             self.replayed(evidence),
             self.invariant(evidence),
             copies_agree(evidence),
-        ]
+        ]);
+        properties
+    }
+
+    /// What came of the transactions that a participant decided alone, in XA's words: all committed (`XA_HEURCOM`), all
+    /// rolled back (`XA_HEURRB`), or mixed (`XA_HEURMIX`). Nothing is promised of them.
+    fn heuristic_outcomes(&self, lives: &Lives, alone: &[&Txn]) -> Property {
+        let standings = alone.iter().map(|txn| (*txn, self.standing(txn)));
+        let (mut committed, mut mixed) = (0, Vec::new());
+        for (txn, standing) in standings {
+            match standing {
+                Standing::All => committed += 1,
+                Standing::None => {}
+                Standing::Part { standing, missing } => mixed.push(format!(
+                    "{}: its effect on {} stands, the one on {} does not",
+                    lives.describe(txn.id),
+                    keys(&standing),
+                    keys(&missing),
+                )),
+            }
+        }
+        let observed = format!(
+            "of {} decided alone, {committed} committed, {} rolled back, {} mixed",
+            alone.len(),
+            alone.len() - committed - mixed.len(),
+            mixed.len()
+        );
+        let (count, outcome) = (mixed.len(), held(mixed.is_empty()));
+        let (exercised, example) = (alone.len() as u64, mixed.into_iter().next());
+        property(
+            "heuristic-outcomes",
+            None,
+            outcome,
+            observed,
+            exercised,
+            example,
+        )
+        .shaped("mixed")
+        .counted(count)
     }
 
     /// All effects or none, for every transaction whose coordinator owes it nothing more. Transactions that
@@ -182,7 +228,7 @@ impl Ledger {
 
     /// What a client was told has aborted or declined left nothing behind; nobody else's transaction is in
     /// the state.
-    fn no_phantoms(&self, lives: &Lives, writers: &[&Txn]) -> Property {
+    fn no_phantoms(&self, lives: &Lives, writers: &[&Txn], all: &[&Txn]) -> Property {
         let refused = |txn: &&&Txn| {
             let known = lives.by_txn.get(&txn.id).and_then(|life| life.known());
             matches!(
@@ -195,7 +241,7 @@ impl Ledger {
             .iter()
             .filter(|txn| self.standing(txn) != Standing::None)
             .collect();
-        let planned: BTreeSet<TxnId> = writers.iter().map(|txn| txn.id).collect();
+        let planned: BTreeSet<TxnId> = all.iter().map(|txn| txn.id).collect();
         let strangers: Vec<&(Key, WriteId)> = self
             .positions
             .iter()
@@ -319,7 +365,10 @@ impl Ledger {
             ),
             WorkloadKind::Register => ("none", None, 0),
         };
-        let promised = atomicity_words(evidence.promises.atomicity).map(|_| invariant);
+        let promised = match evidence.promises.atomicity {
+            Atomicity::None | Atomicity::UnlessAlone => None,
+            Atomicity::Saga | Atomicity::AllOrNothing => Some(invariant),
+        };
         let (shape, broken) = broken.unzip();
         let observed = broken.clone().unwrap_or_else(|| invariant.to_owned());
         property(

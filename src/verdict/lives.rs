@@ -42,6 +42,8 @@ impl Life {
 pub struct Lives {
     /// By transaction.
     pub by_txn: BTreeMap<TxnId, Life>,
+    /// Transactions that a shard in doubt decided alone.
+    pub decided_alone: BTreeSet<TxnId>,
     /// When each transaction was first in doubt at a shard, and for how long in all, nanoseconds.
     doubt_ns: u128,
     /// Largest number of transactions taken charge of and not ended.
@@ -135,7 +137,10 @@ impl Lives {
                     life.in_doubt.insert(*shard);
                     doubts.entry((txn, *shard)).or_insert(at_ns);
                 }
-                Observation::Resolved { shard, .. } => {
+                Observation::Resolved { shard, .. } | Observation::DecidedAlone { shard, .. } => {
+                    if matches!(observed.what, Observation::DecidedAlone { .. }) {
+                        lives.decided_alone.insert(txn);
+                    }
                     life.in_doubt.remove(shard);
                     if let Some(since_ns) = doubts.remove(&(txn, *shard)) {
                         lives.doubt_ns += u128::from(at_ns - since_ns);
@@ -304,6 +309,7 @@ fn txn_of(observation: &Observation) -> Option<TxnId> {
         | Observation::Voted { txn, .. }
         | Observation::Decided { txn, .. }
         | Observation::Resolved { txn, .. }
+        | Observation::DecidedAlone { txn, .. }
         | Observation::Ended { txn, .. } => Some(*txn),
         _ => None,
     }

@@ -655,6 +655,7 @@ fn atomicity_words(atomicity: Atomicity) -> Option<&'static str> {
     match atomicity {
         Atomicity::None => None,
         Atomicity::Saga => Some("in the end all effects, or all compensated"),
+        Atomicity::UnlessAlone => Some("all effects or none unless a participant decided alone"),
         Atomicity::AllOrNothing => Some("all effects or none"),
     }
 }

@@ -29,8 +29,8 @@ use crate::model::spec::two_phase::{
 };
 use crate::process::{Addr, Effect};
 use crate::protocol::two_phase::{
-    Manager, ManagerView, Message, Node, Options, Participant, ParticipantView, Start, Timer,
-    TwoPhase,
+    Heuristic, Manager, ManagerView, Message, Node, Options, Participant, ParticipantView, Start,
+    Timer, TwoPhase,
 };
 use crate::record::Observation;
 use crate::scenario::layout::ShardId;
@@ -220,6 +220,7 @@ impl transactions::Instance for Instance {
             | Timer::Restart(txn)
             | Timer::Probe(txn)
             | Timer::Inquire(txn)
+            | Timer::Heuristic(txn)
             | Timer::Resend(txn)
             | Timer::VoteTimeout(txn) => Some(*txn),
         }
@@ -340,6 +341,9 @@ impl Refined for TwoPhase {
     fn watch(options: &Options) -> Result<Watch<Node>, &'static str> {
         if options.read_only_optimisation {
             return Err("the spec has no read votes");
+        }
+        if options.heuristic != Heuristic::Wait {
+            return Err("in the spec nobody decides alone");
         }
         Ok(watch(Transactions::sampled(SAMPLED)))
     }

@@ -106,12 +106,16 @@ impl Participant {
             out.observe(Observation::Ended { txn, commit });
             return self.reply(id, client, outcome, out);
         }
+        if self.mixed.contains(&id) {
+            return self.reply_mixed(id, client, out);
+        }
         if self.committed.contains(&id) {
             out.observe(Observation::Mark("2pc.reply-repeated"));
             let reads = self.replies.get(&id).cloned().unwrap_or_default();
             return self.reply(id, client, Outcome::Committed { reads }, out);
         }
-        if self.executions.contains_key(&id) || self.origin_of(id).is_some() {
+        let is_open = self.executions.contains_key(&id) || self.alone.contains_key(&id);
+        if is_open || self.origin_of(id).is_some() {
             return; // The answer will come.
         }
         if self.aborted.contains(&id) {
@@ -138,7 +142,7 @@ impl Participant {
         self.lock_round(id, 0, out);
     }
 
-    fn reply(&mut self, txn: TxnId, client: Addr, outcome: Outcome, out: &mut Out) {
+    pub(super) fn reply(&mut self, txn: TxnId, client: Addr, outcome: Outcome, out: &mut Out) {
         out.send(
             client,
             Message::Client(ClientMessage::Reply { txn, outcome }),
@@ -189,12 +193,12 @@ impl Participant {
 
     /// The initiator's vote, while the transaction is in its commit phase.
     fn origin_of(&self, txn: TxnId) -> Option<(Attempt, &Origin)> {
-        match &self.locals.get(&txn)?.phase {
-            Phase::Preparing { vote, .. } | Phase::Prepared(vote) | Phase::Committing(vote) => {
-                Some((vote.attempt, vote.origin.as_ref()?))
-            }
-            Phase::Working { .. } => None,
-        }
+        let phase = &self.locals.get(&txn)?.phase;
+        let vote = match phase {
+            Phase::Preparing { vote, .. } => vote,
+            _ => phase.vote()?,
+        };
+        Some((vote.attempt, vote.origin.as_ref()?))
     }
 
     // Execution.

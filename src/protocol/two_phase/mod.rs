@@ -41,6 +41,7 @@
 //! again at once for what they miss from it. That message may be lost like any other: asking again after a while
 //! (`resend-ms`) is what the protocol rests on, and the announcement only makes it soon.
 
+mod heuristic;
 mod initiator;
 mod manager;
 mod participant;
@@ -65,6 +66,7 @@ use crate::scenario::layout::{Layout, ShardId};
 use crate::shard::locks::Mode;
 use crate::txn::{Key, Read, TxnId, Write};
 
+pub use heuristic::Heuristic;
 pub use manager::{Manager, ManagerView};
 pub use participant::{Participant, ParticipantView};
 
@@ -101,6 +103,12 @@ pub struct Options {
     pub announce_restarts: bool,
     /// How often a participant in doubt asks for the decision. Default: 500.
     pub inquiry_ms: u64,
+    /// What a participant does that has been in doubt for `heuristic-after-ms`: `wait` (default) for the decision,
+    /// however long that takes, or `commit` or `abort` alone (XA's heuristic decisions). Then atomicity is promised for
+    /// all other transactions only, and isolation for none.
+    pub heuristic: Heuristic,
+    /// How long a participant waits in doubt before it decides alone, up to half as much again. Default: 10000.
+    pub heuristic_after_ms: u64,
     /// How long the manager waits for votes before it decides to abort. Default: 5000.
     pub vote_timeout_ms: u64,
     /// How often a participant that has granted locks asks whether the transaction is still running.
@@ -128,6 +136,8 @@ impl Default for Options {
             resend_ms: 250,
             announce_restarts: true,
             inquiry_ms: 500,
+            heuristic: Heuristic::Wait,
+            heuristic_after_ms: 10_000,
             vote_timeout_ms: 5_000,
             probe_ms: 2_000,
             restart_pause_ms: 10,
@@ -457,6 +467,8 @@ pub enum Timer {
     Probe(TxnId),
     /// A participant is in doubt.
     Inquire(TxnId),
+    /// A participant has been in doubt for too long.
+    Heuristic(TxnId),
     /// The manager misses votes or acks.
     Resend(TxnId),
     /// The manager has waited for votes long enough.
@@ -563,6 +575,14 @@ impl Protocol for TwoPhase {
                 "2pc.peer-knew",
                 "a participant in doubt learned the decision from another (`cooperative-termination`)",
             ),
+            (
+                "2pc.heuristic-decision",
+                "a participant in doubt decided alone (`heuristic`)",
+            ),
+            (
+                "2pc.heuristic-mixed",
+                "what a participant had decided alone was not what was decided (XA_HEURMIX)",
+            ),
         ],
         journal::MARKS,
     ];
@@ -570,10 +590,14 @@ impl Protocol for TwoPhase {
     const TITLE: &'static str = "Two-phase commit, presumed abort, strict two-phase locking \
                                  (Gray 1978; Mohan, Lindsay and Obermarck 1986)";
 
-    fn promises(_: &Options) -> Promises {
+    fn promises(options: &Options) -> Promises {
+        let (isolation, atomicity) = match options.heuristic {
+            Heuristic::Wait => (Isolation::StrictSerializable, Atomicity::AllOrNothing),
+            Heuristic::Commit | Heuristic::Abort => (Isolation::None, Atomicity::UnlessAlone),
+        };
         Promises {
-            isolation: Isolation::StrictSerializable,
-            atomicity: Atomicity::AllOrNothing,
+            isolation,
+            atomicity,
             durability: true,
             progress: Progress::AllBack,
             no_system_aborts: false,

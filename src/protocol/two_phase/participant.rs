@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::heuristic::{Alone, Decision};
 use super::initiator::Execution;
 use super::{Attempt, Grant, LockRequest, Message, Out, PrepareRequest, Site, Start, Timer, about};
 use crate::client::ClientMessage;
@@ -59,6 +60,14 @@ pub(super) enum Record {
     Aborted(TxnId),
     /// A transaction with no other participant commits.
     CommittedAlone { txn: TxnId, writes: Vec<Write> },
+    /// Decided alone, after too long in doubt. Forced before it is done.
+    DecidedAlone { txn: TxnId, commit: bool },
+    /// The decision on what was decided alone; `mixed` if that was otherwise. Forced before the coordinator may forget.
+    Learned {
+        txn: TxnId,
+        commit: bool,
+        mixed: bool,
+    },
     /// The client is about to be told that its transaction took no effect. Forced, because a late duplicate of
     /// the request must not give it one.
     Refused { txn: TxnId, outcome: Outcome },
@@ -70,6 +79,8 @@ pub(super) enum Record {
         committed: BTreeSet<TxnId>,
         aborted: BTreeSet<TxnId>,
         refused: BTreeMap<TxnId, Outcome>,
+        alone: Vec<(Arc<Vote>, bool)>,
+        mixed: BTreeSet<TxnId>,
     },
 }
 
@@ -79,6 +90,11 @@ pub(super) enum Then {
     Boot,
     Voted(TxnId),
     Committed(TxnId),
+    DecidedAlone(TxnId),
+    Learned {
+        txn: TxnId,
+        decision: Decision,
+    },
     CommittedAlone {
         txn: TxnId,
         writes: Vec<Write>,
@@ -112,6 +128,24 @@ pub(super) enum Phase {
     Prepared(Arc<Vote>),
     /// The decision to commit is on its way to the disk.
     Committing(Arc<Vote>),
+    /// This participant's own decision is on its way to the disk. If the coordinator's overtakes it, here it is.
+    DecidingAlone {
+        vote: Arc<Vote>,
+        commit: bool,
+        told: Option<Decision>,
+    },
+}
+
+impl Phase {
+    /// The durable vote.
+    pub(super) fn vote(&self) -> Option<&Arc<Vote>> {
+        match self {
+            Phase::Prepared(vote) | Phase::Committing(vote) | Phase::DecidingAlone { vote, .. } => {
+                Some(vote)
+            }
+            Phase::Working { .. } | Phase::Preparing { .. } => None,
+        }
+    }
 }
 
 /// A transaction at a participant.
@@ -151,6 +185,10 @@ pub struct Participant {
     pub(super) committed: BTreeSet<TxnId>,
     /// Transactions that this participant had voted for and that were aborted: late duplicates are told apart.
     pub(super) aborted: BTreeSet<TxnId>,
+    /// What was decided alone, until the decision is known.
+    pub(super) alone: BTreeMap<TxnId, Alone>,
+    /// What was decided alone, and otherwise than it should have been.
+    pub(super) mixed: BTreeSet<TxnId>,
     pub(super) boot: u64,
     pub(super) grants: u64,
     ready: bool,
@@ -183,6 +221,8 @@ impl Participant {
             locals: BTreeMap::new(),
             committed: BTreeSet::new(),
             aborted: BTreeSet::new(),
+            alone: BTreeMap::new(),
+            mixed: BTreeSet::new(),
             boot: 0,
             grants: 0,
             ready: false,
@@ -203,7 +243,9 @@ impl Participant {
             _ if self.committed.contains(&txn) => ParticipantView::Committed,
             Some(Phase::Working { grant, .. }) => ParticipantView::Working(*grant),
             Some(Phase::Preparing { .. }) => ParticipantView::Preparing,
-            Some(Phase::Prepared(_) | Phase::Committing(_)) => ParticipantView::Prepared,
+            Some(Phase::Prepared(_) | Phase::Committing(_) | Phase::DecidingAlone { .. }) => {
+                ParticipantView::Prepared
+            }
             None => ParticipantView::Absent,
         }
     }
@@ -215,12 +257,8 @@ impl Participant {
 
     /// What this participant, as its initiator, has voted yes for, durably, and its manager.
     pub fn initiated(&self, txn: TxnId) -> Option<(Arc<Start>, Addr)> {
-        match &self.locals.get(&txn)?.phase {
-            Phase::Prepared(vote) | Phase::Committing(vote) => {
-                Some((Arc::clone(&vote.origin.as_ref()?.start), vote.manager))
-            }
-            Phase::Working { .. } | Phase::Preparing { .. } => None,
-        }
+        let vote = self.locals.get(&txn)?.phase.vote()?;
+        Some((Arc::clone(&vote.origin.as_ref()?.start), vote.manager))
     }
 
     /// The transactions that have locks here.
@@ -269,14 +307,13 @@ impl Participant {
             store: Box::new(self.store.clone()),
             prepared: { self.locals.values() }
                 .filter(|_| !zoo::planted(Bug::CheckpointDropsVotes))
-                .filter_map(|local| match &local.phase {
-                    Phase::Prepared(vote) | Phase::Committing(vote) => Some(Arc::clone(vote)),
-                    Phase::Working { .. } | Phase::Preparing { .. } => None,
-                })
+                .filter_map(|local| local.phase.vote().map(Arc::clone))
                 .collect(),
             committed: self.committed.clone(),
             aborted: self.aborted.clone(),
             refused: self.refused.clone(),
+            alone: self.alone.values().map(Alone::kept).collect(),
+            mixed: self.mixed.clone(),
         };
         self.journal.pump(snapshot, out);
     }
@@ -338,6 +375,7 @@ impl Participant {
             Timer::Probe(txn) => self.probe(txn, out),
             Timer::Inquire(_) if zoo::planted(Bug::NeverInquires) => {}
             Timer::Inquire(txn) => self.inquire(txn, out),
+            Timer::Heuristic(txn) => self.decide_alone(txn, out),
             Timer::Client(_) | Timer::Resend(_) | Timer::VoteTimeout(_) => {}
         }
     }
@@ -352,7 +390,8 @@ impl Participant {
             ..
         } = *request;
         self.hlc.merge(now, stamp);
-        if self.committed.contains(&txn) || self.aborted.contains(&txn) {
+        let is_over = self.committed.contains(&txn) || self.aborted.contains(&txn);
+        if is_over || self.alone.contains_key(&txn) {
             return; // Late.
         }
         match self.locals.get(&txn) {
@@ -458,6 +497,7 @@ impl Participant {
         }
         out.cancel_timer(Timer::Probe(txn));
         out.cancel_timer(Timer::Inquire(txn));
+        out.cancel_timer(Timer::Heuristic(txn));
         for (_, ready) in self.locks.release(owner) {
             self.answer_if_locked(ready, true, out);
         }
@@ -526,7 +566,10 @@ impl Participant {
                     self.send(manager, Message::Prepared { txn, shard }, out);
                 }
             }
-            Some(Phase::Prepared(_)) => {
+            Some(Phase::Prepared(_) | Phase::DecidingAlone { .. }) => {
+                self.send(manager, Message::Prepared { txn, shard }, out);
+            }
+            None if self.alone.contains_key(&txn) => {
                 self.send(manager, Message::Prepared { txn, shard }, out);
             }
             Some(Phase::Preparing { .. } | Phase::Committing(_)) => {}
@@ -600,6 +643,7 @@ impl Participant {
         {
             self.reply_committed(txn, *client, reads.clone(), out);
         }
+        self.limit_doubt(txn, out);
         match doomed {
             Some(why) => self.on_abort(txn, why, out),
             None => self.cast(&vote, out),
@@ -623,10 +667,14 @@ impl Participant {
     /// In doubt for a while: ask. The initiator repeats its vote, which says all that the manager needs to
     /// begin, should the first one have been lost.
     fn inquire(&mut self, txn: TxnId, out: &mut Out) {
-        let Some(Phase::Prepared(vote)) = self.locals.get(&txn).map(|local| &local.phase) else {
-            return;
+        let vote = match self.locals.get(&txn).map(|local| &local.phase) {
+            Some(Phase::Prepared(vote)) => Arc::clone(vote),
+            Some(_) => return,
+            None => match self.alone.get(&txn) {
+                Some(alone) => Arc::clone(&alone.vote),
+                None => return,
+            },
         };
-        let vote = Arc::clone(vote);
         if zoo::planted(Bug::InDoubtTimesOut) {
             return self.on_abort(txn, AbortReason::Timeout, out);
         }
@@ -646,9 +694,14 @@ impl Participant {
 
     /// Cooperative termination: who has not voted yet aborts, and can say so because it will vote no.
     fn on_peer_inquiry(&mut self, from: Addr, txn: TxnId, out: &mut Out) {
+        if self.alone.contains_key(&txn) {
+            return;
+        }
         let commit = match self.locals.get(&txn).map(|local| &local.phase) {
             Some(Phase::Prepared(_)) if zoo::planted(Bug::PeerInDoubtAnswersAbort) => false,
-            Some(Phase::Prepared(_) | Phase::Preparing { .. }) => return,
+            Some(Phase::Prepared(_) | Phase::Preparing { .. } | Phase::DecidingAlone { .. }) => {
+                return;
+            }
             Some(Phase::Committing(_)) => true,
             Some(Phase::Working { .. }) => {
                 if !zoo::planted(Bug::WorkingPeerKeepsItsVote) {
@@ -662,6 +715,9 @@ impl Participant {
     }
 
     fn on_commit(&mut self, manager: Addr, txn: TxnId, out: &mut Out) {
+        if self.learn_late(txn, (true, AbortReason::Presumed), out) {
+            return;
+        }
         let Some(local) = self.locals.get_mut(&txn) else {
             assert!(
                 self.committed.contains(&txn) || zoo::any(),
@@ -693,12 +749,24 @@ impl Participant {
         let Some(Phase::Committing(vote)) = phase else {
             unreachable!("{txn} has committed in {phase:?}");
         };
-        let (shard, commit, position) = (self.shard, true, self.store.next_position());
+        let (shard, commit) = (self.shard, true);
+        self.committed.insert(txn);
+        out.observe(Observation::Resolved { txn, shard, commit });
+        self.finish(txn, &vote, commit, out);
+        self.forget(txn, out);
+        self.send(vote.manager, Message::Ack { txn, shard }, out);
+    }
+
+    /// Makes the effects of a prepared transaction visible, or undoes them.
+    pub(super) fn finish(&mut self, txn: TxnId, vote: &Vote, commit: bool, out: &mut Out) {
+        if !commit {
+            let undone = self.store.rollback_prepared(txn);
+            return undone.expect("a prepared transaction can be rolled back");
+        }
+        let (shard, position) = (self.shard, self.store.next_position());
         out.work(vote.writes.len() as u32);
         let keys = self.store.commit_prepared(position, txn);
         let keys = keys.expect("a prepared transaction commits");
-        self.committed.insert(txn);
-        out.observe(Observation::Resolved { txn, shard, commit });
         if !keys.is_empty() {
             out.observe(Observation::Applied {
                 txn,
@@ -707,8 +775,6 @@ impl Participant {
                 keys,
             });
         }
-        self.forget(txn, out);
-        self.send(vote.manager, Message::Ack { txn, shard }, out);
     }
 
     /// The first acknowledgement was lost, or a crash came between the record and the words.
@@ -720,6 +786,9 @@ impl Participant {
 
     /// Presumed abort: lazily recorded, not acknowledged.
     fn on_abort(&mut self, txn: TxnId, why: AbortReason, out: &mut Out) {
+        if self.learn_late(txn, (false, why), out) {
+            return;
+        }
         let Some(local) = self.locals.get_mut(&txn) else {
             return;
         };
@@ -728,18 +797,17 @@ impl Participant {
             Phase::Preparing { doomed, .. } => *doomed = Some(why),
             Phase::Prepared(vote) => {
                 let vote = Arc::clone(vote);
-                self.journal.write_lazily(Record::Aborted(txn));
-                let undone = self.store.rollback_prepared(txn);
-                undone.expect("a prepared transaction can be rolled back");
-                self.aborted.insert(txn);
                 let (shard, commit) = (self.shard, false);
+                self.journal.write_lazily(Record::Aborted(txn));
+                self.finish(txn, &vote, commit, out);
+                self.aborted.insert(txn);
                 out.observe(Observation::Resolved { txn, shard, commit });
                 self.forget(txn, out);
                 if let Some(Origin { client, .. }) = &vote.origin {
                     self.refuse(txn, Outcome::Aborted { why }, *client);
                 }
             }
-            Phase::Committing(_) => unreachable!("{txn} was committed and is aborted: {why:?}"),
+            phase => unreachable!("{txn} is aborted for {why:?} in {phase:?}"),
         }
     }
 
@@ -750,6 +818,8 @@ impl Participant {
             Then::Boot => self.serve(now, out),
             Then::Voted(txn) => self.vote_durable(txn, out),
             Then::Committed(txn) => self.commit_durable(txn, out),
+            Then::DecidedAlone(txn) => self.decided_alone(txn, out),
+            Then::Learned { txn, decision } => self.learned(txn, decision, out),
             Then::CommittedAlone {
                 txn,
                 writes,
@@ -773,6 +843,8 @@ impl Participant {
             Then::Boot => self.journal.force(Record::Boot, then),
             Then::Voted(txn) => self.vote_lost(txn, out),
             Then::Committed(txn) => self.journal.force(Record::Committed(txn), then),
+            Then::DecidedAlone(txn) => self.force_decided_alone(txn),
+            Then::Learned { txn, decision } => self.force_learned(txn, decision),
             Then::CommittedAlone { txn, client, .. } => {
                 let why = AbortReason::ApplyFailed;
                 self.forget(txn, out);
@@ -843,7 +915,9 @@ impl Participant {
             out.observe(Observation::Voted { txn, shard, yes });
             out.observe(Observation::Locked { txn, shard });
             out.set_timer(Timer::Inquire(txn), Delay::exactly(0));
+            self.limit_doubt(txn, out);
         }
+        self.recall_alone(out);
         if zoo::planted(Bug::InDoubtAbortsAtRestart) {
             for txn in self.locals.keys().copied().collect::<Vec<_>>() {
                 self.on_abort(txn, AbortReason::Presumed, out);
@@ -875,6 +949,21 @@ impl Participant {
                 }
                 self.aborted.insert(txn);
             }
+            Record::DecidedAlone { txn, commit } => {
+                let local = { self.locals.remove(&txn) }.expect("a vote precedes it");
+                let vote = { local.phase.vote() }.expect("only a vote is recovered");
+                let position = self.store.next_position();
+                let done = match commit {
+                    true => self.store.commit_prepared(position, txn).map(drop),
+                    false => self.store.rollback_prepared(txn),
+                };
+                done.expect("a decision follows its vote");
+                self.keep_decided_alone(Arc::clone(vote), commit);
+            }
+            Record::Learned { txn, commit, mixed } => {
+                self.alone.remove(&txn);
+                self.note_learned(txn, commit, mixed);
+            }
             Record::CommittedAlone { txn, writes } => {
                 let position = self.store.next_position();
                 let writer = WriteId { txn, undo: false };
@@ -891,12 +980,18 @@ impl Participant {
                 committed,
                 aborted,
                 refused,
+                alone,
+                mixed,
             } => {
                 self.boot = boot;
                 self.store = *store;
                 self.committed = committed;
                 self.aborted = aborted;
                 self.refused = refused;
+                self.mixed = mixed;
+                for (vote, commit) in alone {
+                    self.keep_decided_alone(vote, commit);
+                }
                 prepared
                     .into_iter()
                     .for_each(|vote| self.recover_vote(vote));

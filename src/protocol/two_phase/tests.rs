@@ -163,6 +163,52 @@ fn under_crashes_losses_duplicates_and_failing_disks_every_transaction_ends_all_
     }
 }
 
+/// Nobody stays in doubt, whoever was not decided alone is all or nothing, and what was decided alone is recorded: after
+/// any number of crashes each participant still has done what it said.
+#[test]
+fn only_what_a_participant_decided_alone_can_be_half_done() {
+    for heuristic in [Heuristic::Commit, Heuristic::Abort] {
+        let options = Options {
+            heuristic,
+            heuristic_after_ms: 20,
+            cooperative_termination: true,
+            ..Options::default()
+        };
+        let layout = layout(4, 2, Value::Int(20));
+        let (mut decided_alone, mut mixed) = (0, 0);
+        for seed in 0..300 {
+            let operations = contended(&layout, 12, &mut Dice(seed));
+            let table = run::<TwoPhase>(&layout, &options, &operations, ROUGH, seed);
+            check_observations(&table);
+            let states = table.autopsy();
+            let mut alone = BTreeSet::new();
+            for (_, what) in &table.observed {
+                match what {
+                    Observation::DecidedAlone { txn, shard, commit } => {
+                        alone.insert(*txn);
+                        let state = &states[shard];
+                        let writes = { state.ledger.iter() }.any(|entry| entry.write.txn == *txn);
+                        assert!(*commit || !writes, "{txn} at {shard}:\n{}", table.log);
+                        assert!(!state.in_doubt.contains(txn), "{txn} at {shard}");
+                    }
+                    Observation::Mark("2pc.heuristic-mixed") => mixed += 1,
+                    _ => {}
+                }
+            }
+            let bound: Vec<_> = { operations.iter() }
+                .filter(|operation| !alone.contains(&operation.txn.id))
+                .cloned()
+                .collect();
+            decided_alone += alone.len();
+            check_atomicity(&table, &bound);
+        }
+        assert!(
+            decided_alone > 20 && mixed > 5,
+            "{heuristic:?}: {decided_alone}, {mixed}"
+        );
+    }
+}
+
 #[test]
 fn without_faults_nothing_is_aborted_by_the_system() {
     for options in all_options() {

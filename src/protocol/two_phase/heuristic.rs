@@ -1,0 +1,195 @@
+//! Heuristic decisions: a participant that has been in doubt for too long decides alone.
+//!
+//! Sources: X/Open, "Distributed Transaction Processing: The XA Specification" (C193, 1991), section 2.3 and
+//! `xa_commit` (`XA_HEURCOM`, `XA_HEURRB`, `XA_HEURMIX`); Mohan, Lindsay and Obermarck, TODS 11(4), 1986, section 1.
+//!
+//! The participant records what it does by force, does it, and gives its locks away. It keeps asking for the decision,
+//! because whoever decided alone owes a report: once the decision is known, it records that too, and either nothing was
+//! lost or the transaction is *mixed*. To the coordinator it says only that it knows; who asked for the transaction
+//! learns of a mixed one that nobody can tell how it ended.
+//!
+//! Breaking atomicity on purpose is what this is for, so the protocol then promises it for all transactions but those
+//! that a participant decided alone, and no isolation.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::participant::{Origin, Participant, Phase, Record, Then, Vote};
+use super::{Message, Out, Timer, about};
+use crate::process::{Addr, Delay};
+use crate::record::{AbortReason, Observation, Outcome};
+use crate::txn::TxnId;
+
+/// What a participant does that has been in doubt for too long.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Heuristic {
+    /// It waits: two-phase commit as its authors have it.
+    #[default]
+    Wait,
+    /// It commits.
+    Commit,
+    /// It rolls back.
+    Abort,
+}
+
+/// A transaction that this participant has decided alone and whose decision it has not recorded yet.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Alone {
+    pub(super) vote: Arc<Vote>,
+    /// What was done.
+    commit: bool,
+    /// The decision is known and on its way to the disk.
+    told: bool,
+}
+
+impl Alone {
+    /// What a checkpoint keeps.
+    pub(super) fn kept(&self) -> (Arc<Vote>, bool) {
+        (Arc::clone(&self.vote), self.commit)
+    }
+}
+
+/// The decision, and how it became known.
+pub(super) type Decision = (bool, AbortReason);
+
+impl Participant {
+    /// In doubt from now on: arms the patience, where it is limited.
+    pub(super) fn limit_doubt(&self, txn: TxnId, out: &mut Out) {
+        if self.site.options.heuristic != Heuristic::Wait {
+            let patience_ms = self.site.options.heuristic_after_ms;
+            out.set_timer(Timer::Heuristic(txn), about(patience_ms));
+        }
+    }
+
+    /// In doubt for too long.
+    pub(super) fn decide_alone(&mut self, txn: TxnId, out: &mut Out) {
+        let Some(local) = self.locals.get_mut(&txn) else {
+            return;
+        };
+        let Phase::Prepared(vote) = &local.phase else {
+            return;
+        };
+        let commit = self.site.options.heuristic == Heuristic::Commit;
+        let (vote, told) = (Arc::clone(vote), None);
+        local.phase = Phase::DecidingAlone { vote, commit, told };
+        out.observe(Observation::Mark("2pc.heuristic-decision"));
+        self.force_decided_alone(txn);
+    }
+
+    pub(super) fn force_decided_alone(&mut self, txn: TxnId) {
+        let commit = self.site.options.heuristic == Heuristic::Commit;
+        let record = Record::DecidedAlone { txn, commit };
+        self.journal.force(record, Then::DecidedAlone(txn));
+    }
+
+    /// The record is durable: the effects and the locks follow.
+    pub(super) fn decided_alone(&mut self, txn: TxnId, out: &mut Out) {
+        let phase = self.locals.get(&txn).map(|local| local.phase.clone());
+        let Some(Phase::DecidingAlone { vote, commit, told }) = phase else {
+            unreachable!("{txn} was decided alone in {phase:?}");
+        };
+        let shard = self.shard;
+        out.observe(Observation::DecidedAlone { txn, shard, commit });
+        self.finish(txn, &vote, commit, out);
+        self.forget(txn, out);
+        self.keep_decided_alone(vote, commit);
+        match told {
+            Some(decision) => self.learn(txn, decision, out),
+            None => out.set_timer(Timer::Inquire(txn), Delay::exactly(0)),
+        }
+    }
+
+    pub(super) fn keep_decided_alone(&mut self, vote: Arc<Vote>, commit: bool) {
+        let (txn, told) = (vote.txn, false);
+        let alone = Alone { vote, commit, told };
+        self.alone.insert(txn, alone);
+    }
+
+    /// The decision on a transaction that was decided alone, or is being; whether it was one.
+    pub(super) fn learn_late(&mut self, txn: TxnId, decision: Decision, out: &mut Out) -> bool {
+        if let Some(local) = self.locals.get_mut(&txn)
+            && let Phase::DecidingAlone { told, .. } = &mut local.phase
+        {
+            *told = Some(decision);
+            return true;
+        }
+        let is_known = self.alone.contains_key(&txn);
+        if is_known {
+            self.learn(txn, decision, out);
+        }
+        is_known
+    }
+
+    fn learn(&mut self, txn: TxnId, decision: Decision, out: &mut Out) {
+        let alone = { self.alone.get_mut(&txn) }.expect("it was decided alone");
+        if !std::mem::replace(&mut alone.told, true) {
+            out.cancel_timer(Timer::Inquire(txn));
+            self.force_learned(txn, decision);
+        }
+    }
+
+    pub(super) fn force_learned(&mut self, txn: TxnId, decision: Decision) {
+        let (commit, _) = decision;
+        let mixed = self.alone[&txn].commit != commit;
+        let record = Record::Learned { txn, commit, mixed };
+        self.journal.force(record, Then::Learned { txn, decision });
+    }
+
+    /// The coordinator may forget it now.
+    pub(super) fn learned(&mut self, txn: TxnId, (commit, why): Decision, out: &mut Out) {
+        let Alone {
+            vote, commit: did, ..
+        } = self.alone.remove(&txn).expect("it was decided alone");
+        let mixed = did != commit;
+        let shard = self.shard;
+        self.note_learned(txn, commit, mixed);
+        out.observe(Observation::Resolved { txn, shard, commit });
+        if mixed {
+            out.observe(Observation::Mark("2pc.heuristic-mixed"));
+        }
+        if commit {
+            self.send(vote.manager, Message::Ack { txn, shard }, out);
+        }
+        match &vote.origin {
+            Some(Origin { client, .. }) if mixed => self.reply_mixed(txn, *client, out),
+            Some(Origin { client, reads, .. }) if commit => {
+                self.reply_committed(txn, *client, reads.clone(), out);
+            }
+            Some(Origin { client, .. }) => self.refuse(txn, Outcome::Aborted { why }, *client),
+            None => {}
+        }
+    }
+
+    /// After a restart: the crash may have come between the record and the words, and the decision is still owed.
+    pub(super) fn recall_alone(&self, out: &mut Out) {
+        for (txn, alone) in &self.alone {
+            let (txn, shard, commit) = (*txn, self.shard, alone.commit);
+            out.observe(Observation::DecidedAlone { txn, shard, commit });
+            out.set_timer(Timer::Inquire(txn), Delay::exactly(0));
+        }
+    }
+
+    /// The initiator has done otherwise than was decided. Of an abort nobody else may know: peers tell one another, and a
+    /// manager forgets.
+    pub(super) fn reply_mixed(&mut self, txn: TxnId, client: Addr, out: &mut Out) {
+        if self.aborted.contains(&txn) {
+            let commit = false;
+            out.observe(Observation::Ended { txn, commit });
+        }
+        self.reply(txn, client, Outcome::Unknown, out);
+    }
+
+    pub(super) fn note_learned(&mut self, txn: TxnId, commit: bool, mixed: bool) {
+        let known = if commit {
+            &mut self.committed
+        } else {
+            &mut self.aborted
+        };
+        known.insert(txn);
+        if mixed {
+            self.mixed.insert(txn);
+        }
+    }
+}
