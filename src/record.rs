@@ -59,16 +59,6 @@ pub enum Observation {
         /// The decision as the shard learned it.
         commit: bool,
     },
-    /// A shard in doubt decided alone and durably (XA's heuristic decision): it is in doubt no more, and may be wrong.
-    /// `Resolved` follows when it learns the decision.
-    DecidedAlone {
-        /// The transaction.
-        txn: TxnId,
-        /// The shard.
-        shard: ShardId,
-        /// What it does.
-        commit: bool,
-    },
     /// A shard made a transaction's local effects visible.
     Applied {
         /// The transaction.
@@ -129,6 +119,17 @@ pub enum Observation {
     },
     /// A rare branch of protocol code was reached.
     Mark(&'static str),
+    // New kinds come last, for digests fold a kind's place among them.
+    /// A shard in doubt decided alone and durably (XA's heuristic decision): it is in doubt no more, and may be wrong.
+    /// `Resolved` follows when it learns the decision.
+    DecidedAlone {
+        /// The transaction.
+        txn: TxnId,
+        /// The shard.
+        shard: ShardId,
+        /// What it does.
+        commit: bool,
+    },
 }
 
 /// A rare branch of protocol code: the name that [`Observation::Mark`] carries, and what happened there.
