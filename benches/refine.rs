@@ -18,7 +18,6 @@ use ordain::protocol::two_phase::TwoPhase;
 use ordain::scenario::Scenario;
 use ordain::{sim, stack};
 
-#[allow(dead_code, reason = "other benches have child processes")]
 #[path = "support/cost.rs"]
 mod cost;
 use cost::{Cost, OWN, timed};

@@ -3,16 +3,13 @@
 
 mod oracle;
 
-use std::collections::BTreeMap;
-
 use oracle::convert::{to_history, to_model};
 use oracle::generate::{self, Kind};
 use oracle::{MODELS, admits};
 use ordain::check::{Options, Verdict, check};
-use rayon::prelude::*;
 
-/// Histories by model (as an index) and by the oracle's verdict; disagreements in words.
-type Outcome = (BTreeMap<(usize, bool), u64>, Vec<String>);
+/// Histories by model (as an index) and by the oracle's verdict.
+type Outcome = oracle::Outcome<(usize, bool)>;
 
 /// Seeds from here on belong to this test: the checkers' own tests start at 0.
 const FIRST_SEED: u64 = 1_000_000;
@@ -41,22 +38,8 @@ fn compare(kind: Kind, seed: u64) -> Outcome {
 }
 
 fn assert_agreement(kind: Kind, histories: u64) {
-    let all = (FIRST_SEED..FIRST_SEED + histories)
-        .into_par_iter()
-        .map(|seed| compare(kind, seed));
-    let (tally, disagreements) = all.reduce(Outcome::default, |mut sum, other| {
-        for (key, count) in other.0 {
-            *sum.0.entry(key).or_default() += count;
-        }
-        sum.1.extend(other.1);
-        sum
-    });
-    let first: Vec<_> = disagreements.iter().take(20).collect();
-    assert!(
-        disagreements.is_empty(),
-        "{} of {histories}: {first:#?}",
-        disagreements.len()
-    );
+    let seeds = FIRST_SEED..FIRST_SEED + histories;
+    let tally = oracle::assert_agreement(seeds, |seed| compare(kind, seed));
     for (at, model) in MODELS.iter().enumerate() {
         let count = |valid| tally.get(&(at, valid)).copied().unwrap_or(0);
         assert!(

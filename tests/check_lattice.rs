@@ -8,9 +8,8 @@ use std::collections::BTreeMap;
 use oracle::axioms::{AXIOMATIC, Axiomatic, is_execution};
 use oracle::convert::to_history;
 use oracle::generate::{self, Kind};
-use oracle::{Op, Status, Txn, admits};
+use oracle::{Op, Outcome, Status, Txn, admits};
 use ordain::check::{Boundary, Model, Options, Report, Verdict, check, list_append};
-use rayon::prelude::*;
 
 /// Seeds from here on belong to this test.
 const FIRST_SEED: u64 = 2_000_000;
@@ -50,10 +49,10 @@ fn said(boundary: &Boundary, model: Model) -> Option<bool> {
     possible.any(|held| held.implies(model)).then_some(true)
 }
 
-/// How often what was said of a model was what its axioms say, and disagreements in words.
-type Outcome = (BTreeMap<(usize, Option<bool>, bool), u64>, Vec<String>);
+/// By model (as an index), what was said of it and what its axioms say.
+type Compared = (usize, Option<bool>, bool);
 
-fn compare(kind: Kind, seed: u64) -> Outcome {
+fn compare(kind: Kind, seed: u64) -> Outcome<Compared> {
     let txns = generate::history(kind, seed);
     let report = check(&to_history(&txns), &Options::default());
     let mut outcome = Outcome::default();
@@ -76,23 +75,9 @@ fn compare(kind: Kind, seed: u64) -> Outcome {
     outcome
 }
 
-fn assert_agreement(kind: Kind, histories: u64) -> BTreeMap<(usize, Option<bool>, bool), u64> {
-    let seeds = (FIRST_SEED..FIRST_SEED + histories).into_par_iter();
-    let all = seeds.map(|seed| compare(kind, seed));
-    let (tally, disagreements) = all.reduce(Outcome::default, |mut sum, other| {
-        for (key, count) in other.0 {
-            *sum.0.entry(key).or_default() += count;
-        }
-        sum.1.extend(other.1);
-        sum
-    });
-    let first: Vec<_> = disagreements.iter().take(10).collect();
-    assert!(
-        disagreements.is_empty(),
-        "{}: {first:#?}",
-        disagreements.len()
-    );
-    tally
+fn assert_agreement(kind: Kind, histories: u64) -> BTreeMap<Compared, u64> {
+    let seeds = FIRST_SEED..FIRST_SEED + histories;
+    oracle::assert_agreement(seeds, |seed| compare(kind, seed))
 }
 
 #[test]

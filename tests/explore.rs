@@ -151,6 +151,7 @@ fn the_safety_properties_of_a_world_are_decided_and_what_has_to_be_possible_has_
 fn what_a_mutant_breaks_is_a_discovery_of_stateright_with_the_way_there() {
     let crash = |start: Sagas| {
         world::<Saga, _>(
+            &saga::Options::default(),
             start,
             &[transfer(0)],
             CRASH,

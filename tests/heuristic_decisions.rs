@@ -1,16 +1,17 @@
 //! Two-phase commit whose participants lose patience in doubt: what they decide alone may be wrong, and nothing else is.
 
+#[path = "support/judging.rs"]
+mod judging;
 #[path = "support/scenarios.rs"]
 mod scenarios;
 
-use ordain::fates::FateSource;
+use judging::{judge, play};
 use ordain::plan::Plan;
+use ordain::protocol::Protocol;
 use ordain::protocol::two_phase::{Heuristic, Options, TwoPhase};
-use ordain::protocol::{Autopsy, Promises, Protocol};
 use ordain::record::{Observation, Observed};
 use ordain::scenario::Scenario;
-use ordain::sim;
-use ordain::verdict::{self, Evidence, Finding, Property, Status};
+use ordain::verdict::{Finding, Property, Status};
 use scenarios::shipped;
 
 const SEEDS: u64 = 60;
@@ -23,34 +24,13 @@ fn judged(
     told: fn(&Observation) -> bool,
 ) -> Vec<Property> {
     let plan = Plan::draw(scenario, seed);
-    let deployment =
-        TwoPhase::deploy(&scenario.layout, options, &plan.operations).expect("it fits");
-    let mut run = sim::Run::new(&plan.environment, deployment, plan.seed);
-    run.faults = &plan.faults;
-    run.fates = FateSource::Seed(plan.seed);
-    let record = sim::simulate(run).expect("the inputs fit");
-    let states: Vec<_> = { record.processes.iter() }
-        .filter_map(|(_, process)| process.autopsy())
-        .collect();
+    let record = play::<TwoPhase>(scenario, &plan, options, Vec::new());
     let observations: Vec<Observed> = { record.observations.iter() }
         .filter(|observed| told(&observed.what))
         .cloned()
         .collect();
-    let promises: Promises = TwoPhase::promises(options);
-    let verdict = verdict::judge(&Evidence {
-        scenario,
-        plan: &plan,
-        promises,
-        observations: &observations,
-        states: &states,
-        end_ns: record.marks.ended_ns,
-        monitored: &record.violations,
-        log_tests: 0,
-        refinement: Err("nobody decides alone there"),
-        log_refinement: None,
-        panics: &record.panics,
-    });
-    verdict.properties
+    let promises = TwoPhase::promises(options);
+    judge(scenario, &plan, &record, promises, &observations).properties
 }
 
 fn property<'a>(properties: &'a [Property], name: &str) -> &'a Property {

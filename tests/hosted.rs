@@ -5,14 +5,14 @@
 //! whose disk lies (flushes complete without making anything durable) has to be caught.
 
 use ordain::client::ClientTimer;
-use ordain::model::host::{Action, Budget, Host, TimerLimit, World};
+use ordain::model::host::{Action, Budget, Host, World};
 use ordain::model::hosted::{
     DATA, FRONT, NONE, SINGLE_FAULTS, Seen, ask, ask_doubt, layout, transfer,
 };
 use ordain::model::leads_to::Report;
 use ordain::model::refine::Tally;
 use ordain::model::report::check_all;
-use ordain::process::{Effect, Effects, Input, Process, WallTime};
+use ordain::process::{Addr, Effect, Effects, Input, Process, WallTime};
 use ordain::protocol::saga::{self, Saga};
 use ordain::protocol::two_phase::{self, TwoPhase};
 use ordain::protocol::{Autopsy, Protocol, ShardState};
@@ -61,7 +61,7 @@ fn host<Pr: Protocol>(
     options: &Pr::Options,
     lies: bool,
     budget: Budget,
-    timers: TimerLimit<<Pr::Process as Process>::Timer>,
+    timers: impl Fn(Addr, &<Pr::Process as Process>::Timer) -> Option<u8> + Send + Sync + 'static,
 ) -> Hosted<Pr::Process> {
     let deployment = Pr::deploy(&layout(), options, &[transfer(0)]).expect("a small deployment");
     let on_disk = |process| OnDisk { process, lies };

@@ -2,18 +2,15 @@
 
 mod oracle;
 
-use std::collections::BTreeMap;
-
 use oracle::convert::{to_history, to_model};
 use oracle::generate::{self, Kind};
 use oracle::{MODELS, admits};
 use ordain::check::{AnomalyKind, Options, Verdict, list_append};
-use rayon::prelude::*;
 
 const HISTORIES: u64 = 120_000;
 
 /// Histories by model (as an index) and by the oracle's verdict: valid, or invalid and the weakest inference that knows.
-type Tally = BTreeMap<(usize, Option<Inference>), u64>;
+type Outcome = oracle::Outcome<(usize, Option<Inference>)>;
 
 /// What has to be looked at, each with all before it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -49,12 +46,11 @@ fn inference(kind: AnomalyKind) -> Inference {
     }
 }
 
-fn compare(seed: u64) -> (Tally, Vec<String>) {
+fn compare(seed: u64) -> Outcome {
     let txns = generate::history(Kind::Lists, seed);
     let history = to_history(&txns);
     let report = list_append::check(&history, &Options::default());
-    let mut tally = Tally::new();
-    let mut disagreements = Vec::new();
+    let mut outcome = Outcome::default();
     for (at, &model) in MODELS.iter().enumerate() {
         let expected = admits(model, &txns);
         let kinds = AnomalyKind::ALL.iter().copied();
@@ -63,27 +59,20 @@ fn compare(seed: u64) -> (Tally, Vec<String>) {
         let weakest = forbidden.map(inference).min();
         if weakest.is_none() != expected {
             let found: Vec<_> = report.counts.keys().collect();
-            disagreements.push(format!(
+            outcome.1.push(format!(
                 "seed {seed}, {model:?}: the oracle says {expected}, we found {found:?}"
             ));
         }
-        *tally.entry((at, weakest)).or_default() += 1;
+        *outcome.0.entry((at, weakest)).or_default() += 1;
     }
     let strict = report.verdict == Verdict::Valid;
     assert_eq!(strict, report.counts.is_empty(), "seed {seed}");
-    (tally, disagreements)
+    outcome
 }
 
 #[test]
 fn every_verdict_agrees_with_the_oracle() {
-    let all = (0..HISTORIES).into_par_iter().map(compare);
-    let (tally, disagreements) = all.reduce(Default::default, |mut sum, other| {
-        for (key, count) in other.0 {
-            *sum.0.entry(key).or_default() += count;
-        }
-        sum.1.extend(other.1);
-        sum
-    });
+    let tally = oracle::assert_agreement(0..HISTORIES, compare);
     let mut table = String::from(
         "model | invalid | single reads | dependencies | sessions | real time | unread orders\n",
     );
@@ -105,10 +94,4 @@ fn every_verdict_agrees_with_the_oracle() {
         table.push('\n');
     }
     insta::assert_snapshot!("list_recall", table);
-    let first: Vec<_> = disagreements.iter().take(20).collect();
-    assert!(
-        disagreements.is_empty(),
-        "{}: {first:#?}",
-        disagreements.len()
-    );
 }

@@ -7,7 +7,7 @@ use ordain::client::ClientTimer;
 use ordain::model::host::Budget;
 use ordain::model::hosted::{CRASH, DATA, FRONT, NONE, SINGLE_FAULTS, TXN, transfer};
 use ordain::model::refine::{self, Checked, Tally};
-use ordain::process::{Addr, Effect, Input};
+use ordain::process::{Addr, Effect, Input, NodeId};
 use ordain::protocol::saga::{self, Saga};
 use ordain::protocol::two_phase::{self, TwoPhase};
 use ordain::record::AbortReason;
@@ -17,22 +17,19 @@ mod interferer;
 
 use interferer::*;
 
-/// More states than any of these worlds has.
-const LIMIT: u32 = 400_000;
-
 fn two_phase(
     budget: Budget,
     inputs: Inspector<two_phase::Node>,
     effects: Meddler<two_phase::Node>,
 ) -> Checked {
-    let start = refine::two_phase::Transactions::default();
-    let host = world::<TwoPhase, _>(start, &[transfer(0)], budget, inputs, effects).limit_timers(
-        |_, timer| match timer {
-            two_phase::Timer::Client(ClientTimer::Resend(_)) => Some(2),
-            _ => None,
-        },
-    );
-    refine::check_edges(&host, LIMIT).expect("small")
+    let everywhere = [FRONT, DATA[0], DATA[1]];
+    commits(
+        &two_phase::Options::default(),
+        &everywhere,
+        budget,
+        inputs,
+        effects,
+    )
 }
 
 /// The same with participants that ask one another, where faults reach the manager and one of them.
@@ -45,10 +42,20 @@ fn peers(
         cooperative_termination: true,
         ..two_phase::Options::default()
     };
+    commits(&options, &[FRONT, DATA[0]], budget, inputs, effects)
+}
+
+/// One transaction, and faults that reach these machines.
+fn commits(
+    options: &two_phase::Options,
+    exposed: &[NodeId],
+    budget: Budget,
+    inputs: Inspector<two_phase::Node>,
+    effects: Meddler<two_phase::Node>,
+) -> Checked {
     let start = refine::two_phase::Transactions::default();
-    let operations = [transfer(0)];
-    let host = world_with::<TwoPhase, _>(&options, start, &operations, budget, inputs, effects)
-        .expose([FRONT, DATA[0]])
+    let host = world::<TwoPhase, _>(options, start, &[transfer(0)], budget, inputs, effects)
+        .expose(exposed.iter().copied())
         .limit_timers(|_, timer| match timer {
             two_phase::Timer::Client(ClientTimer::Resend(_)) => Some(2),
             _ => None,
@@ -63,7 +70,8 @@ fn saga(
     effects: Meddler<saga::Node>,
 ) -> Checked {
     let start = refine::saga::Sagas::default();
-    let host = world::<Saga, _>(start, &[transfer(at_least)], budget, inputs, effects)
+    let (options, operations) = (saga::Options::default(), [transfer(at_least)]);
+    let host = world::<Saga, _>(&options, start, &operations, budget, inputs, effects)
         .limit_timers(|_, timer| match timer {
             saga::Timer::Client(ClientTimer::Resend(_)) => Some(2),
             _ => None,

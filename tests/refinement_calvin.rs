@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ordain::client::{ClientMessage, Start};
 use ordain::model::host::Budget;
 use ordain::model::hosted::{
-    BAD_DISK, CLIENT, DATA, DUPLICATE, FRONT, LATE, LOSS, NONE, TORN, TXN, drives_a_counter,
+    BAD_DISK, CLIENT, DATA, DUPLICATE, FRONT, LATE, LOSS, NONE, TORN, TXN, calvin_timer_limit,
     transfer,
 };
 use ordain::model::refine::calvin::Executions;
@@ -16,7 +16,7 @@ use ordain::plan::PlannedOperation;
 use ordain::process::{Addr, Effect, Input, NodeId};
 use ordain::protocol::calvin::messages::{Batch, Before, Push};
 use ordain::protocol::calvin::shard::Turn;
-use ordain::protocol::calvin::{Calvin, Message, Node, Timer};
+use ordain::protocol::calvin::{Calvin, Message, Node, Options, Timer};
 use ordain::record::Outcome;
 use ordain::scenario::layout::ShardId;
 use ordain::txn::{Key, Read, Row, TableId, TxnId, Value};
@@ -26,8 +26,6 @@ mod interferer;
 
 use interferer::*;
 
-/// More states than any of these worlds has.
-const LIMIT: u32 = 1_000_000;
 const SECOND: TxnId = TxnId(2);
 
 /// Two transfers that touch the same rows; the second starts when the client has heard of the first.
@@ -52,9 +50,10 @@ fn check(
     inputs: Inspector<Node>,
     effects: Meddler<Node>,
 ) -> Checked {
-    let host = world::<Calvin, _>(start, operations, budget, inputs, effects)
+    let options = Options::default();
+    let host = world::<Calvin, _>(&options, start, operations, budget, inputs, effects)
         .expose([FRONT, DATA[0]])
-        .limit_timers(|_, timer| drives_a_counter(timer, 1));
+        .limit_timers(|_, timer| calvin_timer_limit(timer, 1));
     refine::check_edges(&host, LIMIT).expect("small")
 }
 
@@ -101,20 +100,11 @@ fn every_edge_of_calvin_is_allowed_by_its_spec() {
     assert_taken(&tally, &actions);
 }
 
-/// One transaction, and faults that reach the sequencer alone; it is elected twice.
-fn sequencer(budget: Budget, inputs: Inspector<Node>, effects: Meddler<Node>) -> Checked {
-    let each = Executions::sampled(1);
-    let host = world::<Calvin, _>(each, &[transfer(0)], budget, inputs, effects)
-        .expose([FRONT])
-        .limit_timers(|_, timer| drives_a_counter(timer, 2));
-    refine::check_edges(&host, LIMIT).expect("small")
-}
-
 #[test]
 fn every_edge_of_calvin_is_allowed_by_its_spec_though_the_sequencers_disk_fails_or_it_restarts() {
     let mut tally = Tally::default();
     for budget in [BAD_DISK, TORN] {
-        let checked = sequencer(budget, all, honest);
+        let checked = sequencer(Executions::sampled(1), budget, all, honest);
         assert_refines(&checked, &mut tally, &format!("{budget:?}"));
     }
     assert_taken(&tally, &["Sequence", "Deliver", "Execute"]);

@@ -6,9 +6,7 @@ use ordain::consensus::raft::RaftMessage;
 use ordain::consensus::{Log, LogMessage, LogTimer, Position};
 use ordain::model::host::{Budget, Host};
 use ordain::model::host_raft::{self, Replica};
-use ordain::model::hosted::{
-    BAD_DISK, CRASH, CUT, FRONT, NONE, SINGLE_FAULTS, TORN, drives_a_counter, transfer,
-};
+use ordain::model::hosted::{BAD_DISK, CRASH, CUT, NONE, SINGLE_FAULTS, TORN};
 use ordain::model::refine::raft::{KeepsLogs, Logs};
 use ordain::model::refine::{self, Checked, Tally};
 use ordain::process::{Disk, Effect, FileId, Input, Process};
@@ -19,9 +17,6 @@ use ordain::shard::wal::{Tail, recover};
 mod interferer;
 
 use interferer::*;
-
-/// More states than any of these worlds has.
-const LIMIT: u32 = 400_000;
 
 impl<N: KeepsLogs> KeepsLogs for Meddled<N> {
     type Command = N::Command;
@@ -329,23 +324,11 @@ fn failed_flushes_torn_writes_and_cuts_uncover_mutants_that_a_world_without_faul
 
 // The log that Calvin's sequencer keeps, in small worlds of Calvin.
 
-/// One transaction; the sequencer is elected so often, and faults reach it alone.
-fn sequencer(
-    budget: Budget,
-    inputs: Inspector<calvin::Node>,
-    effects: Meddler<calvin::Node>,
-) -> Checked {
-    let host = world::<Calvin, _>(Logs::whole(), &[transfer(0)], budget, inputs, effects)
-        .expose([FRONT])
-        .limit_timers(|_, timer| drives_a_counter(timer, 2));
-    refine::check_edges(&host, LIMIT).expect("small")
-}
-
 #[test]
 fn every_edge_of_a_sequencers_log_is_allowed_by_its_spec() {
     let mut tally = Tally::default();
     for budget in [BAD_DISK, TORN] {
-        let checked = sequencer(budget, all, honest);
+        let checked = sequencer(Logs::whole(), budget, all, honest);
         assert_refines(&checked, &mut tally, &format!("{budget:?}"));
     }
     let actions = [
@@ -372,10 +355,14 @@ fn a_failing_disk_and_a_restart_uncover_mutants_of_a_sequencer() {
         ("a torn log is given up", TORN, gives_up_a_torn_disk),
     ];
     for (name, budget, inputs) in mutants {
-        let (steps, refusal) = sequencer(budget, inputs, honest).broken.expect(name);
+        let (steps, refusal) = sequencer(Logs::whole(), budget, inputs, honest)
+            .broken
+            .expect(name);
         assert!(!steps.is_empty() && refusal.nearest.is_some(), "{name}");
         assert!(
-            sequencer(NONE, inputs, honest).broken.is_none(),
+            sequencer(Logs::whole(), NONE, inputs, honest)
+                .broken
+                .is_none(),
             "{name}: without faults it is honest"
         );
     }

@@ -1,20 +1,21 @@
 //! The checker of isolation that runs along with a simulation: it never stops a protocol that keeps its promise, it stops
 //! one that breaks it, and what it stops at the checker of whole histories finds in the part that was run.
 
+#[path = "support/judging.rs"]
+mod judging;
 #[path = "support/scenarios.rs"]
 mod scenarios;
 
-use ordain::fates::FateSource;
+use judging::{judge, play};
 use ordain::monitor::Monitor;
 use ordain::plan::Plan;
 use ordain::process::Process;
 use ordain::protocol::naive::Naive;
-use ordain::protocol::{Autopsy, Isolation, Promises, Protocol};
+use ordain::protocol::{Isolation, Promises, Protocol};
 use ordain::scenario::Scenario;
-use ordain::sim;
 use ordain::stack;
 use ordain::verdict::along::{Along, PROPERTY};
-use ordain::verdict::{self, Evidence, Finding, Verdict};
+use ordain::verdict::{Finding, Verdict};
 use scenarios::shipped;
 
 const SEEDS: u64 = 40;
@@ -62,37 +63,16 @@ fn a_protocol_that_promises_no_serializability_is_refused() {
 
 /// Runs the careless protocol, judged as if it promised strict serializability, along or afterwards.
 fn careless(scenario: &Scenario, plan: &Plan, along: bool) -> (Verdict, usize) {
-    let options = Default::default();
-    let deployment = Naive::deploy(&scenario.layout, &options, &plan.operations).expect("it fits");
     let strict = Isolation::StrictSerializable;
-    let mut run = sim::Run::new(&plan.environment, deployment, plan.seed);
-    run.faults = &plan.faults;
-    run.fates = FateSource::Seed(plan.seed);
-    if along {
-        let monitor = Along::new(scenario, plan, strict).expect("serializability");
-        run.monitors = vec![boxed(monitor)];
-    }
-    let record = sim::simulate(run).expect("the inputs fit");
-    let states: Vec<_> = { record.processes.iter() }
-        .filter_map(|(_, process)| process.autopsy())
-        .collect();
+    let monitor = || Along::new(scenario, plan, strict).expect("serializability");
+    let monitors = along.then(|| boxed(monitor()));
+    let options = Default::default();
+    let record = play::<Naive>(scenario, plan, &options, monitors.into_iter().collect());
     let promises = Promises {
         isolation: strict,
         ..Naive::promises(&options)
     };
-    let judged = verdict::judge(&Evidence {
-        scenario,
-        plan,
-        promises,
-        observations: &record.observations,
-        states: &states,
-        end_ns: record.marks.ended_ns,
-        monitored: &record.violations,
-        log_tests: 0,
-        refinement: Err("not asked for here"),
-        log_refinement: None,
-        panics: &record.panics,
-    });
+    let judged = judge(scenario, plan, &record, promises, &record.observations);
     (judged, record.violations.len())
 }
 

@@ -34,8 +34,6 @@ impl Display for Cost {
 
 /// Where `/proc/self/stat` counts the user time of this process, counted from the state; the system time stands after it.
 pub const OWN: usize = 11;
-/// Where it counts that of the children that have been waited for.
-pub const CHILDREN: usize = 13;
 
 pub fn timed<T>(whose: usize, run: impl FnOnce() -> T) -> (Cost, T) {
     let (started, before) = (Instant::now(), cpu(whose));

@@ -500,9 +500,7 @@ impl Class {
                 Order::Realtime => REALTIME,
             }
     }
-}
 
-impl Class {
     /// The automaton whose product with the graph decides the class, given its edges.
     fn mode(self) -> Mode {
         match self {
@@ -547,8 +545,8 @@ impl Cycle {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Cycles {
     /// The shortest cycle of each component and class that is not implied by a worse one in it, and two transactions that
-    /// overwrote what the other read, beside it; then one that refutes
-    /// prefix consistency and one that refutes update serializability, if there are such and none before does.
+    /// overwrote what the other read, beside it; then one that refutes prefix consistency and one that refutes update
+    /// serializability, if there are such and none before does.
     pub found: Vec<Cycle>,
     /// Models that the budget did not suffice to decide.
     pub open: Vec<Model>,

@@ -54,8 +54,8 @@ pub struct Explored<P: Process, G, A> {
     asked: Asked<P, G>,
 }
 
-/// How many properties of one kind can be shown.
-const SHOWN_MAX: usize = 6;
+/// How many properties can be shown.
+const SHOWN_MAX: usize = 8;
 
 impl<P, G, A> Explored<P, G, A>
 where
@@ -69,7 +69,7 @@ where
     ///
     /// If more is asked than can be shown.
     pub fn new(world: Host<P, G>, shadow: Host<P, A>, asked: Asked<P, G>) -> Self {
-        assert!(asked.always.len().max(asked.sometimes.len()) <= SHOWN_MAX);
+        assert!(asked.always.len() + asked.sometimes.len() <= SHOWN_MAX);
         Self {
             world,
             shadow,
@@ -78,12 +78,10 @@ where
     }
 
     /// Stateright's properties are plain functions: each asks the predicate of its number.
-    fn always<const N: usize>(&self, state: &Shown<P, G, A>) -> bool {
-        self.asked.always[N].1(&state.world)
-    }
-
-    fn sometimes<const N: usize>(&self, state: &Shown<P, G, A>) -> bool {
-        self.asked.sometimes[N].1(&state.world)
+    fn holds<const N: usize>(&self, state: &Shown<P, G, A>) -> bool {
+        let mut asked = self.asked.always.iter().chain(&self.asked.sometimes);
+        let (_, holds) = asked.nth(N).expect("a property for each that is asked");
+        holds(&state.world)
     }
 }
 
@@ -173,24 +171,19 @@ where
 
     fn properties(&self) -> Vec<Property<Self>> {
         type Ask<M> = fn(&M, &<M as Model>::State) -> bool;
-        let always: [Ask<Self>; SHOWN_MAX] = [
-            Self::always::<0>,
-            Self::always::<1>,
-            Self::always::<2>,
-            Self::always::<3>,
-            Self::always::<4>,
-            Self::always::<5>,
+        let asks: [Ask<Self>; SHOWN_MAX] = [
+            Self::holds::<0>,
+            Self::holds::<1>,
+            Self::holds::<2>,
+            Self::holds::<3>,
+            Self::holds::<4>,
+            Self::holds::<5>,
+            Self::holds::<6>,
+            Self::holds::<7>,
         ];
-        let sometimes: [Ask<Self>; SHOWN_MAX] = [
-            Self::sometimes::<0>,
-            Self::sometimes::<1>,
-            Self::sometimes::<2>,
-            Self::sometimes::<3>,
-            Self::sometimes::<4>,
-            Self::sometimes::<5>,
-        ];
-        let of_all = self.asked.always.iter().zip(always);
-        let of_some = self.asked.sometimes.iter().zip(sometimes);
+        let Asked { always, sometimes } = &self.asked;
+        let of_all = always.iter().zip(asks);
+        let of_some = sometimes.iter().zip(asks.into_iter().skip(always.len()));
         let refines = Property::always(refine::PROPERTY, |_: &Self, state: &Self::State| {
             state.refused.is_none()
         });

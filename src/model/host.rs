@@ -454,7 +454,7 @@ pub type Watcher<P, G> = fn(
 );
 
 /// How often a timer may fire at an address; `None` for ever again.
-pub type TimerLimit<T> = fn(Addr, &T) -> Option<u8>;
+type TimerLimit<T> = Box<dyn Fn(Addr, &T) -> Option<u8> + Send + Sync>;
 
 /// A small world to explore: processes, faults and a monitor.
 pub struct Host<P: Process, G> {
@@ -479,7 +479,7 @@ impl<P: Process, G: Clone + Eq + Hash + Debug> Host<P, G> {
             pristine,
             budget,
             exposed,
-            timer_limit: |_, _| None,
+            timer_limit: Box::new(|_, _| None),
             clocks,
             start,
             monitor,
@@ -500,8 +500,11 @@ impl<P: Process, G: Clone + Eq + Hash + Debug> Host<P, G> {
     }
 
     /// Limits how often timers fire: where a process counts what they do, only this makes the graph finite.
-    pub fn limit_timers(mut self, limit: TimerLimit<P::Timer>) -> Self {
-        self.timer_limit = limit;
+    pub fn limit_timers(
+        mut self,
+        limit: impl Fn(Addr, &P::Timer) -> Option<u8> + Send + Sync + 'static,
+    ) -> Self {
+        self.timer_limit = Box::new(limit);
         self
     }
 

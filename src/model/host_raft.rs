@@ -162,10 +162,6 @@ pub fn replicas() -> Vec<Vec<Replica>> {
 }
 
 /// The replicas with a monitor; how often the election timer of each fires. With one campaign, that of the second never does.
-///
-/// # Panics
-///
-/// For a number of campaigns that no world has.
 pub fn cluster<G>(budget: Budget, campaigns: u8, start: G, note: Monitor<G>) -> Host<Replica, G>
 where
     G: Clone + Eq + Hash + Debug,
@@ -174,28 +170,16 @@ where
 }
 
 /// The same world with the timers of [`cluster`], whatever its processes are.
-///
-/// # Panics
-///
-/// For a number of campaigns that no world has.
 pub fn limited<P, G>(host: Host<P, G>, campaigns: u8) -> Host<P, G>
 where
     P: Process<Timer = LogTimer>,
     G: Clone + Eq + Hash + Debug,
 {
-    match campaigns {
-        1 => host.limit_timers(|at, timer| Some(limit(timer, u8::from(at.node.0 == 0)))),
-        2 => host.limit_timers(|_, timer| Some(limit(timer, 2))),
-        3 => host.limit_timers(|_, timer| Some(limit(timer, 3))),
-        other => unreachable!("no world has {other} campaigns"),
-    }
-}
-
-fn limit(timer: &LogTimer, campaigns: u8) -> u8 {
-    match timer {
-        LogTimer::Raft(ReplicaTimer::Election) => campaigns,
-        LogTimer::Raft(ReplicaTimer::Heartbeat) | LogTimer::Paxos(_) => 0,
-    }
+    host.limit_timers(move |at, timer| match timer {
+        LogTimer::Raft(ReplicaTimer::Election) if campaigns == 1 => Some(u8::from(at.node.0 == 0)),
+        LogTimer::Raft(ReplicaTimer::Election) => Some(campaigns),
+        LogTimer::Raft(ReplicaTimer::Heartbeat) | LogTimer::Paxos(_) => Some(0),
+    })
 }
 
 /// Figure 3; where one campaign is not the end, also that several come to lead, and that one commits.

@@ -580,12 +580,8 @@ impl Hosted {
     where
         G: Clone + Eq + std::hash::Hash + std::fmt::Debug,
     {
-        let host = self.host::<Calvin, G>(&calvin::Options::default(), start, note);
-        match elections {
-            1 => host.limit_timers(|_, timer| drives_a_counter(timer, 1)),
-            2 => host.limit_timers(|_, timer| drives_a_counter(timer, 2)),
-            other => unreachable!("no world has {other} elections"),
-        }
+        self.host::<Calvin, G>(&calvin::Options::default(), start, note)
+            .limit_timers(move |_, timer| calvin_timer_limit(timer, elections))
     }
 
     fn raft<G>(&self, campaigns: u8, start: G, note: Monitor<G>) -> Host<host_raft::Replica, G>
@@ -610,8 +606,9 @@ impl Hosted {
     }
 }
 
-/// Most of Calvin's timers drive counters: all fire once, that for an election so often. One sequencer is its own majority, and has nobody to send heartbeats to.
-pub fn drives_a_counter(timer: &calvin::Timer, elections: u8) -> Option<u8> {
+/// How often a timer of Calvin may fire. Most drive counters: they fire once, that for an election so often. One sequencer is its
+/// own majority, and has nobody to send heartbeats to.
+pub fn calvin_timer_limit(timer: &calvin::Timer, elections: u8) -> Option<u8> {
     match timer {
         calvin::Timer::Log {
             timer: LogTimer::Raft(ReplicaTimer::Heartbeat),

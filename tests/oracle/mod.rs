@@ -25,6 +25,39 @@ pub mod convert;
 pub mod generate;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+/// How often each thing was seen, and disagreements in words.
+pub type Outcome<K> = (BTreeMap<K, u64>, Vec<String>);
+
+/// Compares what is drawn from each seed, on all threads, and sums up how often what was seen.
+///
+/// # Panics
+///
+/// If there is a disagreement.
+pub fn assert_agreement<K: Ord + Send>(
+    seeds: Range<u64>,
+    compare: impl Fn(u64) -> Outcome<K> + Sync + Send,
+) -> BTreeMap<K, u64> {
+    let all = seeds.into_par_iter().map(compare);
+    let none = || (BTreeMap::new(), Vec::new());
+    let (tally, disagreements): Outcome<K> = all.reduce(none, |mut sum, other| {
+        for (key, count) in other.0 {
+            *sum.0.entry(key).or_default() += count;
+        }
+        sum.1.extend(other.1);
+        sum
+    });
+    let first: Vec<_> = disagreements.iter().take(20).collect();
+    assert!(
+        disagreements.is_empty(),
+        "{}: {first:#?}",
+        disagreements.len()
+    );
+    tally
+}
 
 /// One step of a transaction. Reads whose result is unknown say nothing: leave them out.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -5,12 +5,16 @@ use std::fmt::{self, Debug};
 use std::hash::{Hash, Hasher};
 
 use ordain::model::host::{Budget, Host};
-use ordain::model::hosted::{DATA, FRONT, layout};
+use ordain::model::hosted::{DATA, FRONT, calvin_timer_limit, layout, transfer};
 use ordain::model::refine::{self, Abstraction, Checked, Online, Shows, Tally};
 use ordain::plan::PlannedOperation;
 use ordain::process::{Effect, Effects, Input, Process, WallTime};
 use ordain::protocol::Protocol;
+use ordain::protocol::calvin::{self, Calvin};
 use ordain::{sim, stack};
+
+/// More states than any of these worlds has.
+pub const LIMIT: u32 = 1_000_000;
 
 /// What interferes: it sees the node, the input and the effects, and says what is done instead.
 pub type Meddler<N> = fn(&N, Vec<EffectOf<N>>) -> Vec<EffectOf<N>>;
@@ -131,23 +135,6 @@ pub fn meddled<N: Process>(
 }
 
 pub fn world<Pr: Protocol, A: Abstraction<Meddled<Pr::Process>>>(
-    start: A,
-    operations: &[PlannedOperation],
-    budget: Budget,
-    inputs: Inspector<Pr::Process>,
-    effects: Meddler<Pr::Process>,
-) -> Host<Meddled<Pr::Process>, A> {
-    world_with::<Pr, A>(
-        &Pr::Options::default(),
-        start,
-        operations,
-        budget,
-        inputs,
-        effects,
-    )
-}
-
-pub fn world_with<Pr: Protocol, A: Abstraction<Meddled<Pr::Process>>>(
     options: &Pr::Options,
     start: A,
     operations: &[PlannedOperation],
@@ -159,6 +146,20 @@ pub fn world_with<Pr: Protocol, A: Abstraction<Meddled<Pr::Process>>>(
     let processes = meddled(deployment.processes, inputs, effects);
     let host = Host::new(processes, budget, start, |_, _, _| {}).expose([FRONT, DATA[0], DATA[1]]);
     refine::shadow(host)
+}
+
+/// Calvin with one transaction; faults reach the sequencer alone, which is elected twice.
+pub fn sequencer<A: Abstraction<Meddled<calvin::Node>>>(
+    start: A,
+    budget: Budget,
+    inputs: Inspector<calvin::Node>,
+    effects: Meddler<calvin::Node>,
+) -> Checked {
+    let (options, operations) = (calvin::Options::default(), [transfer(0)]);
+    let host = world::<Calvin, A>(&options, start, &operations, budget, inputs, effects)
+        .expose([FRONT])
+        .limit_timers(|_, timer| calvin_timer_limit(timer, 2));
+    refine::check_edges(&host, LIMIT).expect("small")
 }
 
 pub fn assert_refines(checked: &Checked, tally: &mut Tally, context: &str) {

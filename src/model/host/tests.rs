@@ -223,9 +223,10 @@ fn a_limited_timer_fires_so_often_and_no_more() {
         losses: 2,
         ..Budget::default()
     };
-    let often = |limit: TimerLimit<()>| {
-        check(&toy(false, loss).limit_timers(limit), false).verdicts[1].holds
+    let often = |times: u8| {
+        let host = toy(false, loss).limit_timers(move |_, _| Some(times));
+        check(&host, false).verdicts[1].holds
     };
-    assert!(often(|_, _| Some(2)));
-    assert!(!often(|_, _| Some(1)), "two losses need two repetitions");
+    assert!(often(2));
+    assert!(!often(1), "two losses need two repetitions");
 }
