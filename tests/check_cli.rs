@@ -609,3 +609,39 @@ fn orders_of_unread_appends_on_which_no_model_hangs_are_not_counted_against_the_
     assert!(said.contains("G-single-item: 1"), "{said}");
     assert!(!said.contains("budget"), "{said}");
 }
+
+/// Histories of `tests/histories`, a model by one of its names, and what the program ends with.
+const MODELS: &[(&str, &str, i32)] = &[
+    ("causal_lists", "read-atomic", 0),
+    ("causal_lists", "causal-consistency", 1),
+    ("causal_lists", "causal-cerone", 1),
+    ("causal_lists_near_miss", "causal-consistency", 0),
+    ("g_single", "read-atomic", 1),
+    ("g_single", "causal-consistency", 1),
+    ("appended_blindly", "causal-consistency", 0),
+    ("appended_blindly", "consistent-view", 1),
+];
+
+#[test]
+fn models_of_atomic_visibility_are_judged_by_name() {
+    let here = folder("check-visibility");
+    let histories = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/histories");
+    for &(name, model, code) in MODELS {
+        let text = fs::read(histories.join(format!("{name}.edn"))).expect("a history");
+        let file = format!("{name}.edn");
+        let said = check(&here, &file, &text, &["--model", model], code);
+        assert!(
+            code != 1 || said.contains("a contradiction!"),
+            "{name} {model}: {said}"
+        );
+        let json = check(&here, &file, &text, &["--model", model, "--json"], code);
+        let report: Value = serde_json::from_str(&json).expect("one document");
+        let valid = match code {
+            2 => serde_json::json!("unknown"),
+            code => (code == 0).into(),
+        };
+        assert_eq!(report["valid"], valid, "{name} {model}: {report:#}");
+        let left = report["boundary"]["unexamined"].as_array().expect("models");
+        assert_eq!(left.contains(&report["model"]), code == 2, "{name} {model}");
+    }
+}

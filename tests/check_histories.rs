@@ -2,8 +2,9 @@
 //! gets.
 //!
 //! Each file in `tests/histories` says on its first line what it is, on its second what must be found, and on its third,
-//! if not everything is to be checked, what: a line `; checker: NAME ARGUMENTS`. What `NAME_near_miss` lacks is
-//! what `NAME` has. The explanations are snapshots.
+//! if not everything is to be checked, what: a line `; checker: NAME ARGUMENTS`; or, if it is there for one of them, the
+//! weakest models that are violated: `; weakest: MODELS`. What `NAME_near_miss` lacks is what `NAME` has. The
+//! explanations are snapshots.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -57,6 +58,14 @@ impl Case {
             let report = check(history, &Options::default());
             let valid = report.verdict == Verdict::Valid;
             assert_eq!(valid, report.anomalies.is_empty(), "{}", self.name);
+            if let Some(models) = line.strip_prefix("; weakest: ") {
+                let mut names: Vec<&str> = models.split_whitespace().collect();
+                let mut found = report.boundary.violated;
+                names.sort_unstable();
+                found.sort_unstable_by_key(|model| model.name());
+                let found: Vec<&str> = found.iter().map(|model| model.name()).collect();
+                assert_eq!(found, names, "{}", self.name);
+            }
             return report.anomalies;
         };
         let words: Vec<&str> = checker.split_whitespace().collect();

@@ -437,7 +437,7 @@ impl Models {
     }
 
     /// The models that fail if these do.
-    fn and_stronger(self) -> Models {
+    pub fn and_stronger(self) -> Models {
         let all = Model::ALL.iter().copied();
         all.filter(|&model| self.refute(model)).collect()
     }

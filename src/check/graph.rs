@@ -552,6 +552,9 @@ pub struct Cycles {
     pub open: Vec<Model>,
     /// Was the budget spent, so that some cycle is not the shortest or not of the worst class?
     pub exhausted: bool,
+    /// The sets of transactions that may lie on one cycle of data dependencies with one anti-dependency, if there may be
+    /// such a cycle.
+    pub(super) skewed: Vec<Vec<TxnId>>,
 }
 
 /// Finds a cycle for each class and component. `is_update` tells who wrote.
@@ -570,6 +573,7 @@ pub fn cycles(graph: &Graph, options: &Options, is_update: impl Fn(TxnId) -> boo
         .sort_by_key(|cycle| (cycle.kind, cycle.edges.len()));
     search.unless_refuted(Model::Prefix, &components, &is_update);
     search.unless_refuted(Model::UpdateSerializable, &components, &is_update);
+    search.skewed(&components);
     search.out
 }
 
@@ -656,6 +660,23 @@ impl<'g> Search<'g> {
         }
     }
 
+    /// Where cycles with one anti-dependency may be.
+    fn skewed(&mut self, components: &[Vec<u32>]) {
+        let of_one = |cycle: &Cycle| cycle.kind == AnomalyKind::GSingle;
+        if !self.out.exhausted && !self.out.found.iter().any(of_one) {
+            return;
+        }
+        let txns = self.graph.txns;
+        for nodes in components {
+            for states in self.split(nodes, Class::Nonadjacent, Order::Data) {
+                let mut part: Vec<TxnId> = states.iter().map(|state| state >> 1).collect();
+                part.retain(|&node| node < txns);
+                part.dedup();
+                self.out.skewed.push(part);
+            }
+        }
+    }
+
     /// Adds a cycle that refutes the model, if there is one and none so far does.
     fn unless_refuted(
         &mut self,
@@ -728,7 +749,7 @@ impl<'g> Search<'g> {
         let paths = seeds.into_iter().filter_map(|seed| {
             if self.steps_left == 0 {
                 self.out.exhausted = true;
-                self.out.open = vec![Model::UpdateSerializable];
+                self.leave_open(Model::UpdateSerializable);
                 return None;
             }
             let goal = Goal {
@@ -771,6 +792,13 @@ impl<'g> Search<'g> {
             kind: EdgeKind::Rw,
         };
         Some(vec![rw(one, other), rw(other, one)])
+    }
+
+    /// Notes that the budget did not suffice to decide the model.
+    fn leave_open(&mut self, model: Model) {
+        if !self.out.open.contains(&model) {
+            self.out.open.push(model);
+        }
     }
 
     /// The components inside `nodes` of one class of edges, as sorted lists of states.
@@ -849,7 +877,15 @@ impl<'g> Search<'g> {
             match self.shortest(&seeds, part.id, goal) {
                 Attempt::Found(seed, path) => return Some(closed(seed.from, seed.kind, path)),
                 Attempt::None => {}
-                Attempt::Exhausted => return self.any_cycle(part, first.to),
+                Attempt::Exhausted => {
+                    // A cycle with one anti-dependency may be there, whatever is shown instead.
+                    if (part.class, part.order, mode)
+                        == (Class::Nonadjacent, Order::Data, Mode::NoRw)
+                    {
+                        self.leave_open(Model::ConsistentView);
+                    }
+                    return self.any_cycle(part, first.to);
+                }
             }
         }
         None

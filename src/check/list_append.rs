@@ -11,6 +11,8 @@
 
 use std::collections::BTreeMap;
 
+mod sights;
+
 use super::anomaly::Models;
 use super::explain::{self, Cast};
 use super::graph::{self, Edge, EdgeKind, GraphBuilder};
@@ -62,10 +64,11 @@ pub fn check_observed(
     let choices = tails.choices(&graph, edges.is_some() && !cycles.found.is_empty());
     drop(graph);
     observer(Phase::Explanations);
-    findings.cycles(cycles, &updates);
+    let skewed = findings.cycles(cycles, &updates);
     if let (Some(edges), false) = (edges, choices.is_empty()) {
         findings.unseen_orders(&edges, &choices, &updates);
     }
+    findings.sights(&skewed);
     findings.report()
 }
 
@@ -1125,13 +1128,15 @@ impl<'a> Findings<'a> {
         }
     }
 
-    fn cycles(&mut self, cycles: graph::Cycles, updates: &[bool]) {
+    /// Tells of the cycles; returns where there may be such that only atomic visibility forbids.
+    fn cycles(&mut self, cycles: graph::Cycles, updates: &[bool]) -> Vec<Vec<TxnId>> {
         self.open.extend(cycles.open);
         if cycles.exhausted {
             self.notes_on_budget();
         }
         for cycle in cycles.found {
-            let refutes = cycle.refutes(|txn| updates[txn as usize]);
+            let mut refutes = cycle.refutes(|txn| updates[txn as usize]);
+            refutes.extend(self.index.refuted_by_sight(&cycle.edges));
             let tells_more = refutes.iter().any(|&model| !self.refuted.refute(model));
             let is_pair = cycle.edges.len() == 2
                 && matches!(cycle.kind, AnomalyKind::G2Item | AnomalyKind::WriteSkew);
@@ -1154,6 +1159,7 @@ impl<'a> Findings<'a> {
                     .push(explain::cycle(self.history, kind, refutes, steps));
             }
         }
+        cycles.skewed
     }
 
     /// Every model orders even those writers of a key of which nobody read. Where a serial order exists that order
@@ -1285,7 +1291,7 @@ fn permutation(txns: &[TxnId], number: &mut u64) -> Vec<TxnId> {
 }
 
 /// The models whose violations always show as anomalies here.
-const DECIDED: [Model; 18] = [
+const DECIDED: [Model; 20] = [
     Model::ReadUncommitted,
     Model::ReadCommitted,
     Model::StrongSessionReadUncommitted,
@@ -1294,6 +1300,8 @@ const DECIDED: [Model; 18] = [
     Model::StrongReadCommitted,
     Model::ConsistentView,
     Model::ForwardConsistentView,
+    Model::ReadAtomic,
+    Model::CausalConsistency,
     Model::ParallelSnapshotIsolation,
     Model::Prefix,
     Model::UpdateSerializable,

@@ -5,7 +5,7 @@
 //!
 //! | operations | checker | decided, short of a budget in steps |
 //! |---|---|---|
-//! | append, list read | `list_append` | given unique appends: read uncommitted and read committed, serializability and snapshot isolation, each plain and in the order of sessions and of real time; PL-2+ (and PL-FCV, with start points free), parallel snapshot isolation, prefix consistency, PL-3U, repeatable read (there are no predicates) |
+//! | append, list read | `list_append` | given unique appends: read uncommitted and read committed, serializability and snapshot isolation, each plain and in the order of sessions and of real time; PL-2+ (and PL-FCV, with start points free), read atomicity, causal consistency (Cerone's), parallel snapshot isolation, prefix consistency, PL-3U, repeatable read (there are no predicates) |
 //! | write, register read, or these with lists | `register` | serializability and snapshot isolation, each plain and in the order of sessions and of real time; where no order of versions is known also read uncommitted and read committed |
 //! | add, reads of sets and counters | `linearizability` | linearizability, key by key |
 //!
@@ -29,6 +29,7 @@ pub mod register;
 mod smallest;
 pub mod solver;
 mod topology;
+mod visibility;
 pub mod workload;
 
 use serde::Serialize;

@@ -1,7 +1,8 @@
 //! The smallest part of a list history that already shows an anomaly: of its transactions none can be spared.
 //!
 //! A part is what is left when some transactions had never been ([`History::list_part`]); a part of a history that
-//! a model allows is allowed. To start with: the transactions that the anomaly names, those that wrote what they read, and
+//! a model allows is allowed, but for the models between read committed and parallel snapshot isolation that ask whom a reader
+//! sees: who read a list sees who appended last, and in a part that is another one. To start with: the transactions that the anomaly names, those that wrote what they read, and
 //! reads that show in which order the versions that it speaks of came. Of these, as many as can be are left out: first by
 //! bisection (as in Junker, *QuickXplain*, AAAI 2004), then one by one. Each trial checks a part of a few
 //! transactions; the whole history is passed over a fixed number of times, however many anomalies there are.
@@ -9,10 +10,12 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::anomaly::Models;
 use super::explain::{self, Cast};
 use super::history::{History, Kind, ListRef, Status};
 use super::{
-    Anomaly, AnomalyKind, Dependency, KeyId, Model, Op, Options, Report, Step, TxnId, list_append,
+    Anomaly, AnomalyKind, Boundary, Dependency, KeyId, Model, Op, Options, Report, Step, TxnId,
+    list_append,
 };
 
 /// No more transactions than this are tried as the start; with more, an anomaly keeps those that it names.
@@ -336,7 +339,12 @@ fn rewrite(history: &History, anomaly: &mut Anomaly, found: Smallest) {
         let whole = anomaly.transactions.iter().all(|id| members.contains(id));
         let (refutes, steps) = match whole && anomaly.sort().holds(&shown) {
             true => (anomaly.refutes.clone(), std::mem::take(&mut anomaly.cycle)),
-            false => (shown.refutes, as_read(history, shown.cycle)),
+            // Of a list that lost its newest element another writer is seen, so that a part may fail in more.
+            false => {
+                let both = (anomaly.refuted().and_stronger()).and(shown.refuted().and_stronger());
+                let both = Boundary::drawn(both, Models::default()).violated;
+                (both, as_read(history, shown.cycle))
+            }
         };
         let sort = (anomaly.kind, refutes);
         *anomaly = explain::cycle_shown(history, sort, steps, &members);

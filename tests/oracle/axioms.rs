@@ -9,8 +9,8 @@
 //! Of lists: an append installs a version, the one before it in AR with one more element; a transaction that reads a
 //! list after appending to it has seen the version that it installs.
 //!
-//! All orders and all sets are tried, but for one thing: a transaction that reads nothing is given the smallest set
-//! that the model allows, for a set only ever constrains what is in it and what sees it.
+//! All orders and all sets are tried, but for one thing: no set that holds another one which explains the reads too, for
+//! a set only ever constrains what is in it and what sees it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -117,21 +117,18 @@ fn extends(model: Axiomatic, log: &mut Vec<Placed>, remaining: &[&Txn]) -> bool 
         || (0..remaining.len()).any(|next| {
             let (txn, rest) = take(remaining, next);
             let writes = written_keys(txn);
-            let is_read = |op: &Op| matches!(op, Op::Read(..) | Op::ReadList(..));
-            let blind = !txn.ops.iter().any(is_read);
-            let sets = 0..1u32 << log.len();
-            let allowed = sets.filter(|&set| model.allows(log, set, &writes));
-            let tried: Vec<u32> = match blind {
-                true => allowed
-                    .min_by_key(|set| set.count_ones())
-                    .into_iter()
-                    .collect(),
-                false => allowed.collect(),
-            };
-            tried.into_iter().any(|visible| {
+            let mut sets: Vec<u32> = (0..1u32 << log.len()).collect();
+            sets.sort_unstable_by_key(|set| set.count_ones());
+            let mut explain: Vec<u32> = Vec::new();
+            sets.into_iter().any(|visible| {
+                let is_larger = |smaller: &u32| smaller & !visible == 0;
+                if explain.iter().any(is_larger) || !model.allows(log, visible, &writes) {
+                    return false;
+                }
                 let Some(versions) = install(log, txn, visible) else {
                     return false;
                 };
+                explain.push(visible);
                 log.push(Placed { visible, versions });
                 let found = extends(model, log, &rest);
                 log.pop();

@@ -29,6 +29,8 @@ enum Discipline {
     OldSnapshot,
     /// Reads return anything that somebody writes.
     Random,
+    /// One after another, each seeing some of those before it.
+    Sighted,
 }
 
 /// The generator of history number `seed`: two to six transactions.
@@ -38,24 +40,41 @@ pub struct Generator {
     keys: u32,
     /// Whether values of registers repeat.
     repeats: bool,
+    /// Operations of the shortest transaction.
+    ops_min: usize,
     next_value: i64,
 }
 
-/// History number `seed` of a kind.
+/// History number `seed` of a kind, executed under any discipline but that of [`sighted`].
 pub fn history(kind: Kind, seed: u64) -> Vec<Txn> {
+    draw(kind, seed, None)
+}
+
+/// History number `seed` of those in which each transaction sees some of the earlier ones: mostly such as read atomicity
+/// allows, and many of them such as causal consistency forbids.
+pub fn sighted(kind: Kind, seed: u64) -> Vec<Txn> {
+    draw(kind, seed, Some(Discipline::Sighted))
+}
+
+fn draw(kind: Kind, seed: u64, discipline: Option<Discipline>) -> Vec<Txn> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let keys = 1 + rng.next_u32() % 3;
     let repeats = kind == Kind::Registers && rng.next_u32() % 6 == 0;
-    // One key of each sort at least.
-    let keys = keys + u32::from(kind == Kind::Mixed && keys == 1);
+    let (keys, ops_min) = match discipline {
+        // Whom one sees through others shows only where there are others.
+        Some(Discipline::Sighted) => (keys + 1, 2),
+        // One key of each sort at least.
+        _ => (keys + u32::from(kind == Kind::Mixed && keys == 1), 1),
+    };
     let mut generator = Generator {
         rng,
         kind,
         keys,
         repeats,
+        ops_min,
         next_value: 0,
     };
-    generator.draw()
+    generator.draw(discipline)
 }
 
 impl Generator {
@@ -67,7 +86,7 @@ impl Generator {
         self.below(100) < percent
     }
 
-    fn draw(&mut self) -> Vec<Txn> {
+    fn draw(&mut self, discipline: Option<Discipline>) -> Vec<Txn> {
         let count = 2 + self.below(5);
         let mut history = self.timeline(count);
         for txn in &mut history {
@@ -85,7 +104,7 @@ impl Generator {
             Discipline::OldSnapshot,
             Discipline::Random,
         ];
-        let discipline = disciplines[self.below(disciplines.len())];
+        let discipline = discipline.unwrap_or_else(|| disciplines[self.below(disciplines.len())]);
         self.execute(&mut history, discipline);
         for _ in 0..[0, 0, 1, 1, 2][self.below(5)] {
             self.damage(&mut history);
@@ -137,7 +156,7 @@ impl Generator {
     }
 
     fn intentions(&mut self) -> Vec<Op> {
-        (0..1 + self.below(3))
+        (0..self.ops_min + self.below(4 - self.ops_min))
             .map(|_| {
                 let key = self.below(self.keys as usize) as u32;
                 let is_list = match self.kind {
@@ -165,8 +184,10 @@ impl Generator {
 
     /// Fills in what the reads return.
     fn execute(&mut self, history: &mut [Txn], discipline: Discipline) {
-        if discipline == Discipline::Random {
-            return self.guess(history);
+        match discipline {
+            Discipline::Random => return self.guess(history),
+            Discipline::Sighted => return self.see(history),
+            _ => {}
         }
         // Each transaction's snapshot and commit, in sixteenths of an instant.
         let mut moments: Vec<(u64, u64, usize)> = Vec::new();
@@ -196,6 +217,32 @@ impl Generator {
         for (commit, snapshot, at) in moments {
             let effects = run(&mut history[at].ops, &commits, snapshot.min(commit));
             commits.push((commit, effects));
+        }
+    }
+
+    /// Each transaction reads the versions of the last ones that it sees: of a list, all that had been appended by then.
+    fn see(&mut self, history: &mut [Txn]) {
+        let mut commits: Vec<(u64, Vec<Op>)> = Vec::new();
+        for txn in history {
+            if txn.status == Status::Fail {
+                continue;
+            }
+            let seen: Vec<bool> = commits.iter().map(|_| self.chance(40)).collect();
+            let mut own: Vec<Op> = Vec::new();
+            for op in &mut txn.ops {
+                let (Op::Read(key, _) | Op::ReadList(key, _)) = *op else {
+                    own.push(op.clone());
+                    continue;
+                };
+                let writes =
+                    |op: &Op| matches!(op, Op::Write(k, _) | Op::Append(k, _) if *k == key);
+                let sees = |&at: &usize| seen[at] && commits[at].1.iter().any(writes);
+                let last = (0..commits.len()).rev().find(sees);
+                let before = last.map_or(&[][..], |last| &commits[..=last]);
+                let with_own = [before, &[(0, own.clone())]].concat();
+                run(std::slice::from_mut(op), &with_own, 0);
+            }
+            commits.push((0, own));
         }
     }
 
