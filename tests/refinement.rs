@@ -3,14 +3,17 @@
 //!
 //! A mutant is the real process behind something that interferes with its inputs and effects.
 
+use std::sync::Arc;
+
 use ordain::client::ClientTimer;
 use ordain::model::host::Budget;
-use ordain::model::hosted::{CRASH, DATA, FRONT, NONE, SINGLE_FAULTS, TXN, transfer};
+use ordain::model::hosted::{CRASH, DATA, FRONT, NONE, SINGLE_FAULTS, TXN, transfer, withdrawal};
 use ordain::model::refine::{self, Checked, Tally};
+use ordain::plan::PlannedOperation;
 use ordain::process::{Addr, Effect, Input, NodeId};
 use ordain::protocol::saga::{self, Saga};
 use ordain::protocol::two_phase::{self, TwoPhase};
-use ordain::record::AbortReason;
+use ordain::record::{AbortReason, Observation};
 
 #[path = "support/interferer.rs"]
 mod interferer;
@@ -23,8 +26,9 @@ fn two_phase(
     effects: Meddler<two_phase::Node>,
 ) -> Checked {
     let everywhere = [FRONT, DATA[0], DATA[1]];
+    let options = two_phase::Options::default();
     commits(
-        &two_phase::Options::default(),
+        (&options, transfer(0)),
         &everywhere,
         budget,
         inputs,
@@ -42,19 +46,42 @@ fn peers(
         cooperative_termination: true,
         ..two_phase::Options::default()
     };
-    commits(&options, &[FRONT, DATA[0]], budget, inputs, effects)
+    let exposed = [FRONT, DATA[0]];
+    commits((&options, transfer(0)), &exposed, budget, inputs, effects)
+}
+
+/// With a participant that only reads, and leaves.
+fn readers(
+    cooperative_termination: bool,
+    budget: Budget,
+    inputs: Inspector<two_phase::Node>,
+    effects: Meddler<two_phase::Node>,
+) -> Checked {
+    let options = two_phase::Options {
+        cooperative_termination,
+        read_only_optimisation: true,
+        ..two_phase::Options::default()
+    };
+    let everywhere = [FRONT, DATA[0], DATA[1]];
+    commits(
+        (&options, withdrawal()),
+        &everywhere,
+        budget,
+        inputs,
+        effects,
+    )
 }
 
 /// One transaction, and faults that reach these machines.
 fn commits(
-    options: &two_phase::Options,
+    (options, operation): (&two_phase::Options, PlannedOperation),
     exposed: &[NodeId],
     budget: Budget,
     inputs: Inspector<two_phase::Node>,
     effects: Meddler<two_phase::Node>,
 ) -> Checked {
     let start = refine::two_phase::Transactions::default();
-    let host = world::<TwoPhase, _>(options, start, &[transfer(0)], budget, inputs, effects)
+    let host = world::<TwoPhase, _>(options, start, &[operation], budget, inputs, effects)
         .expose(exposed.iter().copied())
         .limit_timers(|_, timer| match timer {
             two_phase::Timer::Client(ClientTimer::Resend(_)) => Some(2),
@@ -353,6 +380,118 @@ fn every_edge_of_cooperative_termination_is_allowed_by_the_spec_and_its_mutants_
     }
 }
 
+/// Participants other than the initiator vote as if they had only read, whatever they are to write.
+fn leaves_with_writes(
+    _: &two_phase::Node,
+    input: InputOf<two_phase::Node>,
+) -> Option<InputOf<two_phase::Node>> {
+    Some(match input {
+        Input::Message {
+            from,
+            message: two_phase::Message::Prepare(request),
+        } => {
+            let mut request = (*request).clone();
+            request.peers.remove(&request.part.shard);
+            Input::Message {
+                from,
+                message: two_phase::Message::Prepare(Arc::new(request)),
+            }
+        }
+        input => input,
+    })
+}
+
+/// Who is in doubt asks everybody, also those that have left.
+fn asks_readers(
+    node: &two_phase::Node,
+    mut effects: Vec<EffectOf<two_phase::Node>>,
+) -> Vec<EffectOf<two_phase::Node>> {
+    let two_phase::Node::Participant(participant) = node else {
+        return effects;
+    };
+    let asks = |effect: &EffectOf<two_phase::Node>| {
+        matches!(effect, Effect::Observe(Observation::Mark("2pc.in-doubt")))
+    };
+    if effects.iter().any(asks) && participant.shard().0 == 0 {
+        effects.push(Effect::Send {
+            to: Addr {
+                node: DATA[1],
+                port: 0,
+            },
+            message: two_phase::Message::PeerInquiry { txn: TXN },
+        });
+    }
+    effects
+}
+
+/// A manager takes the no of one that has lost what it read for a read vote.
+fn takes_a_no_for_a_read(
+    _: &two_phase::Node,
+    input: InputOf<two_phase::Node>,
+) -> Option<InputOf<two_phase::Node>> {
+    Some(match input {
+        Input::Message {
+            from,
+            message: two_phase::Message::No { txn, shard },
+        } => Input::Message {
+            from,
+            message: two_phase::Message::Read { txn, shard },
+        },
+        input => input,
+    })
+}
+
+/// A reader votes "read" for rows whose locks it has lost.
+fn reads_without_locks(
+    _: &two_phase::Node,
+    effects: Vec<EffectOf<two_phase::Node>>,
+) -> Vec<EffectOf<two_phase::Node>> {
+    let as_read = |effect| match effect {
+        Effect::Send {
+            to,
+            message: two_phase::Message::No { txn, shard },
+        } => Effect::Send {
+            to,
+            message: two_phase::Message::Read { txn, shard },
+        },
+        effect => effect,
+    };
+    effects.into_iter().map(as_read).collect()
+}
+
+#[test]
+fn every_edge_with_a_reader_that_leaves_is_allowed_by_the_spec_and_mutants_leave_it() {
+    let mut tally = Tally::default();
+    for budget in [NONE].into_iter().chain(SINGLE_FAULTS) {
+        let checked = readers(false, budget, all, honest);
+        assert_refines(&checked, &mut tally, &format!("{budget:?}"));
+    }
+    let checked = readers(true, CRASH, all, honest);
+    assert_refines(&checked, &mut tally, "those who stay ask one another");
+    let actions = ["DecideCommit", "End", "ReceiveRead", "Revote", "VoteRead"];
+    assert_taken(&tally, &actions);
+
+    let caught = [
+        (
+            "leaves with writes",
+            two_phase(NONE, leaves_with_writes, honest),
+        ),
+        ("asks readers", readers(true, CRASH, all, asks_readers)),
+        (
+            "a no is a read",
+            readers(false, CRASH, takes_a_no_for_a_read, honest),
+        ),
+        (
+            "reads without locks",
+            readers(false, CRASH, all, reads_without_locks),
+        ),
+    ];
+    for (name, checked) in caught {
+        let (steps, refusal) = checked.broken.expect(name);
+        assert!(!steps.is_empty() && refusal.nearest.is_some(), "{name}");
+    }
+}
+
 // Mutants of the saga.
 
 fn shards_skip_flushes(
@@ -504,6 +643,27 @@ fn stormy_runs_refine_their_specs() {
     assert_storms_refine::<TwoPhase, _>(8, transactions, &of_commits);
     let of_sagas = ["AskUndo", "BackUp", "Compensate", "GiveUp"];
     assert_storms_refine::<Saga, _>(8, refine::saga::Sagas::default, &of_sagas);
+}
+
+#[test]
+fn stormy_runs_in_which_readers_leave_refine_the_spec_and_mutants_of_them_do_not() {
+    let options = two_phase::Options {
+        cooperative_termination: true,
+        read_only_optimisation: true,
+        ..two_phase::Options::default()
+    };
+    let start = refine::two_phase::Transactions::default;
+    let of_readers = ["ReceiveRead", "TellAbort", "VoteRead"];
+    assert_storms_refine_with::<TwoPhase, _>(&options, 8, start, &of_readers);
+    let breaks = |inputs: Inspector<_>, effects: Meddler<_>| {
+        (0..8).any(|seed| {
+            !simulated_with::<TwoPhase, _>(&options, (STORM, seed), start(), inputs, effects)
+                .1
+                .is_empty()
+        })
+    };
+    assert!(breaks(takes_a_no_for_a_read, honest));
+    assert!(breaks(all, reads_without_locks));
 }
 
 #[test]

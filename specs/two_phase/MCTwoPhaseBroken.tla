@@ -54,6 +54,24 @@ TellUnbound(q, p) ==
     /\ net' = net \cup {Msg("tellabort", p)}
     /\ UNCHANGED <<coord, await, record, part, down, cut, budget>>
 
+\* A participant with something to write votes as if it had only read.
+LeaveWithWrites(p) ==
+    /\ AtParticipant("prepare", p)
+    /\ part[p] = "working" /\ p \notin Readers
+    /\ part' = [part EXCEPT ![p] = "left"]
+    /\ net' = Without("prepare", p) \cup {Msg("read", p)}
+    /\ UNCHANGED <<coord, await, record, down, cut, budget>>
+
+\* A reader that has left answers like one that never voted.
+TellLeft(q, p) ==
+    /\ q # p /\ Msg("ask", p) \in net /\ q \notin down
+    /\ part[q] = "left"
+    /\ Msg("tellabort", p) \notin net
+    /\ net' = net \cup {Msg("tellabort", p)}
+    /\ UNCHANGED <<coord, await, record, part, down, cut, budget>>
+
+SpecLeaveWithWrites == Init /\ [][Next \/ \E p \in Participants : LeaveWithWrites(p)]_vars
+SpecTellLeft == Init /\ [][Next \/ \E p, q \in Participants : TellLeft(q, p)]_vars
 SpecTellInDoubt == Init /\ [][Next \/ \E p, q \in Participants : TellInDoubt(q, p)]_vars
 SpecTellUnbound == Init /\ [][Next \/ \E p, q \in Participants : TellUnbound(q, p)]_vars
 SpecEndEarly == Init /\ [][Next \/ EndEarly]_vars

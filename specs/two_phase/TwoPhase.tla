@@ -22,14 +22,22 @@
 (* wherever somebody knows the decision or has not voted, and nowhere      *)
 (* else: MCTwoPhasePeers still blocks when all have voted.                 *)
 (*                                                                         *)
+(* Readers have nothing to write, and nothing to lose: they vote "read",   *)
+(* force nothing, give up their locks and leave, and the second phase is   *)
+(* without them (section 3.1 of the same paper).  Who has left knows       *)
+(* nothing of the transaction, and votes no if it is asked again.  An      *)
+(* abort may be told to them as well: until their vote is in they may      *)
+(* hold locks.                                                             *)
+(*                                                                         *)
 (* MCTwoPhaseCode is the model that the running code is held against       *)
 (* (src/model/refine): Duplicates and LazyAborts; MCTwoPhaseCodePeers the  *)
-(* one with Cooperative.                                                   *)
+(* one with Cooperative, and MCTwoPhaseCodeReaders the one with Readers.   *)
 (***************************************************************************)
 EXTENDS Naturals
 
 CONSTANTS
     Participants,       \* the resource managers
+    Readers,            \* those of them that only read, and leave after their vote
     MaxCoordCrashes,    \* how often the coordinator may crash
     MaxPartCrashes,     \* how many crashes of participants there may be
     MaxLosses,          \* how many messages may be lost on links that are not cut
@@ -46,7 +54,7 @@ VARIABLES
     await,      \* whom it waits for: a vote (waiting), an ack (committed);
                 \* or still has to tell, once (aborted).  Volatile.
     record,     \* its durable log: none, commit, end
-    part,       \* a participant's state.  All but working is on its disk.
+    part,       \* a participant's state.  All but working and left is on its disk.
     down,       \* the participants that are down
     cut,        \* the participants whose link to the coordinator is cut
     net,        \* the messages in flight
@@ -54,17 +62,22 @@ VARIABLES
 
 vars == <<coord, await, record, part, down, cut, net, budget>>
 
+ASSUME Readers \subseteq Participants
+
+\* The participants of the second phase.
+Stayers == Participants \ Readers
+
 Msg(type, p) == [type |-> type, rm |-> p]
 
 ToParticipant == {"prepare", "commit", "abort"}
-ToCoordinator == {"yes", "no", "ack", "inquiry"}
+ToCoordinator == {"yes", "read", "no", "ack", "inquiry"}
 AmongParticipants == {"ask", "tellcommit", "tellabort"}    \* from or to the one that asked
 
 TypeOK ==
     /\ coord \in {"idle", "waiting", "committed", "aborted", "ended", "down"}
     /\ await \subseteq Participants
     /\ record \in {"none", "commit", "end"}
-    /\ part \in [Participants -> {"working", "prepared", "committed", "aborted"}]
+    /\ part \in [Participants -> {"working", "prepared", "committed", "aborted", "left"}]
     /\ down \subseteq Participants
     /\ cut \subseteq Participants
     /\ net \subseteq [type : ToParticipant \cup ToCoordinator \cup AmongParticipants,
@@ -119,6 +132,13 @@ ReceiveYes(p) ==
     /\ await' = IF coord = "waiting" THEN await \ {p} ELSE await
     /\ UNCHANGED <<coord, record, part, down, cut, budget>>
 
+\* A yes vote of one that does not wait for the decision.
+ReceiveRead(p) ==
+    /\ AtCoordinator("read", p)
+    /\ net' = Without("read", p)
+    /\ await' = IF coord = "waiting" THEN await \ {p} ELSE await
+    /\ UNCHANGED <<coord, record, part, down, cut, budget>>
+
 \* Nobody has to tell the participant that voted no.
 ReceiveNo(p) ==
     /\ AtCoordinator("no", p)
@@ -133,7 +153,7 @@ DecideCommit ==
     /\ await = {}
     /\ coord' = "committed"
     /\ record' = "commit"
-    /\ await' = Participants
+    /\ await' = Stayers
     /\ UNCHANGED <<part, down, cut, net, budget>>
 
 \* The vote timer fires.
@@ -207,7 +227,7 @@ RestartCoordinator ==
     /\ coord' = CASE record = "none" -> "aborted"
                   [] record = "commit" -> "committed"
                   [] record = "end" -> "ended"
-    /\ await' = IF record = "commit" THEN Participants ELSE {}
+    /\ await' = IF record = "commit" THEN Stayers ELSE {}
     /\ UNCHANGED <<record, part, down, cut, net, budget>>
 
 -----------------------------------------------------------------------------
@@ -215,9 +235,17 @@ RestartCoordinator ==
 
 VoteYes(p) ==
     /\ AtParticipant("prepare", p)
-    /\ part[p] = "working"
+    /\ part[p] = "working" /\ p \notin Readers
     /\ part' = [part EXCEPT ![p] = "prepared"]
     /\ net' = Without("prepare", p) \cup {Msg("yes", p)}
+    /\ UNCHANGED <<coord, await, record, down, cut, budget>>
+
+\* Nothing is forced, and nothing is left to be told.
+VoteRead(p) ==
+    /\ AtParticipant("prepare", p)
+    /\ part[p] = "working" /\ p \in Readers
+    /\ part' = [part EXCEPT ![p] = "left"]
+    /\ net' = Without("prepare", p) \cup {Msg("read", p)}
     /\ UNCHANGED <<coord, await, record, down, cut, budget>>
 
 VoteNo(p) ==
@@ -233,7 +261,7 @@ Revote(p) ==
     /\ part[p] # "working"
     /\ net' = Without("prepare", p) \cup
               CASE part[p] = "prepared" -> {Msg("yes", p)}
-                [] part[p] = "aborted" -> {Msg("no", p)}
+                [] part[p] \in {"aborted", "left"} -> {Msg("no", p)}
                 [] OTHER -> {}
     /\ UNCHANGED <<coord, await, record, part, down, cut, budget>>
 
@@ -294,7 +322,8 @@ TellCommit(q, p) ==
     /\ net' = net \cup {Msg("tellcommit", p)}
     /\ UNCHANGED <<coord, await, record, part, down, cut, budget>>
 
-\* Who has not voted yet gives up, and can say so.  Who is in doubt is silent.
+\* Who has not voted yet gives up, and can say so.  Who is in doubt is silent,
+\* and so is who has left: a reader's own end says nothing of the others'.
 TellAbort(q, p) ==
     /\ q # p /\ Msg("ask", p) \in net /\ q \notin down
     /\ part[q] \in {"working", "aborted"}
@@ -362,9 +391,9 @@ Next ==
     \/ Lose
     \/ \E p \in Participants :
         \/ SendPrepare(p) \/ SendCommit(p) \/ SendAbort(p)
-        \/ ReceiveYes(p) \/ ReceiveNo(p) \/ ReceiveAck(p) \/ AnswerInquiry(p)
-        \/ AnswerFromMemory(p)
-        \/ VoteYes(p) \/ VoteNo(p) \/ Revote(p) \/ GiveUp(p)
+        \/ ReceiveYes(p) \/ ReceiveRead(p) \/ ReceiveNo(p) \/ ReceiveAck(p)
+        \/ AnswerInquiry(p) \/ AnswerFromMemory(p)
+        \/ VoteYes(p) \/ VoteRead(p) \/ VoteNo(p) \/ Revote(p) \/ GiveUp(p)
         \/ LearnCommit(p) \/ LearnAbort(p) \/ Inquire(p)
         \/ AskPeers(p) \/ HearCommit(p) \/ HearAbort(p)
         \/ \E q \in Participants : TellCommit(q, p) \/ TellAbort(q, p)
@@ -453,30 +482,41 @@ SpecStrong == SpecTimed /\ StrongSending
 -----------------------------------------------------------------------------
 (* Safety.                                                                 *)
 
+\* Without its effects.  Who leaves with writes has lost them.
+Undone(p) == part[p] = "aborted" \/ (part[p] = "left" /\ p \notin Readers)
+
 \* Atomicity: AC1 of Bernstein, Hadzilacos and Goodman, chapter 7.
 Atomicity ==
-    \A p, q \in Participants : ~(part[p] = "committed" /\ part[q] = "aborted")
+    \A p, q \in Participants : ~(part[p] = "committed" /\ Undone(q))
 
 \* A commit needs the commit record, and the record needs every yes vote.
 CommitIsLogged ==
     /\ (\E p \in Participants : part[p] = "committed") => record # "none"
     /\ record # "none" =>
-        \A p \in Participants : part[p] \in {"prepared", "committed"}
+        /\ \A p \in Stayers : part[p] \in {"prepared", "committed"}
+        /\ \A p \in Readers : part[p] = "left"
 
 \* What makes it safe to presume abort of a forgotten transaction.
 EndIsFinal ==
-    record = "end" => \A p \in Participants : part[p] = "committed"
+    record = "end" => \A p \in Stayers : part[p] = "committed"
+
+\* What the optimisation is for: readers are not told of a commit, and nobody
+\* waits for them to acknowledge it.
+OnePhaseForReaders ==
+    \A p \in Readers :
+        /\ {Msg("commit", p), Msg("ack", p)} \cap net = {}
+        /\ coord = "committed" => p \notin await
 
 \* No decision is ever reversed.
 Stable ==
     [][\A p \in Participants :
-        part[p] \in {"committed", "aborted"} => part'[p] = part[p]]_vars
+        part[p] \in {"committed", "aborted", "left"} => part'[p] = part[p]]_vars
 
 -----------------------------------------------------------------------------
 (* Liveness.                                                               *)
 
 Initiated == coord # "idle"
-Ended == \A p \in Participants : part[p] \in {"committed", "aborted"}
+Ended == \A p \in Participants : part[p] \in {"committed", "aborted", "left"}
 
 \* Every initiated transaction ends, one way or the other, everywhere.
 Termination == Initiated ~> Ended

@@ -71,11 +71,21 @@ pub fn layout() -> Layout {
 
 /// Moves 5 from the first shard to the second, if the second holds at least this much of its 10.
 pub fn transfer(at_least: i64) -> PlannedOperation {
+    guarded(at_least, &[(0, -5), (1, 5)])
+}
+
+/// Takes 5 from the first shard if the second, which is only read, holds at least 5 of its 10.
+pub fn withdrawal() -> PlannedOperation {
+    guarded(5, &[(0, -5)])
+}
+
+/// Adds these amounts to the rows of these shards, if the second holds at least this much.
+fn guarded(at_least: i64, amounts: &[(u8, i64)]) -> PlannedOperation {
     let key = |table| Key {
         table: TableId(table),
         row: 0,
     };
-    let effect = |table, amount| Effect {
+    let effect = |&(table, amount): &(u8, i64)| Effect {
         target: Target::Key(key(table)),
         op: Op::Add(amount),
     };
@@ -87,7 +97,7 @@ pub fn transfer(at_least: i64) -> PlannedOperation {
         id: TXN,
         reads: vec![],
         guards: vec![guard],
-        effects: vec![effect(0, -5), effect(1, 5)],
+        effects: amounts.iter().map(effect).collect(),
         pivot: None,
     };
     PlannedOperation {
@@ -113,6 +123,8 @@ pub struct Seen {
     pub told_committed: bool,
     /// Shards that have voted yes and do not know the decision.
     pub in_doubt: BTreeSet<ShardId>,
+    /// The transaction writes to one shard only.
+    pub writes_once: bool,
 }
 
 impl Seen {
@@ -156,6 +168,11 @@ fn standing<P: Autopsy>(world: &World<P, Seen>) -> Option<BTreeSet<ShardId>> {
     (states.len() == DATA.len()).then(|| standing.map(|state| state.shard).collect())
 }
 
+/// How many shards the transaction writes to.
+fn written(seen: &Seen) -> usize {
+    if seen.writes_once { 1 } else { DATA.len() }
+}
+
 /// What is asked of every state of a world with one transaction.
 fn safety<P: Autopsy>() -> Asked<P, Seen> {
     Asked {
@@ -169,11 +186,13 @@ fn safety<P: Autopsy>() -> Asked<P, Seen> {
                 resolved.values().all(alike)
             }),
             ("all or nothing", |world| {
-                !world.seen.ended || standing(world).is_none_or(|shards| shards.len() != 1)
+                let whole = |shards: BTreeSet<_>| [0, written(&world.seen)].contains(&shards.len());
+                !world.seen.ended || standing(world).is_none_or(whole)
             }),
             ("what was acknowledged stands", |world| {
                 let owed = world.seen.told_committed && world.seen.ended;
-                !owed || standing(world).is_none_or(|shards| shards.len() == 2)
+                let whole = |shards: BTreeSet<_>| shards.len() == written(&world.seen);
+                !owed || standing(world).is_none_or(whole)
             }),
         ],
         sometimes: vec![("commits", |world| world.seen.told_committed)],
@@ -259,6 +278,8 @@ enum Hosting {
     TwoPhase,
     /// With cooperative termination.
     TwoPhasePeers,
+    /// With one participant that only reads, and leaves.
+    TwoPhaseReader,
     Saga,
     /// How often the sequencer's election timer fires.
     Calvin(u8),
@@ -360,6 +381,10 @@ pub const WORLDS: &[Hosted] = &[
         exposed: &[FRONT], restarts: false, fails: &["leaves doubt", "ends"],
         ..world("2pc-peers-block", Hosting::TwoPhasePeers, CRASH, "The manager may stay down: where all have voted, asking one another does not help.")
     },
+    world("2pc-reader", Hosting::TwoPhaseReader, NONE, "One participant only reads, and leaves after its vote."),
+    world("2pc-reader-crash", Hosting::TwoPhaseReader, CRASH, "One machine crashes at any moment, and comes back."),
+    world("2pc-reader-loss", Hosting::TwoPhaseReader, LOSS, "One message is lost: a reader that has left is asked again."),
+    world("2pc-reader-duplicate", Hosting::TwoPhaseReader, DUPLICATE, "One message arrives twice."),
     world("saga", Hosting::Saga, NONE, "The saga's code without faults."),
     world("saga-crash", Hosting::Saga, CRASH, "One machine crashes at any moment, and comes back."),
     Hosted {
@@ -449,8 +474,8 @@ impl Hosted {
     pub fn check(&self, limit: u32) -> Result<Examined, CheckError> {
         let started = Instant::now();
         let mut examined = match self.protocol {
-            Hosting::TwoPhase | Hosting::TwoPhasePeers => {
-                let world = self.two_phase(Seen::default(), Seen::note);
+            Hosting::TwoPhase | Hosting::TwoPhasePeers | Hosting::TwoPhaseReader => {
+                let world = self.two_phase(self.seen(), Seen::note);
                 let judged = ask_doubt(ask(world.fair(self.restarts, limit)?)).check()?;
                 let start = refine::two_phase::Transactions::default();
                 self.examined(judged, Some(held(self.two_phase(start, ignore), limit)?))
@@ -487,8 +512,8 @@ impl Hosted {
     /// Serves stateright's Explorer until the process ends.
     pub fn serve(&self, address: SocketAddr) {
         match self.protocol {
-            Hosting::TwoPhase | Hosting::TwoPhasePeers => serve(
-                self.two_phase(Seen::default(), Seen::note),
+            Hosting::TwoPhase | Hosting::TwoPhasePeers | Hosting::TwoPhaseReader => serve(
+                self.two_phase(self.seen(), Seen::note),
                 self.two_phase(refine::two_phase::Transactions::default(), ignore),
                 safety(),
                 address,
@@ -549,12 +574,21 @@ impl Hosted {
         fairness
     }
 
+    /// Nothing yet.
+    fn seen(&self) -> Seen {
+        Seen {
+            writes_once: matches!(self.protocol, Hosting::TwoPhaseReader),
+            ..Seen::default()
+        }
+    }
+
     fn two_phase<G>(&self, start: G, note: Monitor<G>) -> Host<two_phase::Node, G>
     where
         G: Clone + Eq + std::hash::Hash + std::fmt::Debug,
     {
         let options = two_phase::Options {
             cooperative_termination: matches!(self.protocol, Hosting::TwoPhasePeers),
+            read_only_optimisation: matches!(self.protocol, Hosting::TwoPhaseReader),
             ..two_phase::Options::default()
         };
         // The client counts its requests: only a limit makes the graph finite.
@@ -600,7 +634,11 @@ impl Hosted {
     where
         G: Clone + Eq + std::hash::Hash + std::fmt::Debug,
     {
-        let deployment = Pr::deploy(&layout(), options, &[transfer(self.at_least)]);
+        let operation = match self.protocol {
+            Hosting::TwoPhaseReader => withdrawal(),
+            _ => transfer(self.at_least),
+        };
+        let deployment = Pr::deploy(&layout(), options, &[operation]);
         let processes = deployment.expect("a small deployment").processes;
         Host::new(processes, self.budget, start, note).expose(self.exposed.iter().copied())
     }

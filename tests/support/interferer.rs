@@ -194,10 +194,26 @@ pub fn simulated<Pr: Protocol, A: Abstraction<Meddled<Pr::Process>>>(
     inputs: Inspector<Pr::Process>,
     effects: Meddler<Pr::Process>,
 ) -> (Tally, Vec<String>) {
+    simulated_with::<Pr, A>(
+        &Pr::Options::default(),
+        (scenario, seed),
+        start,
+        inputs,
+        effects,
+    )
+}
+
+/// The same with these options.
+pub fn simulated_with<Pr: Protocol, A: Abstraction<Meddled<Pr::Process>>>(
+    options: &Pr::Options,
+    (scenario, seed): (&str, u64),
+    start: A,
+    inputs: Inspector<Pr::Process>,
+    effects: Meddler<Pr::Process>,
+) -> (Tally, Vec<String>) {
     let scenario = stack::read_scenario("run.toml", scenario, &[]).expect("a good scenario");
     let plan = ordain::plan::Plan::draw(&scenario, seed);
-    let deployment =
-        Pr::deploy(&scenario.layout, &Pr::Options::default(), &plan.operations).expect("it fits");
+    let deployment = Pr::deploy(&scenario.layout, options, &plan.operations).expect("it fits");
     let deployment = ordain::protocol::Deployment {
         processes: meddled(deployment.processes, inputs, effects),
     };
@@ -217,9 +233,19 @@ pub fn assert_storms_refine<Pr: Protocol, A: Abstraction<Meddled<Pr::Process>>>(
     start: impl Fn() -> A,
     actions: &[&str],
 ) {
+    assert_storms_refine_with::<Pr, A>(&Pr::Options::default(), storms, start, actions);
+}
+
+/// The same with these options.
+pub fn assert_storms_refine_with<Pr: Protocol, A: Abstraction<Meddled<Pr::Process>>>(
+    options: &Pr::Options,
+    storms: u64,
+    start: impl Fn() -> A,
+    actions: &[&str],
+) {
     let mut taken = Tally::default();
     for seed in 0..storms {
-        let (tally, broken) = simulated::<Pr, A>(STORM, seed, start(), all, honest);
+        let (tally, broken) = simulated_with::<Pr, A>(options, (STORM, seed), start(), all, honest);
         assert!(tally.moves > 0 && broken.is_empty(), "{seed}: {broken:#?}");
         add_actions(&mut taken, &tally);
     }

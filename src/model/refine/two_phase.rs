@@ -7,7 +7,7 @@
 //! | spec | code |
 //! |---|---|
 //! | `coord`, `await`, `record` | [`ManagerView`]; a manager that has restarted since the initiator learned of it and knows nothing presumes abort |
-//! | `part` | [`ParticipantView`]: `working` until the vote is durable, `prepared` until the commit is |
+//! | `part` | [`ParticipantView`]: `working` until the vote is durable, `prepared` until the commit is; who has lost its grant has given up, or left if it has said that it only read |
 //! | `net` | what was ever sent; the initiator's first message to the manager is its yes and an inquiry in one; a question to one peer is one to all |
 //! | `down`, `cut` | empty: a crash shows at the next boot |
 //!
@@ -46,7 +46,7 @@ const AMPLE: Budget = Budget {
 
 impl Guided for Spec {
     fn shape(&self) -> u64 {
-        u64::from(self.participants)
+        u64::from(self.participants) | u64::from(self.readers.0) << 8
     }
 
     fn refill(&self, state: &mut State) {
@@ -85,16 +85,27 @@ pub struct Instance {
     state: State,
     /// The participants whose vote was on their disks at some time.
     forced: Members,
+    /// Those that only read, where these may leave.
+    readers: Members,
+    /// The participants that have said that they only read.
+    left: Members,
 }
 
 impl Instance {
-    fn new(start: Arc<Start>, manager: Addr) -> Self {
-        let model = spec(start.parts.len());
+    fn new(start: Arc<Start>, manager: Addr, options: &Options) -> Self {
+        let stayers = start.stayers(options);
+        let parts = (0..).zip(&start.parts);
+        let readers = { parts }
+            .filter(|(_, part)| !stayers.contains(&part.shard))
+            .fold(Members::default(), |readers, (at, _)| readers.with(at));
+        let model = spec(start.parts.len(), readers);
         let mut instance = Self {
             start,
             manager,
             state: stateright::Model::init_states(&model).swap_remove(0),
             forced: Members::default(),
+            readers,
+            left: Members::default(),
         };
         instance.state.coord = Coordinator::Waiting;
         instance.state.awaited = Members::first(model.participants);
@@ -164,15 +175,19 @@ impl Instance {
             }
             ParticipantView::Preparing => Part::Working,
             ParticipantView::Working(grant) if grant == self.start.parts[at].grant => Part::Working,
+            ParticipantView::Working(_) | ParticipantView::Absent if self.left.has(number) => {
+                Part::Left
+            }
             ParticipantView::Working(_) | ParticipantView::Absent => Part::Aborted,
         };
     }
 }
 
 /// The spec for this many participants, as [`TLC checks it`](super): nothing is used up, an abort is not forced.
-fn spec(participants: usize) -> Spec {
+fn spec(participants: usize, readers: Members) -> Spec {
     Spec {
         participants: participants as u8,
+        readers,
         budget: AMPLE,
         forever: false,
         duplicates: true,
@@ -242,9 +257,8 @@ impl transactions::Instance for Instance {
 
     /// Begins when the step shows that the initiator has voted.
     fn begin(_: Addr, txn: TxnId, node: &Node, effects: &EffectsOf<Self>) -> Option<Self> {
-        let voted = match node {
-            Node::Participant(participant) => participant.initiated(txn),
-            Node::Manager(_) | Node::Client(_) => None,
+        let Node::Participant(participant) = node else {
+            return None;
         };
         let sent = effects.iter().find_map(|effect| match effect {
             Effect::Send {
@@ -253,8 +267,9 @@ impl transactions::Instance for Instance {
             } if start.txn == txn => Some((Arc::clone(start), *to)),
             _ => None,
         });
-        let (start, manager) = voted.or(sent)?;
-        (start.parts.len() <= PARTICIPANTS_MAX).then(|| Self::new(start, manager))
+        let (start, manager) = participant.initiated(txn).or(sent)?;
+        let options = participant.options();
+        (start.parts.len() <= PARTICIPANTS_MAX).then(|| Self::new(start, manager, options))
     }
 
     fn advance(
@@ -280,6 +295,12 @@ impl transactions::Instance for Instance {
             let Effect::Send { to, message } = effect else {
                 continue;
             };
+            if let Message::Read { txn: of, shard } = message
+                && *of == txn
+                && let Some(number) = self.number(*shard)
+            {
+                self.left = self.left.with(number);
+            }
             let between = (shards.get(&by).copied(), shards.get(to).copied());
             for (kind, shard) in in_spec(message, txn, between) {
                 self.put(kind, shard);
@@ -293,7 +314,7 @@ impl transactions::Instance for Instance {
     }
 
     fn spec(&self) -> Spec {
-        spec(self.start.parts.len())
+        spec(self.start.parts.len(), self.readers)
     }
 
     fn state(&self) -> State {
@@ -320,6 +341,7 @@ fn in_spec(
         }
         Message::Prepare(request) if request.txn == of => vec![(Sent::Prepare, request.part.shard)],
         Message::Prepared { txn, shard } if *txn == of => vec![(Sent::Yes, *shard)],
+        Message::Read { txn, shard } if *txn == of => vec![(Sent::Read, *shard)],
         Message::No { txn, shard } if *txn == of => vec![(Sent::No, *shard)],
         Message::Ack { txn, shard } if *txn == of => vec![(Sent::Ack, *shard)],
         Message::Commit { txn } if *txn == of => told(Sent::Commit),
@@ -339,9 +361,6 @@ impl Shows<Node> for Node {
 
 impl Refined for TwoPhase {
     fn watch(options: &Options) -> Result<Watch<Node>, &'static str> {
-        if options.read_only_optimisation {
-            return Err("the spec has no read votes");
-        }
         if options.heuristic != Heuristic::Wait {
             return Err("in the spec nobody decides alone");
         }

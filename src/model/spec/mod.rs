@@ -432,8 +432,10 @@ instances! {
     }
     "two_phase" as two_phase::TwoPhase {
         "MCTwoPhaseSmall" "MCTwoPhaseBlocking" "MCTwoPhasePeers" "MCTwoPhaseCrashes" "MCTwoPhaseNetwork" "MCTwoPhaseForeverWeak"
-        "MCTwoPhaseForeverTimed" "MCTwoPhaseForeverStrong" "MCTwoPhaseMixed" "MCTwoPhaseCode" "MCTwoPhaseCodePeers" "MCTwoPhaseEndEarly"
+        "MCTwoPhaseForeverTimed" "MCTwoPhaseForeverStrong" "MCTwoPhaseMixed" "MCTwoPhaseCode" "MCTwoPhaseCodePeers"
+        "MCTwoPhaseReaders" "MCTwoPhaseCodeReaders" "MCTwoPhaseEndEarly"
         "MCTwoPhaseDecideUnlogged" "MCTwoPhaseCrashForgetsVote" "MCTwoPhaseGiveUpInDoubt" "MCTwoPhaseTellInDoubt" "MCTwoPhaseTellUnbound"
+        "MCTwoPhaseLeaveWithWrites" "MCTwoPhaseTellLeft"
     }
 }
 

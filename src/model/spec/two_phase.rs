@@ -18,6 +18,8 @@ pub const PARTICIPANTS_MAX: usize = 8;
 pub struct TwoPhase {
     /// How many participants.
     pub participants: u8,
+    /// Those of them that only read.
+    pub readers: Members,
     /// The faults that a behaviour may contain.
     pub budget: Budget,
     /// Losses and cuts may recur for ever.
@@ -47,6 +49,10 @@ pub enum Flaw {
     TellInDoubt,
     /// A participant that has not voted answers abort, and votes yes later.
     TellUnbound,
+    /// A participant with something to write votes as if it had only read.
+    LeaveWithWrites,
+    /// A reader that has left answers like one that never voted.
+    TellLeft,
 }
 
 /// What the coordinator does.
@@ -78,6 +84,7 @@ pub enum Participant {
     Prepared,
     Committed,
     Aborted,
+    Left,
 }
 
 /// The messages between the coordinator and one participant, and those of the participants: from or to the one that asked.
@@ -88,6 +95,7 @@ pub enum Message {
     Commit,
     Abort,
     Yes,
+    Read,
     No,
     Ack,
     Inquiry,
@@ -96,11 +104,12 @@ pub enum Message {
     TellAbort,
 }
 
-const MESSAGES: [Message; 10] = [
+const MESSAGES: [Message; 11] = [
     Message::Prepare,
     Message::Commit,
     Message::Abort,
     Message::Yes,
+    Message::Read,
     Message::No,
     Message::Ack,
     Message::Inquiry,
@@ -160,6 +169,7 @@ pub enum Action {
     Begin,
     SendPrepare(P),
     ReceiveYes(P),
+    ReceiveRead(P),
     ReceiveNo(P),
     DecideCommit,
     DecideAbort,
@@ -172,6 +182,7 @@ pub enum Action {
     CrashCoordinator,
     RestartCoordinator,
     VoteYes(P),
+    VoteRead(P),
     VoteNo(P),
     Revote(P),
     GiveUp(P),
@@ -195,6 +206,8 @@ pub enum Action {
     GiveUpInDoubt(P),
     TellInDoubt(P, P),
     TellUnbound(P, P),
+    LeaveWithWrites(P),
+    TellLeft(P, P),
 }
 
 impl State {
@@ -234,6 +247,11 @@ impl State {
 impl TwoPhase {
     fn all(&self) -> Members {
         Members::first(self.participants)
+    }
+
+    /// `Stayers`.
+    fn stayers(&self) -> Members {
+        Members(self.all().0 & !self.readers.0)
     }
 
     fn each(&self) -> impl Iterator<Item = P> {
@@ -283,6 +301,10 @@ impl TwoPhase {
             Action::SendAbort(p),
         );
         when(state.at_coordinator(Message::Yes, p), Action::ReceiveYes(p));
+        when(
+            state.at_coordinator(Message::Read, p),
+            Action::ReceiveRead(p),
+        );
         when(state.at_coordinator(Message::No, p), Action::ReceiveNo(p));
         when(state.at_coordinator(Message::Ack, p), Action::ReceiveAck(p));
         when(
@@ -312,7 +334,13 @@ impl TwoPhase {
         let part = state.part(p);
         if state.at_participant(Message::Prepare, p) {
             match part {
-                Participant::Working => actions.extend([Action::VoteYes(p), Action::VoteNo(p)]),
+                Participant::Working if self.readers.has(p.0) => {
+                    actions.extend([Action::VoteRead(p), Action::VoteNo(p)]);
+                }
+                Participant::Working => {
+                    actions.extend([Action::VoteYes(p), Action::VoteNo(p)]);
+                    self.flawed(Flaw::LeaveWithWrites, Action::LeaveWithWrites(p), actions);
+                }
                 _ => actions.push(Action::Revote(p)),
             }
         }
@@ -373,6 +401,9 @@ impl TwoPhase {
                 Participant::Prepared => {
                     self.flawed(Flaw::TellInDoubt, Action::TellInDoubt(q, p), actions);
                 }
+                Participant::Left => {
+                    self.flawed(Flaw::TellLeft, Action::TellLeft(q, p), actions);
+                }
                 Participant::Committed => {}
             }
         }
@@ -386,7 +417,7 @@ impl TwoPhase {
             Participant::Prepared => {
                 self.duplicates && told.iter().any(|message| state.in_flight(*message, q))
             }
-            Participant::Working | Participant::Aborted => false,
+            Participant::Working | Participant::Aborted | Participant::Left => false,
         }
     }
 
@@ -408,7 +439,7 @@ impl TwoPhase {
             Action::Begin => (after.coord, after.awaited) = (Coordinator::Waiting, self.all()),
             Action::DecideCommit => {
                 (after.coord, after.record, after.awaited) =
-                    (Coordinator::Committed, Record::Commit, self.all());
+                    (Coordinator::Committed, Record::Commit, self.stayers());
             }
             Action::DecideUnlogged => {
                 (after.coord, after.awaited) = (Coordinator::Committed, self.all())
@@ -427,7 +458,7 @@ impl TwoPhase {
             Action::RestartCoordinator => {
                 (after.coord, after.awaited) = match after.record {
                     Record::None => (Coordinator::Aborted, Members::default()),
-                    Record::Commit => (Coordinator::Committed, self.all()),
+                    Record::Commit => (Coordinator::Committed, self.stayers()),
                     Record::End => (Coordinator::Ended, Members::default()),
                 };
             }
@@ -444,8 +475,12 @@ impl TwoPhase {
                 after.put(Message::Abort, p);
                 after.awaited = after.awaited.without(p.0);
             }
-            Action::ReceiveYes(p) => {
-                self.take(after, Message::Yes, p);
+            Action::ReceiveYes(p) | Action::ReceiveRead(p) => {
+                let message = match action {
+                    Action::ReceiveYes(_) => Message::Yes,
+                    _ => Message::Read,
+                };
+                self.take(after, message, p);
                 if after.coord == Coordinator::Waiting {
                     after.awaited = after.awaited.without(p.0);
                 }
@@ -485,6 +520,11 @@ impl TwoPhase {
                 after.set(p, Participant::Prepared);
                 after.put(Message::Yes, p);
             }
+            Action::VoteRead(p) | Action::LeaveWithWrites(p) => {
+                self.take(after, Message::Prepare, p);
+                after.set(p, Participant::Left);
+                after.put(Message::Read, p);
+            }
             Action::VoteNo(p) => {
                 self.take(after, Message::Prepare, p);
                 after.set(p, Participant::Aborted);
@@ -494,7 +534,7 @@ impl TwoPhase {
                 self.take(after, Message::Prepare, p);
                 match after.part(p) {
                     Participant::Prepared => after.put(Message::Yes, p),
-                    Participant::Aborted => after.put(Message::No, p),
+                    Participant::Aborted | Participant::Left => after.put(Message::No, p),
                     Participant::Working | Participant::Committed => {}
                 }
             }
@@ -527,7 +567,7 @@ impl TwoPhase {
                 after.set(q, Participant::Aborted);
                 after.put(Message::TellAbort, p);
             }
-            Action::TellInDoubt(_, p) | Action::TellUnbound(_, p) => {
+            Action::TellInDoubt(_, p) | Action::TellUnbound(_, p) | Action::TellLeft(_, p) => {
                 after.put(Message::TellAbort, p);
             }
             Action::CrashParticipant(p) | Action::CrashForgetsVote(p) => {
@@ -563,31 +603,47 @@ impl TwoPhase {
     }
 
     fn ended(&self, state: &State) -> bool {
-        self.each().all(|p| decided(state.part(p)))
+        self.each().all(|p| ended(state.part(p)))
     }
 
-    fn any(&self, state: &State, part: Participant) -> bool {
-        self.each().any(|p| state.part(p) == part)
+    fn any_committed(&self, state: &State) -> bool {
+        self.each().any(|p| state.part(p) == Participant::Committed)
+    }
+
+    /// `Undone`.
+    fn undone(&self, state: &State, p: P) -> bool {
+        match state.part(p) {
+            Participant::Aborted => true,
+            Participant::Left => !self.readers.has(p.0),
+            Participant::Working | Participant::Prepared | Participant::Committed => false,
+        }
     }
 
     fn atomicity(&self, state: &State) -> bool {
-        !(self.any(state, Participant::Committed) && self.any(state, Participant::Aborted))
+        !(self.any_committed(state) && self.each().any(|p| self.undone(state, p)))
     }
 
     fn commit_is_logged(&self, state: &State) -> bool {
-        let voted = |p| {
-            matches!(
-                state.part(p),
-                Participant::Prepared | Participant::Committed
-            )
+        let voted = |p: P| match state.part(p) {
+            Participant::Prepared | Participant::Committed => !self.readers.has(p.0),
+            Participant::Left => self.readers.has(p.0),
+            Participant::Working | Participant::Aborted => false,
         };
         let recorded = state.record != Record::None;
-        (recorded || !self.any(state, Participant::Committed))
-            && (!recorded || self.each().all(voted))
+        (recorded || !self.any_committed(state)) && (!recorded || self.each().all(voted))
     }
 
     fn end_is_final(&self, state: &State) -> bool {
-        state.record != Record::End || self.each().all(|p| state.part(p) == Participant::Committed)
+        let knows = |p: P| self.readers.has(p.0) || state.part(p) == Participant::Committed;
+        state.record != Record::End || self.each().all(knows)
+    }
+
+    fn one_phase_for_readers(&self, state: &State) -> bool {
+        let spared = |set: Members| set.0 & self.readers.0 == 0;
+        let silent = |message: Message| spared(state.net[message as usize]);
+        silent(Message::Commit)
+            && silent(Message::Ack)
+            && (state.coord != Coordinator::Committed || spared(state.awaited))
     }
 
     fn type_ok(&self, state: &State) -> bool {
@@ -607,8 +663,12 @@ impl TwoPhase {
     }
 }
 
-fn decided(part: Participant) -> bool {
-    matches!(part, Participant::Committed | Participant::Aborted)
+/// Nothing changes it any more.
+fn ended(part: Participant) -> bool {
+    matches!(
+        part,
+        Participant::Committed | Participant::Aborted | Participant::Left
+    )
 }
 
 impl Model for TwoPhase {
@@ -643,11 +703,13 @@ impl Model for TwoPhase {
         match action {
             Begin | DecideCommit | DecideUnlogged | DecideAbort | End | EndEarly
             | CrashCoordinator | RestartCoordinator => self.coordinator_step(&mut after, action),
-            SendPrepare(_) | SendCommit(_) | SendAbort(_) | ReceiveYes(_) | ReceiveNo(_)
-            | ReceiveAck(_) | AnswerInquiry(_) | AnswerFromMemory(_) => {
+            SendPrepare(_) | SendCommit(_) | SendAbort(_) | ReceiveYes(_) | ReceiveRead(_)
+            | ReceiveNo(_) | ReceiveAck(_) | AnswerInquiry(_) | AnswerFromMemory(_) => {
                 self.exchange(&mut after, action)
             }
             VoteYes(_)
+            | VoteRead(_)
+            | LeaveWithWrites(_)
             | VoteNo(_)
             | Revote(_)
             | GiveUp(_)
@@ -660,6 +722,7 @@ impl Model for TwoPhase {
             | TellAbort(..)
             | TellInDoubt(..)
             | TellUnbound(..)
+            | TellLeft(..)
             | HearCommit(_)
             | HearAbort(_)
             | CrashParticipant(_)
@@ -690,6 +753,8 @@ impl Spec for TwoPhase {
             "SpecGiveUpInDoubt" => Some(Flaw::GiveUpInDoubt),
             "SpecTellInDoubt" => Some(Flaw::TellInDoubt),
             "SpecTellUnbound" => Some(Flaw::TellUnbound),
+            "SpecLeaveWithWrites" => Some(Flaw::LeaveWithWrites),
+            "SpecTellLeft" => Some(Flaw::TellLeft),
             other => return Err(unknown("specification", other)),
         };
         let budget = Budget {
@@ -701,6 +766,7 @@ impl Spec for TwoPhase {
         let participants = config.models("Participants", "p", PARTICIPANTS_MAX as u8)?;
         Ok(Self {
             participants,
+            readers: config.some_models("Readers", "p", participants)?,
             budget,
             forever: config.truth("Forever")?,
             duplicates: config.truth("Duplicates")?,
@@ -749,10 +815,10 @@ impl Spec for TwoPhase {
     }
 
     fn label(action: &Action) -> &'static str {
-        label!(action, Begin SendPrepare ReceiveYes ReceiveNo DecideCommit DecideAbort SendCommit SendAbort ReceiveAck
-            End AnswerInquiry AnswerFromMemory CrashCoordinator RestartCoordinator VoteYes VoteNo Revote GiveUp LearnCommit LearnAbort
-            Inquire AskPeers TellCommit TellAbort HearCommit HearAbort TellInDoubt TellUnbound CrashParticipant RestartParticipant Lose Cut Heal EndEarly DecideUnlogged CrashForgetsVote
-            GiveUpInDoubt)
+        label!(action, Begin SendPrepare ReceiveYes ReceiveRead ReceiveNo DecideCommit DecideAbort SendCommit SendAbort ReceiveAck
+            End AnswerInquiry AnswerFromMemory CrashCoordinator RestartCoordinator VoteYes VoteRead VoteNo Revote GiveUp LearnCommit LearnAbort
+            Inquire AskPeers TellCommit TellAbort HearCommit HearAbort TellInDoubt TellUnbound TellLeft CrashParticipant RestartParticipant Lose Cut Heal
+            EndEarly DecideUnlogged CrashForgetsVote GiveUpInDoubt LeaveWithWrites)
     }
 
     fn invariants() -> &'static [(&'static str, Invariant<Self>)] {
@@ -761,6 +827,7 @@ impl Spec for TwoPhase {
             ("Atomicity", Self::atomicity),
             ("CommitIsLogged", Self::commit_is_logged),
             ("EndIsFinal", Self::end_is_final),
+            ("OnePhaseForReaders", Self::one_phase_for_readers),
         ]
     }
 
@@ -852,7 +919,9 @@ impl Spec for TwoPhase {
             | "SpecCrashForgetsVote"
             | "SpecGiveUpInDoubt"
             | "SpecTellInDoubt"
-            | "SpecTellUnbound" => checker,
+            | "SpecTellUnbound"
+            | "SpecLeaveWithWrites"
+            | "SpecTellLeft" => checker,
             other => return Err(unknown("specification", other)),
         })
     }
@@ -865,7 +934,7 @@ impl Spec for TwoPhase {
         Ok(match name {
             "Stable" => checker.always_step(name, |before, _, after| {
                 self.each()
-                    .all(|p| !decided(before.part(p)) || after.part(p) == before.part(p))
+                    .all(|p| !ended(before.part(p)) || after.part(p) == before.part(p))
             }),
             "Termination" => checker.leads_to(
                 name,
@@ -874,7 +943,10 @@ impl Spec for TwoPhase {
             ),
             "Spreads" => checker.leads_to(
                 name,
-                |state| self.each().any(|p| decided(state.part(p))),
+                |state| {
+                    self.any_committed(state)
+                        || self.each().any(|p| state.part(p) == Participant::Aborted)
+                },
                 |state| self.ended(state),
             ),
             "Forgotten" => checker.leads_to(

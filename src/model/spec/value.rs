@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 
+use super::Members;
+
 /// A TLA+ value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Value {
@@ -288,6 +290,28 @@ impl Config {
             Ok(count)
         }
     }
+
+    /// Which of the model values `x1 .. xn`, for the given `x` and `n`, are in a set.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Constant`] if it is no set of them.
+    pub fn some_models(&self, name: &str, prefix: &str, n: u8) -> Result<Members, ConfigError> {
+        let wrong = || ConfigError::Constant {
+            name: name.to_owned(),
+            expected: "a set of some of the model values x1 .. xn",
+        };
+        let Some(Value::Set(members)) = self.constants.get(name) else {
+            return Err(wrong());
+        };
+        let number = |member: &Value| {
+            (0..n).find(|at| *member == Value::model(format_args!("{prefix}{}", at + 1)))
+        };
+        let mut found = members
+            .iter()
+            .map(|member| number(member).ok_or_else(wrong));
+        found.try_fold(Members::default(), |set, member| Ok(set.with(member?)))
+    }
 }
 
 fn words(text: &str) -> Vec<String> {
@@ -365,7 +389,7 @@ mod tests {
     #[test]
     fn a_config_gives_constants_and_names_what_it_cannot_read() {
         let config = Config::parse(
-            "SPECIFICATION Spec \\* fair\nCONSTANTS\n  P = {p1, p2}\n  Max = 3\n  F = TRUE\nINVARIANTS A B\nPROPERTY C\n",
+            "SPECIFICATION Spec \\* fair\nCONSTANTS\n  P = {p1, p2}\n  Q = {p2}\n  Max = 3\n  F = TRUE\nINVARIANTS A B\nPROPERTY C\n",
         )
         .unwrap();
         assert_eq!(config.specification, "Spec");
@@ -380,6 +404,10 @@ mod tests {
         assert_eq!(
             (config.invariants.join(" "), config.properties.join(" ")),
             ("A B".to_owned(), "C".to_owned())
+        );
+        assert_eq!(config.some_models("Q", "p", 2), Ok(Members(0b10)));
+        assert!(
+            config.some_models("Q", "p", 1).is_err() && config.some_models("Q", "q", 2).is_err()
         );
         assert!(
             config.number("Max", 2).is_err()

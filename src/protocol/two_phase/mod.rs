@@ -261,7 +261,7 @@ impl Start {
     }
 
     /// The participants of the second phase: all of them, or those that do more than read.
-    fn stayers(&self, options: &Options) -> BTreeSet<ShardId> {
+    pub(crate) fn stayers(&self, options: &Options) -> BTreeSet<ShardId> {
         let stays = |part: &&Part| !(options.read_only_optimisation && self.leaves(part));
         self.parts
             .iter()

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::heuristic::{Alone, Decision};
 use super::initiator::Execution;
-use super::{Attempt, Grant, LockRequest, Message, Out, PrepareRequest, Site, Start, Timer, about};
+use super::{
+    Attempt, Grant, LockRequest, Message, Options, Out, PrepareRequest, Site, Start, Timer, about,
+};
 use crate::client::ClientMessage;
 use crate::hlc::{Hlc, Stamp};
 use crate::process::{Addr, Delay, Disk, FileId, Input, WallTime};
@@ -253,6 +255,11 @@ impl Participant {
     /// The shard.
     pub fn shard(&self) -> ShardId {
         self.shard
+    }
+
+    /// The deployment's options.
+    pub fn options(&self) -> &Options {
+        &self.site.options
     }
 
     /// What this participant, as its initiator, has voted yes for, durably, and its manager.
