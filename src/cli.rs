@@ -181,7 +181,8 @@ enum Command {
     Check {
         /// The history.
         history: PathBuf,
-        /// The model: strict-serializable, serializable, snapshot-isolation, read-committed, linearizable, ...
+        /// The model: strict-serializable, serializable, snapshot-isolation, prefix, causal-consistency, read-atomic,
+        /// read-committed, linearizable, ...
         #[arg(long, short, default_value = "strict-serializable")]
         model: Model,
         /// Accept completions without invocations, as hand-written fragments have them.

@@ -620,6 +620,19 @@ const MODELS: &[(&str, &str, i32)] = &[
     ("g_single", "causal-consistency", 1),
     ("appended_blindly", "causal-consistency", 0),
     ("appended_blindly", "consistent-view", 1),
+    ("fractured_registers", "read-atomic", 1),
+    ("fractured_registers", "causal-consistency", 1),
+    ("fractured_registers_near_miss", "read-atomic", 0),
+    ("causal_registers", "read-atomic", 0),
+    ("causal_registers", "causal-consistency", 1),
+    ("no_causal_order", "read-atomic", 0),
+    ("no_causal_order", "causal-consistency", 1),
+    ("no_causal_order", "prefix", 1),
+    ("no_prefix_order", "causal-consistency", 0),
+    ("no_prefix_order", "prefix", 1),
+    ("no_prefix_order_near_miss", "prefix", 0),
+    ("lost_update_registers", "causal-consistency", 0),
+    ("lost_update_registers", "prefix", 0),
 ];
 
 #[test]
@@ -643,5 +656,41 @@ fn models_of_atomic_visibility_are_judged_by_name() {
         assert_eq!(report["valid"], valid, "{name} {model}: {report:#}");
         let left = report["boundary"]["unexamined"].as_array().expect("models");
         assert_eq!(left.contains(&report["model"]), code == 2, "{name} {model}");
+    }
+}
+
+#[test]
+fn of_values_that_repeat_atomic_visibility_is_left_open_and_that_is_said() {
+    let here = folder("check-visibility-repeated");
+    let mut records = Vec::new();
+    for kind in ["invoke", "ok"] {
+        // Whoever read 1 from x read it from one of two, and what was written between is not known.
+        for (process, value) in [
+            (0, "[[:w :x 1] [:w :y 1]]"),
+            (1, "[[:w :x 1] [:w :z 1]]"),
+            (2, "[[:r :x 1] [:r :y nil]]"),
+            (3, "[[:r :x 1] [:r :z nil]]"),
+            (4, "[[:r :y 1] [:r :z nil]]"),
+            (5, "[[:r :y nil] [:r :z 1]]"),
+        ] {
+            let value = match kind {
+                "invoke" => value
+                    .replace(" 1]", " nil]")
+                    .replace("[:w :x nil]", "[:w :x 1]"),
+                _ => value.into(),
+            };
+            let value = value
+                .replace("[:w :y nil]", "[:w :y 1]")
+                .replace("[:w :z nil]", "[:w :z 1]");
+            records.push(format!(
+                ":type :{kind}, :process {process}, :f :txn, :value {value}"
+            ));
+        }
+    }
+    let records: Vec<&str> = records.iter().map(String::as_str).collect();
+    for model in ["read-atomic", "causal-consistency"] {
+        let said = check(&here, "repeated.edn", edn(&records), &["--model", model], 2);
+        let why = format!("{model}: not decided where values repeat");
+        assert!(said.contains(&why), "{said}");
     }
 }

@@ -175,6 +175,10 @@ named! {
         GarbageRead = "garbage-read",
         /// The inferred order of a key's versions has a cycle.
         CyclicVersions = "cyclic-versions",
+        /// No order of versions makes the history causally consistent, though one makes it read atomic.
+        NotCausallyConsistent = "no-causally-consistent-order",
+        /// No order of versions makes the history prefix consistent.
+        NotPrefixConsistent = "no-prefix-consistent-order",
         /// No order of versions makes the history snapshot isolated.
         NotSnapshotIsolated = "no-snapshot-isolated-order",
         /// No order of versions makes the history snapshot isolated in session order.
@@ -246,8 +250,9 @@ impl AnomalyKind {
             LostUpdate | WriteSkew => &[G2Item],
             FutureRead => &[G1c],
             DirtyUpdate | IncompatibleOrder | GarbageRead => &[G1a],
-            FracturedRead => &[GSingle],
+            FracturedRead | NotCausallyConsistent => &[GSingle],
             LongFork => &[GNonadjacent],
+            NotPrefixConsistent => &[NotSnapshotIsolated],
             NotSnapshotIsolated => &[NotStrongSessionSnapshotIsolated, NotSerializable],
             NotStrongSessionSnapshotIsolated => {
                 &[NotStrongSnapshotIsolated, NotStrongSessionSerializable]
@@ -323,9 +328,9 @@ impl Model {
             Model::ForwardConsistentView => &[],
             Model::UpdateSerializable => &[Internal],
             Model::ReadAtomic => &[Internal, FutureRead, FracturedRead],
-            Model::CausalConsistency => &[],
+            Model::CausalConsistency => &[NotCausallyConsistent],
             Model::ParallelSnapshotIsolation => &[],
-            Model::Prefix => &[LongFork],
+            Model::Prefix => &[LongFork, NotPrefixConsistent],
             Model::RepeatableRead => &[G2Item, LostUpdate, Internal, NotSerializable],
             Model::SnapshotIsolation => &[GNonadjacent, NotSnapshotIsolated],
             Model::Serializable => &[NotSerializable, WriteSkew],

@@ -91,6 +91,11 @@ impl Cast {
         format!("T{}", at + 1)
     }
 
+    /// The transactions that have names, in the order of these.
+    pub(super) fn members(&self) -> &[TxnId] {
+        &self.0
+    }
+
     /// "Let:" and one line for each transaction.
     pub fn introduce(&self, history: &History) -> String {
         self.listed("Let:\n", history)

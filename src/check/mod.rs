@@ -6,7 +6,7 @@
 //! | operations | checker | decided, short of a budget in steps |
 //! |---|---|---|
 //! | append, list read | `list_append` | given unique appends: read uncommitted and read committed, serializability and snapshot isolation, each plain and in the order of sessions and of real time; PL-2+ (and PL-FCV, with start points free), read atomicity, causal consistency (Cerone's), parallel snapshot isolation, prefix consistency, PL-3U, repeatable read (there are no predicates) |
-//! | write, register read, or these with lists | `register` | serializability and snapshot isolation, each plain and in the order of sessions and of real time; where no order of versions is known also read uncommitted and read committed |
+//! | write, register read, or these with lists | `register` | serializability and snapshot isolation, each plain and in the order of sessions and of real time; where no order of versions is known also read uncommitted and read committed; prefix consistency; read atomicity and causal consistency where each value is written once |
 //! | add, reads of sets and counters | `linearizability` | linearizability, key by key |
 //!
 //! Whatever such a model implies holds with it, and whatever implies one that fails fails. Of other models

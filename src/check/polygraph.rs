@@ -145,6 +145,12 @@ pub(super) struct Edge {
     pub why: Why,
 }
 
+impl Edge {
+    fn ends(&self) -> (u32, u32) {
+        (self.from, self.to)
+    }
+}
+
 /// Two writers of a key whose order is open. Indices are places in [`Problem::present`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Pair {
@@ -189,6 +195,8 @@ pub(super) type Chains = BTreeMap<KeyId, Vec<u32>>;
 pub(super) struct Facts {
     pub txns: Vec<RegisterTxn>,
     pub chains: Chains,
+    /// The keys whose chains rest on it that no update may be lost: that others come after them is so in some models only.
+    pub derived: BTreeSet<KeyId>,
 }
 
 /// The sources that a proof by cases has fixed, by reader (index of the transaction) and key.
@@ -447,6 +455,12 @@ impl<'a> Problem<'a> {
             (Some(first), Some(second)) => self.outranks(key, first, second),
             _ => false,
         }
+    }
+
+    /// Whether an index's version is in the known part of the version order.
+    pub fn is_ranked(&self, key: KeyId, index: u32) -> bool {
+        let place = self.present.binary_search(&index);
+        place.is_ok_and(|place| self.ranks.contains_key(&(key, place as u32)))
     }
 
     /// Whether time alone puts one before the other.
@@ -847,7 +861,7 @@ impl<'a> Problem<'a> {
 
     /// Numbers the nodes that may lie on a cycle.
     fn cyclic_core(&self, potential: &[Edge]) -> CyclicCore {
-        let component = components(self.nodes, potential);
+        let component = components(self.nodes, potential.iter().map(Edge::ends));
         let mut sizes = vec![0u32; self.nodes as usize];
         component.iter().for_each(|&c| sizes[c as usize] += 1);
         let mut number = vec![u32::MAX; self.nodes as usize];
@@ -940,7 +954,7 @@ impl<'a> Problem<'a> {
 
     /// A cheapest cycle among the edges: fewest transactions, then fewest anti-dependencies.
     pub fn shortest_cycle(&self, edges: &[Edge]) -> Option<Vec<Edge>> {
-        let component = components(self.nodes, edges);
+        let component = components(self.nodes, edges.iter().map(Edge::ends));
         let mut out = vec![Vec::new(); self.nodes as usize];
         for edge in edges {
             if component[edge.from as usize] == component[edge.to as usize] {
@@ -1005,7 +1019,11 @@ fn trace_back(start: u32, costs: &BTreeMap<u32, (u64, Edge)>) -> Vec<Edge> {
 
 /// The members that happened, and those that may have: certain ones, and whatever these may have read
 /// from. An indeterminate transaction whose value can only come from it happened.
-fn happened(txns: &[RegisterTxn], members: &[u32], fixed: &Fixed) -> (Vec<u32>, Vec<bool>) {
+pub(super) fn happened(
+    txns: &[RegisterTxn],
+    members: &[u32],
+    fixed: &Fixed,
+) -> (Vec<u32>, Vec<bool>) {
     let mut certain = BTreeSet::new();
     let mut work: Vec<u32> = members
         .iter()
@@ -1205,13 +1223,11 @@ fn topological_order(nodes: u32, edges: &[Edge]) -> Option<Vec<u32>> {
 }
 
 /// By node: the number of its strongly connected component (Tarjan 1972, without recursion).
-fn components(nodes: u32, edges: &[Edge]) -> Vec<u32> {
+pub(super) fn components(nodes: u32, edges: impl Iterator<Item = (u32, u32)>) -> Vec<u32> {
     const NEW: u32 = u32::MAX;
     let count = nodes as usize;
     let mut out = vec![Vec::new(); count];
-    edges
-        .iter()
-        .for_each(|edge| out[edge.from as usize].push(edge.to));
+    edges.for_each(|(from, to)| out[from as usize].push(to));
     let (mut index, mut low) = (vec![NEW; count], vec![0; count]);
     let mut component = vec![NEW; count];
     let (mut stack, mut visited, mut found) = (Vec::new(), 0, 0);

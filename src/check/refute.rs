@@ -13,24 +13,35 @@ use super::explain::{self, Cast};
 use super::polygraph::{
     Decision, Edge, Facts, Fixed, Level, OpenRead, Pair, Problem, TimeOrder, Why,
 };
-use super::{Anomaly, AnomalyKind, Dependency, History, KeyId, Step, TxnId};
+use super::{Anomaly, AnomalyKind, Boundary, Dependency, History, KeyId, Model, Step, TxnId};
 
 /// A proof with more leaves than this convinces nobody: then only the set of transactions is given.
 const LEAVES_MAX: usize = 24;
+
+/// A model, as a question about orders.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    pub model: Model,
+    /// The level that the facts are asked about.
+    pub level: Level,
+    /// What a history is called that has no order.
+    pub none: AnomalyKind,
+}
 
 /// Why the members, which are known to have no order at the level, have none. Some of them are suspects: they had a part
 /// in the conflicts that showed it.
 pub(super) fn explain(
     history: &History,
     facts: &Facts,
-    (level, members, suspects): (Level, &[u32], &BTreeSet<u32>),
+    (asked, members, suspects): (Asked, &[u32], &BTreeSet<u32>),
     steps_max: u64,
 ) -> Anomaly {
-    let problem = Problem::new(facts, members, level, &Fixed::new());
+    let problem = Problem::new(facts, members, asked.level, &Fixed::new());
     let prover = Prover {
         history,
         facts,
-        level,
+        asked,
+        level: asked.level,
         cast: RefCell::default(),
     };
     if let Some(cycle) = problem.shortest_cycle(&problem.known) {
@@ -51,6 +62,7 @@ pub(super) fn explain(
 struct Prover<'a> {
     history: &'a History,
     facts: &'a Facts,
+    asked: Asked,
     level: Level,
     /// The names of transactions, in the order of their mention.
     cast: RefCell<Cast>,
@@ -104,15 +116,39 @@ impl Prover<'_> {
             steps.iter().map(|step| step.from).chain(sources).collect();
         transactions.sort_unstable();
         transactions.dedup();
-        let kind = self.name_forbidden(&sentences);
+        let kind = match self.is_plain(problem, cycle) {
+            true => self.name_forbidden(&sentences),
+            false => self.asked.none,
+        };
         Anomaly {
             kind,
-            refutes: kind.refutes(),
+            refutes: refuted(kind, &steps),
             key: None,
             explanation: self.with_cast(&format!("  - {}: a contradiction!\n", join(&sentences))),
             cycle: steps,
             transactions,
         }
+    }
+
+    /// Do the orders of versions on the cycle hold in any model? That one whose fate nobody knows comes after all who
+    /// overwrote what they had read is only so where no update may be lost.
+    fn is_plain(&self, problem: &Problem<'_>, cycle: &[Edge]) -> bool {
+        cycle.iter().all(|edge| {
+            let (key, older) = match edge.why {
+                Why::WriteWrite(key) => (key, problem.owner(edge.from)),
+                Why::ReadWrite(key) => {
+                    let reader = problem.owner(edge.from);
+                    (key, reader.and_then(|reader| problem.source(reader, key)))
+                }
+                Why::WriteRead(_) | Why::Within | Why::Time => return true,
+            };
+            let (Some(older), Some(newer)) = (older, problem.owner(edge.to)) else {
+                return true;
+            };
+            !self.facts.derived.contains(&key)
+                || problem.source(newer, key) == Some(older)
+                || problem.is_ranked(key, newer)
+        })
     }
 
     /// The transactions, then the text that speaks of them.
@@ -180,20 +216,23 @@ impl Prover<'_> {
 
     fn by_cases(&self, members: &[u32]) -> Anomaly {
         let mut leaves = LEAVES_MAX;
-        let names: Vec<String> = members.iter().map(|&index| self.name(index)).collect();
+        let mut transactions: Vec<TxnId> = members.iter().map(|&index| self.id(index)).collect();
+        transactions.dedup();
+        let mut names: Vec<String> = members.iter().map(|&index| self.name(index)).collect();
+        names.dedup();
         let mut text = format!(
             "  No order of {} satisfies {}, and each of them is needed for that.\n",
             names.join(", "),
-            self.level.model()
+            self.asked.model
         );
         if let Some(proof) = self.prove_sources(members, &mut Fixed::new(), &mut leaves) {
             render(&proof, 1, &mut text);
         }
         Anomaly {
-            kind: self.level.anomaly(),
-            refutes: self.level.anomaly().refutes(),
+            kind: self.asked.none,
+            refutes: self.asked.none.refutes(),
             cycle: Vec::new(),
-            transactions: members.iter().map(|&index| self.id(index)).collect(),
+            transactions,
             key: None,
             explanation: self.with_cast(&text),
         }
@@ -323,7 +362,10 @@ impl Prover<'_> {
                 (_, None) => entered = from,
                 (_, Some(to)) => {
                     let from = from.expect("a way into the barriers");
-                    sentences.push(self.sentence(problem, from, to, edge.why, assumed));
+                    // A transaction's reads and its writes may be apart.
+                    if self.id(from) != self.id(to) {
+                        sentences.push(self.sentence(problem, from, to, edge.why, assumed));
+                    }
                 }
             }
         }
@@ -445,9 +487,10 @@ impl Prover<'_> {
         }
         if problem.shown_older(key, older, newer) {
             let told = self.history.version_order(key).is_some();
-            let how = match told {
-                true => " (so its versions were told)",
-                false => " (as reads of the list show)",
+            let how = match (told, self.facts.derived.contains(&key)) {
+                (true, _) => " (so its versions were told)",
+                (false, false) => " (as reads of the list show)",
+                (false, true) => " (or an update would be lost)",
             };
             return (how.into(), None);
         }
@@ -492,10 +535,10 @@ impl Prover<'_> {
     /// Adya's name for a cycle that the level forbids; where first-committer-wins makes it one, there is none.
     fn name_forbidden(&self, cycle: &[Sentence]) -> AnomalyKind {
         let kind = self.name_cycle(cycle);
-        if self.level.model().forbids(kind) {
+        if self.asked.model.forbids(kind) {
             kind
         } else {
-            self.level.anomaly()
+            self.asked.none
         }
     }
 
@@ -545,6 +588,31 @@ impl Prover<'_> {
             (true, _) => family[2],
         }
     }
+}
+
+/// The weakest models that a cycle of this kind contradicts. If its only anti-dependency leads to somebody whom the reader read
+/// from, directly or through others, no order of versions lets both be: that is a fractured read, or a causal one. If
+/// each comes right after a read dependency, snapshots cannot be prefixes of one order (see [`graph`](super::graph)).
+fn refuted(kind: AnomalyKind, steps: &[Step]) -> Vec<Model> {
+    use AnomalyKind::{G2Item, GNonadjacent, GSingle, LostUpdate, WriteSkew};
+    let is_read = |step: &Step| matches!(step.because, Dependency::WriteRead { .. });
+    let is_missed = |step: &Step| matches!(step.because, Dependency::ReadWrite { .. });
+    let of_data = matches!(
+        kind,
+        GSingle | GNonadjacent | G2Item | LostUpdate | WriteSkew
+    );
+    let reads = steps.iter().filter(|step| is_read(step)).count();
+    let before = steps.iter().skip(steps.len() - 1).chain(steps);
+    let mut pairs = before.zip(steps);
+    let further = match (kind, reads) {
+        (GSingle, 1) if steps.len() == 2 => Some(Model::ReadAtomic),
+        (GSingle, _) if steps.len() == reads + 1 => Some(Model::CausalConsistency),
+        _ if of_data && pairs.all(|(one, next)| !is_missed(next) || is_read(one)) => {
+            Some(Model::Prefix)
+        }
+        _ => None,
+    };
+    Boundary::of(kind.refutes().into_iter().chain(further), []).violated
 }
 
 fn join(sentences: &[Sentence]) -> String {

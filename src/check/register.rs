@@ -22,18 +22,21 @@
 //! assert_eq!(verdict(Model::Serializable), Verdict::Invalid);
 //! ```
 
+mod sights;
+
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::explain::{self, Cast};
 use super::history::NEVER;
-use super::polygraph::{Chains, Decision, Facts, Fixed, Problem, Read, RegisterTxn, Why};
+use super::polygraph::{Chains, Decision, Facts, Fixed, Problem, Read, RegisterTxn, Why, happened};
 pub use super::polygraph::{Level, Stage, TimeOrder};
 use super::topology::Topology;
 use super::{
     Anomaly, AnomalyKind, Exercised, History, KeyId, Model, Op, Options, Report, Status, Txn,
     TxnId, Verdict, list_append, refute,
 };
+use sights::{Question, Sighted};
 
 impl Level {
     /// All six, the strongest first.
@@ -222,7 +225,12 @@ pub fn check(history: &History, options: &Options) -> Report {
         match judgement {
             Judgement::Possible => held.push(level.model()),
             Judgement::Impossible(suspects) => {
-                let question = (*level, &members[..], suspects);
+                let asked = refute::Asked {
+                    model: level.model(),
+                    level: *level,
+                    none: level.anomaly(),
+                };
+                let question = (asked, &members[..], suspects);
                 let anomaly = refute::explain(history, &facts, question, options.steps_max);
                 // Levels that fail for one reason may differ in the words.
                 let same = |known: &Anomaly| {
@@ -247,8 +255,17 @@ pub fn check(history: &History, options: &Options) -> Report {
             }
         }
     }
-    let settled = held.iter().any(|model| model.implies(options.model));
-    if !settled && !decides(options.model) {
+    let mut known = (&mut anomalies, &mut held);
+    let sighted = judge_sights(history, &facts, &members, options, &mut known);
+    let prefix = judge_prefix(history, &facts, &members, options, &mut known);
+    let note = match options.model {
+        Model::Prefix => prefix,
+        model => sighted.filter(|_| SIGHTED.contains(&model)),
+    };
+    undecided.extend(note.map(|note| format!("{}: {note}", options.model)));
+    let settled = held.iter().any(|model| model.implies(options.model))
+        || anomalies.iter().any(|a| a.violates(options.model));
+    if !settled && undecided.is_empty() && !decides(options.model) {
         undecided.push(format!(
             "{}: not decided for registers; no stronger model that is decided holds",
             options.model
@@ -256,6 +273,158 @@ pub fn check(history: &History, options: &Options) -> Report {
     }
     undecided.extend(remarks);
     Report::new(options, anomalies, exercised, held, undecided)
+}
+
+/// What was found, and the models that hold.
+type Known<'a> = (&'a mut Vec<Anomaly>, &'a mut Vec<Model>);
+
+/// Is it settled whether the model holds?
+fn is_known((anomalies, held): &Known<'_>, model: Model) -> bool {
+    held.iter().any(|stronger| stronger.implies(model))
+        || anomalies.iter().any(|anomaly| anomaly.violates(model))
+}
+
+/// Decides prefix consistency, if what is known leaves it open, or says why it cannot.
+///
+/// A snapshot is a prefix of the commits, so a history is prefix consistent if and only if it is serializable when the reads of
+/// each transaction are one transaction, and its writes another one that comes later (Biswas, Enea, OOPSLA 2019, section 4).
+fn judge_prefix(
+    history: &History,
+    facts: &Facts,
+    members: &[u32],
+    options: &Options,
+    known: &mut Known<'_>,
+) -> Option<String> {
+    if is_known(known, Model::Prefix) {
+        return None;
+    }
+    let Some(split) = split(facts, members) else {
+        return Some(
+            "not decided where it is open whether a transaction happened, because values repeat"
+                .into(),
+        );
+    };
+    let members = split.members();
+    let level = Level {
+        snapshot: false,
+        order: TimeOrder::Session,
+    };
+    let mut problem = Problem::new(&split, &members, level, &Fixed::new());
+    match problem.decide(options.steps_max) {
+        Decision::Possible(_) => known.1.push(Model::Prefix),
+        Decision::Impossible => {
+            let asked = refute::Asked {
+                model: Model::Prefix,
+                level,
+                none: AnomalyKind::NotPrefixConsistent,
+            };
+            let question = (asked, &members[..], &problem.suspects);
+            known.0.push(refute::explain(
+                history,
+                &split,
+                question,
+                options.steps_max,
+            ));
+        }
+        Decision::Exceeded => {
+            return Some(format!("not decided within {} steps", options.steps_max));
+        }
+    }
+    None
+}
+
+/// The facts with each transaction's reads apart from its writes: sessions of two, in which the reads come first. None if
+/// it is open whether some transaction happened.
+fn split(facts: &Facts, members: &[u32]) -> Option<Facts> {
+    let (present, maybe) = happened(&facts.txns, members, &Fixed::new());
+    if maybe.contains(&true) {
+        return None;
+    }
+    // By index, the place of the writes.
+    let mut writes = BTreeMap::new();
+    let mut places = 0u32;
+    for &at in &present {
+        let txn = &facts.txns[at as usize];
+        places += u32::from(!txn.reads.is_empty()) + u32::from(!txn.writes.is_empty());
+        writes.insert(at, places.wrapping_sub(1));
+    }
+    let mut txns = Vec::with_capacity(places as usize);
+    for &at in &present {
+        let txn = &facts.txns[at as usize];
+        let reads = txn.reads.iter().map(|read| Read {
+            sources: read.sources.iter().map(|source| writes[source]).collect(),
+            ..*read
+        });
+        let part = |from: u64, to: u64| RegisterTxn {
+            process: u64::from(at),
+            invoke: from,
+            complete: to,
+            certain: true,
+            seen: false,
+            reads: Vec::new(),
+            writes: Vec::new(),
+            ..*txn
+        };
+        let begin = txn.invoke.saturating_mul(2);
+        if !txn.reads.is_empty() {
+            let reads = reads.collect();
+            txns.push(RegisterTxn {
+                reads,
+                ..part(begin, begin)
+            });
+        }
+        if !txn.writes.is_empty() {
+            let writes = txn.writes.clone();
+            let end = txn.complete.saturating_mul(2).saturating_add(1);
+            txns.push(RegisterTxn {
+                writes,
+                ..part(begin.saturating_add(1), end)
+            });
+        }
+    }
+    let chains = facts.chains.iter();
+    let chains = chains.filter(|(key, _)| !facts.derived.contains(key));
+    let chains = chains.map(|(&key, chain)| {
+        let present = chain.iter().filter_map(|at| writes.get(at).copied());
+        (key, present.collect())
+    });
+    Some(Facts {
+        txns,
+        chains: chains.collect(),
+        derived: BTreeSet::new(),
+    })
+}
+
+/// The models that ask whom each transaction sees, the weaker first.
+const SIGHTED: [Model; 2] = [Model::ReadAtomic, Model::CausalConsistency];
+
+/// Decides those of [`SIGHTED`] that what is known leaves open, or says why it cannot.
+fn judge_sights(
+    history: &History,
+    facts: &Facts,
+    members: &[u32],
+    options: &Options,
+    known: &mut Known<'_>,
+) -> Option<String> {
+    let mut question = None;
+    for model in SIGHTED {
+        if is_known(known, model) {
+            continue;
+        }
+        let asked = question.get_or_insert_with(|| Question::of(history, facts, members));
+        let Some(question) = asked else {
+            return Some(
+                "not decided where values repeat, so that it is open from whom they were read"
+                    .into(),
+            );
+        };
+        match question.judge(model, options.steps_max) {
+            Some(Sighted::Holds) => known.1.push(model),
+            Some(Sighted::Fails(anomaly)) => known.0.push(anomaly),
+            None => return Some(format!("not decided within {} steps", options.steps_max)),
+        }
+    }
+    None
 }
 
 /// Which of read uncommitted and read committed do registers satisfy, given that no read is impossible by itself?
@@ -473,14 +642,24 @@ impl Extract {
         let digests: Vec<Digest> = history.txns().map(|txn| Digest::of(&txn)).collect();
         let written = index_writes(&digests);
         let dead = cannot_have_happened(history, &digests, &written);
-        let anomalies = direct_anomalies(history, &digests, &written, &dead);
+        let mut anomalies = direct_anomalies(history, &digests, &written, &dead);
+        for anomaly in dead_elements(history, &digests, &written, &dead) {
+            if !anomalies.contains(&anomaly) {
+                anomalies.push(anomaly);
+            }
+        }
         let sources = digests.iter().flat_map(|digest| &digest.reads);
         let sources =
             sources.filter_map(|&(key, value)| Some(writes_of(&written, key, value?).len()));
         if sources.sum::<usize>() > SOURCES_MAX {
             let (txns, chains) = (Vec::new(), Chains::new());
+            let derived = BTreeSet::new();
             return Extract {
-                facts: Facts { txns, chains },
+                facts: Facts {
+                    txns,
+                    chains,
+                    derived,
+                },
                 anomalies,
                 exceeds: true,
             };
@@ -501,6 +680,7 @@ impl Extract {
         let mut facts = Facts {
             txns: txns.collect(),
             chains: Chains::new(),
+            derived: BTreeSet::new(),
         };
         for (key, list) in longest_lists(history) {
             let writer = |&value: &u64| match writes_of(&written, key, value) {
@@ -512,7 +692,10 @@ impl Extract {
             facts.chains.insert(key, chain);
         }
         for (key, chain) in read_modify_write_chains(&facts.txns) {
-            facts.chains.entry(key).or_insert(chain);
+            if let Entry::Vacant(open) = facts.chains.entry(key) {
+                open.insert(chain);
+                facts.derived.insert(key);
+            }
         }
         for &at in facts.chains.values().flatten() {
             facts.txns[at as usize].seen = true;
@@ -724,6 +907,37 @@ fn direct_anomalies(
             if possible_sources(written, dead, txn.id, key, value)
                 .next()
                 .is_none()
+            {
+                anomalies.push(unexplained_read(history, written, dead, txn.id, key, value));
+            }
+        }
+    }
+    anomalies
+}
+
+/// Reads of lists that hold what somebody appended who cannot have committed, by what he read from registers.
+fn dead_elements(
+    history: &History,
+    digests: &[Digest],
+    written: &[Written],
+    dead: &BTreeSet<TxnId>,
+) -> Vec<Anomaly> {
+    let unknown = dead.iter();
+    let unknown = unknown.filter(|&&id| history.header(id).status == Status::Info);
+    let appended = unknown.flat_map(|&id| &digests[id as usize].appended);
+    let appended = appended.filter(|(key, value)| {
+        let mut writers = writes_of(written, *key, *value).iter();
+        writers.all(|write| dead.contains(&write.txn))
+    });
+    let appended: BTreeSet<(KeyId, u64)> = appended.copied().collect();
+    let mut anomalies = Vec::new();
+    let certain = history
+        .txns()
+        .filter(|txn| txn.header.status == Status::Ok && !appended.is_empty());
+    for txn in certain {
+        for op in txn.ops() {
+            if let Op::ReadList { key, list } = op
+                && let Some(&value) = list.iter().find(|value| appended.contains(&(key, **value)))
             {
                 anomalies.push(unexplained_read(history, written, dead, txn.id, key, value));
             }

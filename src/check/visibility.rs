@@ -63,7 +63,8 @@ pub(super) struct Sight {
 pub(super) struct Exceeded;
 
 impl Viewer {
-    fn written(&self, key: KeyId) -> Option<u32> {
+    /// The rank of what it wrote to a key.
+    pub fn written(&self, key: KeyId) -> Option<u32> {
         let at = self.writes.binary_search_by_key(&key, |write| write.key);
         Some(self.writes[at.ok()?].rank)
     }
@@ -248,8 +249,7 @@ fn last_reads(viewers: &[Viewer], order: &[u32]) -> BTreeMap<KeyId, usize> {
 /// reader last. None if there is none of fewer than `length` reads.
 pub(super) fn shortest_sight(
     viewers: &[Viewer],
-    reader: u32,
-    length: usize,
+    (reader, length): (u32, usize),
     goal: impl Fn(u32) -> bool,
     steps_left: &mut u64,
 ) -> Result<Option<Vec<u32>>, Exceeded> {

@@ -191,7 +191,7 @@ fn shortest(
             let mut common = reader.common(&viewers[writer as usize]).into_iter();
             common.any(|(read, rank)| rank >= reader.reads[read].later)
         };
-        match visibility::shortest_sight(viewers, sight.reader, length, goal, steps_left) {
+        match visibility::shortest_sight(viewers, (sight.reader, length), goal, steps_left) {
             Ok(Some(way)) => best = Some(way),
             Ok(None) => {}
             // What was found is one, if maybe not the shortest.
