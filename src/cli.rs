@@ -734,6 +734,7 @@ fn compare_protocols(
             .map(|p| known_protocol(p))
             .collect::<Result<_, _>>()?,
     };
+    fuzz::check_writable_below(out)?;
     let bar = progress(protocols.len() as u64 * seeds.len() as u64);
     let failing = std::sync::Mutex::new(Vec::new());
     let comparison = compare::compare_plans(&scenario, &protocols, seeds, draw, |run| {
@@ -1096,6 +1097,10 @@ fn hunt_zoo(selected: &[&Planted], asked: &Hunt, json: bool) -> Result<u8, Failu
         repetitions: asked.repetitions.unwrap_or(usual.repetitions),
         shrink_runs: asked.budget.unwrap_or(usual.shrink_runs),
     };
+    asked
+        .out
+        .as_deref()
+        .map_or(Ok(()), fuzz::check_writable_below)?;
     let bar = progress(selected.len() as u64);
     let mut hunted = Vec::new();
     for planted in selected {

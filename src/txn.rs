@@ -9,8 +9,9 @@
 //! says [`Evaluation::Moved`] when the value has changed since.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::{self, Display};
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -63,8 +64,9 @@ impl Display for Key {
 pub enum Value {
     /// A quantity: a balance, a position, a number of free seats, a register.
     Int(i64),
-    /// A list that only grows, for histories that show their own version order (Elle, section 4).
-    List(Vec<u64>),
+    /// A list that only grows, for histories that show their own version order (Elle, section 4). Shared, because a read
+    /// is copied into messages, outcomes, logs and histories.
+    List(Arc<[u64]>),
 }
 
 /// A value as text formats show it.
@@ -86,9 +88,11 @@ impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match (self, serializer.is_human_readable()) {
             (Value::Int(value), true) => TextValue::Int(*value).serialize(serializer),
-            (Value::List(list), true) => TextValue::List(list.into()).serialize(serializer),
+            (Value::List(list), true) => TextValue::List(Cow::Borrowed(list)).serialize(serializer),
             (Value::Int(value), false) => BinaryValue::Int(*value).serialize(serializer),
-            (Value::List(list), false) => BinaryValue::List(list.into()).serialize(serializer),
+            (Value::List(list), false) => {
+                BinaryValue::List(Cow::Borrowed(list)).serialize(serializer)
+            }
         }
     }
 }
@@ -98,12 +102,12 @@ impl<'de> Deserialize<'de> for Value {
         if deserializer.is_human_readable() {
             TextValue::deserialize(deserializer).map(|value| match value {
                 TextValue::Int(value) => Value::Int(value),
-                TextValue::List(list) => Value::List(list.into_owned()),
+                TextValue::List(list) => Value::List(list.into()),
             })
         } else {
             BinaryValue::deserialize(deserializer).map(|value| match value {
                 BinaryValue::Int(value) => Value::Int(value),
-                BinaryValue::List(list) => Value::List(list.into_owned()),
+                BinaryValue::List(list) => Value::List(list.into()),
             })
         }
     }
@@ -172,15 +176,13 @@ impl Op {
             (Op::Add(by), value) => Value::Int(value.as_int().saturating_add(by)),
             (Op::Put(value), _) => Value::Int(value),
             (Op::Append(element), Value::List(list)) => {
-                let mut list = list.clone();
-                list.push(element);
-                Value::List(list)
+                Value::List(list.iter().copied().chain([element]).collect())
             }
-            (Op::Append(element), Value::Int(_)) => Value::List(vec![element]),
+            (Op::Append(element), Value::Int(_)) => Value::List([element].into()),
             (Op::Remove(element), Value::List(list)) => {
                 Value::List(list.iter().copied().filter(|e| *e != element).collect())
             }
-            (Op::Remove(_), Value::Int(_)) => Value::List(Vec::new()),
+            (Op::Remove(_), Value::Int(_)) => Value::List([].into()),
         }
     }
 
@@ -393,14 +395,18 @@ impl Txn {
             .collect()
     }
 
-    /// Runs the procedure on the rows of `footprint`, which `rows` must hold.
+    /// Runs the procedure on the rows of `footprint`, which `row` must know.
     ///
     /// # Panics
     ///
-    /// When `rows` lacks a row of the footprint: a protocol that gets here without having read what it
+    /// When `row` lacks a row of the footprint: a protocol that gets here without having read what it
     /// declared is broken.
-    pub fn evaluate(&self, footprint: &Footprint, rows: &BTreeMap<Key, Row>) -> Evaluation {
-        let value_of = |key: Key| match rows.get(&key) {
+    pub fn evaluate<'a>(
+        &self,
+        footprint: &Footprint,
+        row: impl Fn(Key) -> Option<&'a Row>,
+    ) -> Evaluation {
+        let value_of = |key: Key| match row(key) {
             Some(row) => row.value.as_int(),
             None => panic!("{}: row {key} was declared and not read", self.id),
         };
@@ -439,6 +445,8 @@ impl Txn {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn key(row: u32) -> Key {
@@ -451,6 +459,10 @@ mod tests {
     fn rows(values: &[i64]) -> BTreeMap<Key, Row> {
         let row = |(at, value): (usize, &i64)| (key(at as u32), Row::initial(Value::Int(*value)));
         values.iter().enumerate().map(row).collect()
+    }
+
+    fn among<'a>(rows: &'a BTreeMap<Key, Row>) -> impl Fn(Key) -> Option<&'a Row> {
+        |key| rows.get(&key)
     }
 
     fn dependent() -> Txn {
@@ -482,14 +494,14 @@ mod tests {
             "the pointer belongs to the read set"
         );
         assert_eq!(
-            txn.evaluate(&footprint, &rows(&[9, 0, 0])),
+            txn.evaluate(&footprint, among(&rows(&[9, 0, 0]))),
             Evaluation::Commit(vec![Write {
                 key: key(2),
                 op: Op::Put(7)
             }])
         );
         assert_eq!(
-            txn.evaluate(&footprint, &rows(&[10, 0, 0])),
+            txn.evaluate(&footprint, among(&rows(&[10, 0, 0]))),
             Evaluation::Moved
         );
     }
@@ -513,15 +525,15 @@ mod tests {
         ];
         let footprint = txn.footprint(|_| 0);
         assert_eq!(
-            txn.evaluate(&footprint, &rows(&[2, 2])),
+            txn.evaluate(&footprint, among(&rows(&[2, 2]))),
             Evaluation::Declined(0)
         );
         assert_eq!(
-            txn.evaluate(&footprint, &rows(&[4, 2])),
+            txn.evaluate(&footprint, among(&rows(&[4, 2]))),
             Evaluation::Declined(1)
         );
         assert!(matches!(
-            txn.evaluate(&footprint, &rows(&[5, 0])),
+            txn.evaluate(&footprint, among(&rows(&[5, 0]))),
             Evaluation::Commit(_)
         ));
     }
@@ -541,8 +553,8 @@ mod tests {
         }
         for (value, text) in [
             (Value::Int(-3), "-3"),
-            (Value::List(vec![4, 5]), "[4,5]"),
-            (Value::List(vec![]), "[]"),
+            (Value::List([4, 5].into()), "[4,5]"),
+            (Value::List([].into()), "[]"),
         ] {
             let binary = postcard::to_stdvec(&value).unwrap();
             assert_eq!(postcard::from_bytes::<Value>(&binary).unwrap(), value);
@@ -555,7 +567,7 @@ mod tests {
     fn a_compensation_undoes_its_operation_even_after_commuting_writes() {
         for (op, before) in [
             (Op::Add(5), Value::Int(3)),
-            (Op::Append(9), Value::List(vec![1])),
+            (Op::Append(9), Value::List([1].into())),
             (Op::Put(4), Value::Int(2)),
         ] {
             assert_eq!(op.compensation(&before).apply(&op.apply(&before)), before);

@@ -119,7 +119,7 @@ impl Serial {
         }
         let row = |key: &Key| (*key, self.rows[key].clone());
         let seen: BTreeMap<Key, Row> = entry.footprint.reads.iter().map(row).collect();
-        let outcome = match entry.txn.evaluate(&entry.footprint, &seen) {
+        let outcome = match entry.txn.evaluate(&entry.footprint, |key| seen.get(&key)) {
             Evaluation::Moved => return,
             Evaluation::Declined(guard) => Outcome::Declined { guard },
             Evaluation::Commit(writes) => {

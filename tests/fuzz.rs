@@ -181,9 +181,14 @@ fn merged_parts_print_commands_with_the_scenario_and_the_overrides_as_they_were_
 fn a_report_comes_out_even_if_a_file_cannot_be_written_in_the_end() {
     let here = folder("unwritable");
     fs::write(here.join("file"), "").expect("a writable folder");
-    let promised = [&["fuzz", "storm", "-n", "1"][..], &SMALL].concat();
-    for (flag, target) in [("--junit", "nowhere/j.xml"), ("--out", "file/below")] {
-        let output = ordain(&[&promised[..], &[flag, target]].concat(), &here);
+    let fuzz = ["fuzz", "storm", "-n", "1"];
+    let compare = ["compare", "storm", "--seeds", "1"];
+    for (promised, flag, target) in [
+        (fuzz, "--junit", "nowhere/j.xml"),
+        (fuzz, "--out", "file/below"),
+        (compare, "--out", "file/below"),
+    ] {
+        let output = ordain(&[&promised[..], &SMALL, &[flag, target]].concat(), &here);
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!((code(&output), stdout(&output).as_str()), (65, ""));
         assert!(stderr.contains(target), "{stderr}");

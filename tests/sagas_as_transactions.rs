@@ -209,7 +209,7 @@ impl Hand {
         let read = |&(at, writer): &(u32, u64)| Read {
             key: row(at),
             row: Row {
-                value: Value::List(Vec::new()),
+                value: Value::List([].into()),
                 writer: match writer {
                     0 => WriteId::default(),
                     writer => WriteId {

@@ -192,7 +192,7 @@ fn try_to_open(file: &Path) -> io::Result<()> {
 }
 
 /// Refuses a folder that nothing can be written to, before the work begins.
-fn check_writable_below(folder: &Path) -> Result<(), Failure> {
+pub(super) fn check_writable_below(folder: &Path) -> Result<(), Failure> {
     let there = folder.ancestors().find(|above| above.exists());
     let probe = format!(".ordain-{}", std::process::id());
     let probe = there.unwrap_or(Path::new("")).join(probe);

@@ -343,7 +343,7 @@ impl Resolver {
                 shards: (first..shards.len()).map(|at| ShardId(at as u16)).collect(),
                 rows,
                 initial: if lists {
-                    Value::List(Vec::new())
+                    Value::List([].into())
                 } else {
                     Value::Int(table.initial)
                 },

@@ -218,7 +218,7 @@ mod tests {
                 engine,
                 shards: vec![ShardId(0)],
                 rows: 4,
-                initial: Value::List(vec![]),
+                initial: Value::List([].into()),
             }],
             shards: vec![Shard {
                 table: TableId(0),
@@ -369,7 +369,7 @@ mod tests {
             let mut model = Model::default();
             let mut stores = [store(EngineKind::Postgres), store(EngineKind::Scylla)];
             for row in 0..4 {
-                model.rows.insert(key(row), Row::initial(Value::List(vec![])));
+                model.rows.insert(key(row), Row::initial(Value::List([].into())));
             }
             for step in &log {
                 if !model.admits(step) {

@@ -244,8 +244,8 @@ impl Window {
 
     /// A transaction ends at the end of the log.
     fn end(&mut self, txn: Txn, ending: Ending, place: &Place) {
-        let numbers = |shards: &BTreeSet<ShardId>| {
-            let numbers = shards.iter().filter_map(|shard| self.number(*shard));
+        let numbers = |shards: &mut dyn Iterator<Item = &ShardId>| {
+            let numbers = shards.filter_map(|shard| self.number(*shard));
             numbers.fold(Members::default(), |set, number| set.with(number.0))
         };
         let participants = ending.entry.participants(&place.layout);
@@ -254,9 +254,9 @@ impl Window {
         let mut footprints = self.footprints.to_vec();
         footprints[usize::from(txn.0)] = Footprint {
             home: home.expect("a participant is one of the instance's shards"),
-            reads: numbers(&participants),
-            active: numbers(&active),
-            writes: numbers(&ending.after.keys().copied().collect()),
+            reads: numbers(&mut participants.iter()),
+            active: numbers(&mut active.iter()),
+            writes: numbers(&mut ending.after.keys()),
         };
         self.footprints = footprints.into();
         self.endings[usize::from(txn.0)] = Some(Arc::new(ending));
@@ -604,7 +604,7 @@ impl Executions {
                 ),
                 false => {
                     let participants = ending.entry.participants(&place.layout);
-                    (vec![txn], participants.into_iter().collect())
+                    (vec![txn], participants)
                 }
             };
             if shards.len() > PARTICIPANTS_MAX {

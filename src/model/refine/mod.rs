@@ -114,14 +114,14 @@ pub fn path<M: Guided>(
     let (mut before, mut after) = (before.clone(), after.clone());
     model.refill(&mut before);
     model.refill(&mut after);
-    let mut seen = HashSet::from([before.clone()]);
+    if before == after {
+        return Ok(Arc::from([]));
+    }
+    let mut seen = HashSet::<_, Hashing>::from_iter([before.clone()]);
     let mut frontier = vec![(model.distance(&before, &after), before.clone(), Vec::new())];
     let mut actions = Vec::new();
     while let Some(at) = nearest(&frontier) {
-        let (left, state, trail) = frontier.swap_remove(at);
-        if left == 0 {
-            return Ok(trail.into());
-        }
+        let (_, state, trail) = frontier.swap_remove(at);
         model.towards(&state, &after, &mut actions);
         for action in actions.drain(..) {
             let label = M::label(&action);
@@ -129,11 +129,16 @@ pub fn path<M: Guided>(
                 continue;
             };
             model.refill(&mut next);
-            if model.may_pass(&before, &next, &after) && seen.insert(next.clone()) {
-                let mut trail = trail.clone();
-                trail.push(label);
-                frontier.push((model.distance(&next, &after), next, trail));
+            if !model.may_pass(&before, &next, &after) || seen.contains(&next) {
+                continue;
             }
+            let mut trail = trail.clone();
+            trail.push(label);
+            if next == after {
+                return Ok(trail.into());
+            }
+            frontier.push((model.distance(&next, &after), next.clone(), trail));
+            seen.insert(next);
         }
     }
     Err(refusal(model, &before, &after))

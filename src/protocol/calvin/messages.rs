@@ -1,6 +1,5 @@
 //! What is in the log, and what travels between fronts and shards.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -30,35 +29,37 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The shards that hold rows of the footprint. One without rows is the first shard's, so that somebody
-    /// answers.
-    pub fn participants(&self, layout: &Layout) -> BTreeSet<ShardId> {
+    /// The shards that hold rows of the footprint, in order, each once. One without rows is the first shard's, so that
+    /// somebody answers.
+    pub fn participants(&self, layout: &Layout) -> Vec<ShardId> {
         let rows = self.footprint.reads.iter();
-        let mut shards: BTreeSet<ShardId> = rows.map(|key| layout.shard_of(*key)).collect();
+        let mut shards = each_once(rows.map(|key| layout.shard_of(*key)));
         if shards.is_empty() {
-            shards.insert(ShardId(0));
+            shards.push(ShardId(0));
         }
         shards
     }
 
     /// The participants that gather everybody's reads and run the procedure: those that write (the *active*
     /// ones; Thomson et al., SIGMOD 2012, section 3.2), the lowest one, which answers, and the holders of
-    /// pointer rows, which remember the end of a dependent transaction wherever its other rows moved.
-    pub fn collectors(
-        &self,
-        layout: &Layout,
-        participants: &BTreeSet<ShardId>,
-    ) -> BTreeSet<ShardId> {
+    /// pointer rows, which remember the end of a dependent transaction wherever its other rows moved. In order, each once.
+    pub fn collectors(&self, layout: &Layout, participants: &[ShardId]) -> Vec<ShardId> {
         let pointers = self.txn.pointers();
         let rows = self.footprint.writes.iter().chain(&pointers);
-        let mut shards: BTreeSet<ShardId> = rows.map(|key| layout.shard_of(*key)).collect();
-        shards.extend(participants.first());
-        shards
+        let shards = rows.map(|key| layout.shard_of(*key));
+        each_once(shards.chain(participants.first().copied()))
     }
 
     fn size_bytes(&self) -> u32 {
         48 + 12 * (self.footprint.reads.len() + self.txn.effects.len()) as u32
     }
+}
+
+fn each_once(shards: impl Iterator<Item = ShardId>) -> Vec<ShardId> {
+    let mut shards: Vec<ShardId> = shards.collect();
+    shards.sort_unstable();
+    shards.dedup();
+    shards
 }
 
 /// The transactions of an epoch, in order. An empty batch is a watermark: nothing of its group comes below

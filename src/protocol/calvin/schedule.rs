@@ -9,11 +9,12 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 
-use petgraph::Direction;
-use petgraph::graphmap::DiGraphMap;
+use petgraph::graphmap::GraphMap;
+use petgraph::{Directed, Direction};
 
+use crate::digest::StableHasher;
 use crate::txn::{Key, TxnId};
 use crate::zoo::{self, Bug};
 
@@ -48,7 +49,7 @@ struct Tail {
 /// The transactions of a shard that are not done, by position in the merged order.
 #[derive(Clone, Debug, Default)]
 pub struct ConflictGraph {
-    graph: DiGraphMap<u64, ()>,
+    graph: GraphMap<u64, (), Directed, BuildHasherDefault<StableHasher>>,
     locks: BTreeMap<u64, Locks>,
     tails: BTreeMap<Resource, Tail>,
 }
@@ -131,10 +132,11 @@ impl ConflictGraph {
                 self.tails.remove(&resource);
             }
         }
-        let followers: BTreeSet<u64> = self.graph.neighbors(position).collect();
+        let mut followers: Vec<u64> = self.graph.neighbors(position).collect();
         self.graph.remove_node(position);
-        let free = |follower: &u64| self.is_free(*follower);
-        followers.into_iter().filter(free).collect()
+        followers.retain(|follower| self.is_free(*follower));
+        followers.sort_unstable();
+        followers
     }
 
     /// Whether nothing is admitted and not done.

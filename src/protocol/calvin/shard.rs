@@ -43,7 +43,8 @@ const RESTART_ROUNDS: u32 = 8;
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Task {
     entry: Arc<Entry>,
-    participants: BTreeSet<ShardId>,
+    /// In order.
+    participants: Vec<ShardId>,
 }
 
 impl Task {
@@ -348,7 +349,7 @@ impl Shard {
         &mut self,
         position: u64,
         entry: &Arc<Entry>,
-        participants: BTreeSet<ShardId>,
+        participants: Vec<ShardId>,
         out: &mut Effects<Message, Timer>,
     ) {
         let (txn, shard) = (entry.txn.id, self.me);
@@ -449,16 +450,19 @@ impl Shard {
             }
             return self.release(position, txn, out);
         }
-        let rows = pushes.into_values().flat_map(|push| push.rows.clone());
-        let rows: BTreeMap<Key, Row> = rows.map(|read| (read.key, read.row)).collect();
-        match entry.txn.evaluate(&entry.footprint, &rows) {
+        let rows = pushes.values().flat_map(|push| &push.rows);
+        let mut reads: Vec<Read> = rows.cloned().collect();
+        reads.sort_unstable_by_key(|read| read.key);
+        let row = |key: Key| {
+            let at = reads.binary_search_by_key(&key, |read| read.key).ok()?;
+            Some(&reads[at].row)
+        };
+        match entry.txn.evaluate(&entry.footprint, row) {
             Evaluation::Moved => self.overtaken(position, entry, out),
             Evaluation::Declined(guard) => {
                 self.end(position, &task, &[], Outcome::Declined { guard }, out);
             }
             Evaluation::Commit(writes) => {
-                let reads = rows.into_iter().map(|(key, row)| Read { key, row });
-                let reads = reads.collect();
                 self.end(position, &task, &writes, Outcome::Committed { reads }, out);
             }
         }

@@ -320,7 +320,10 @@ impl Participant {
         out.cancel_timer(Timer::Relock(txn));
         let execution = &self.executions[&txn];
         let footprint = execution.txn.footprint(execution.value_of());
-        match execution.txn.evaluate(&footprint, &execution.rows) {
+        match execution
+            .txn
+            .evaluate(&footprint, |key| execution.rows.get(&key))
+        {
             Evaluation::Commit(writes) => self.begin_commit(txn, writes),
             Evaluation::Declined(guard) => {
                 self.give_up(txn, Outcome::Declined { guard }, out);

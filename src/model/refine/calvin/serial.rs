@@ -72,7 +72,7 @@ impl Serial {
         }
         let keys = entry.footprint.reads.iter();
         let rows: BTreeMap<Key, Row> = keys.map(|key| (*key, self.row(*key, layout))).collect();
-        let (writes, declined) = match entry.txn.evaluate(&entry.footprint, &rows) {
+        let (writes, declined) = match entry.txn.evaluate(&entry.footprint, |key| rows.get(&key)) {
             Evaluation::Moved => return Slot::Moved,
             Evaluation::Declined(guard) => (Vec::new(), Some(Outcome::Declined { guard })),
             Evaluation::Commit(writes) => (writes, None),
