@@ -499,14 +499,11 @@ impl Boundary {
             weaker == 0
         });
         let standing = Model::members(holding.0).into_iter();
-        let is_strongest = |model: &Model| {
-            let mut others = Model::members(holding.0 & !model.bit()).into_iter();
-            !others.any(|other| other.implies(*model))
-        };
+        let implied = standing.fold(0, |set, model| set | model.closure() & !model.bit());
         Boundary {
             violated,
             also_violated,
-            possible: standing.filter(is_strongest).collect(),
+            possible: Model::members(holding.0 & !implied),
             unexamined: Model::members(!failing.0 & !holding.0),
         }
     }
