@@ -9,7 +9,7 @@ use oracle::axioms::{AXIOMATIC, Axiomatic, is_execution};
 use oracle::convert::to_history;
 use oracle::generate::{self, Kind};
 use oracle::{Op, Outcome, Status, Txn, admits};
-use ordain::check::{Boundary, Model, Options, Report, Verdict, check, list_append};
+use ordain::check::{AnomalyKind, Boundary, Model, Options, Report, Verdict, check, list_append};
 
 /// Seeds from here on belong to this test.
 const FIRST_SEED: u64 = 2_000_000;
@@ -353,6 +353,61 @@ fn who_reads_a_list_sees_who_appended_last_and_need_not_see_who_appended_before(
     assert_verdicts(&txns, [true, false, false, false, false, false, false]);
     txns[2].ops[0] = read(1, &[1]);
     assert_verdicts(&txns, [false; 7]);
+}
+
+#[test]
+fn an_element_of_somebody_who_cannot_have_committed_by_its_own_reads_is_an_aborted_read() {
+    let history = |read_back: i64| {
+        let mut txns = concurrent(&[
+            &[Op::Write(0, 3)],
+            &[Op::Write(0, 6), append(1, 7), Op::Read(0, Some(read_back))],
+            &[read(1, &[7])],
+        ]);
+        txns[1].status = Status::Info;
+        txns
+    };
+    for (read_back, expected) in [(3, Verdict::Invalid), (6, Verdict::Valid)] {
+        let txns = history(read_back);
+        let report = check(&to_history(&txns), &Options::new(Model::ReadAtomic));
+        let allowed = is_execution(Axiomatic::ReadAtomic, &txns);
+        assert_eq!(report.verdict, expected, "{report:#?}");
+        assert_eq!(allowed, expected == Verdict::Valid);
+        assert_eq!(report.found(AnomalyKind::G1a), !allowed, "{report:#?}");
+    }
+}
+
+#[test]
+fn what_only_holds_where_no_update_may_be_lost_refutes_no_weaker_model() {
+    // The first two updated the register in turn, so that where none may be lost the third, of unknown fate and read by the
+    // fourth, wrote after them.
+    let mut txns = concurrent(&[
+        &[Op::Read(0, None), Op::Write(0, 1), Op::Read(1, Some(1))],
+        &[Op::Write(0, 7)],
+        &[Op::Read(0, Some(7)), Op::Write(1, 1)],
+    ]);
+    txns[1].status = Status::Info;
+    let report = check(&to_history(&txns), &Options::default());
+    for model in [
+        Axiomatic::ReadAtomic,
+        Axiomatic::CausalConsistency,
+        Axiomatic::Prefix,
+    ] {
+        assert_eq!(
+            said(&report.boundary, checked(model)),
+            Some(is_execution(model, &txns)),
+            "{model:?}: {report:#?}"
+        );
+    }
+    assert_eq!(
+        said(&report.boundary, Model::ReadCommitted),
+        Some(true),
+        "{report:#?}"
+    );
+    assert_eq!(
+        said(&report.boundary, Model::SnapshotIsolation),
+        Some(false),
+        "{report:#?}"
+    );
 }
 
 #[test]
