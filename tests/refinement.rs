@@ -7,13 +7,16 @@ use std::sync::Arc;
 
 use ordain::client::ClientTimer;
 use ordain::model::host::Budget;
-use ordain::model::hosted::{CRASH, DATA, FRONT, NONE, SINGLE_FAULTS, TXN, transfer, withdrawal};
+use ordain::model::hosted::{
+    CRASH, DATA, FRONT, LATE, LOSS, NONE, SINGLE_FAULTS, TXN, transfer, withdrawal,
+};
 use ordain::model::refine::{self, Checked, Tally};
 use ordain::plan::PlannedOperation;
 use ordain::process::{Addr, Effect, Input, NodeId};
 use ordain::protocol::saga::{self, Saga};
 use ordain::protocol::two_phase::{self, TwoPhase};
 use ordain::record::{AbortReason, Observation};
+use ordain::scenario::layout::ShardId;
 
 #[path = "support/interferer.rs"]
 mod interferer;
@@ -380,6 +383,111 @@ fn every_edge_of_cooperative_termination_is_allowed_by_the_spec_and_its_mutants_
     }
 }
 
+/// With participants in doubt that decide alone.
+fn alone(
+    heuristic: two_phase::Heuristic,
+    budget: Budget,
+    inputs: Inspector<two_phase::Node>,
+    effects: Meddler<two_phase::Node>,
+) -> Checked {
+    let options = two_phase::Options {
+        heuristic,
+        ..two_phase::Options::default()
+    };
+    let exposed = [FRONT, DATA[0]];
+    commits((&options, transfer(0)), &exposed, budget, inputs, effects)
+}
+
+/// Sends the manager this whenever a participant has decided alone.
+fn says_when_alone(
+    effects: &mut Vec<EffectOf<two_phase::Node>>,
+    message: impl Fn(ShardId) -> two_phase::Message,
+) {
+    let decided = |effect: &EffectOf<two_phase::Node>| match effect {
+        Effect::Observe(Observation::DecidedAlone { shard, .. }) => Some(*shard),
+        _ => None,
+    };
+    if let Some(shard) = effects.iter().find_map(decided) {
+        effects.push(Effect::Send {
+            to: Addr {
+                node: FRONT,
+                port: 0,
+            },
+            message: message(shard),
+        });
+    }
+}
+
+/// Who has decided alone acknowledges at once, and owes nothing more.
+fn acks_what_it_did_alone(
+    _: &two_phase::Node,
+    mut effects: Vec<EffectOf<two_phase::Node>>,
+) -> Vec<EffectOf<two_phase::Node>> {
+    let txn = TXN;
+    says_when_alone(&mut effects, |shard| two_phase::Message::Ack { txn, shard });
+    effects
+}
+
+/// Who has aborted alone takes back its vote.
+fn takes_back_its_vote(
+    _: &two_phase::Node,
+    mut effects: Vec<EffectOf<two_phase::Node>>,
+) -> Vec<EffectOf<two_phase::Node>> {
+    let txn = TXN;
+    says_when_alone(&mut effects, |shard| two_phase::Message::No { txn, shard });
+    effects
+}
+
+/// A participant in doubt that is to ask decides alone, whatever the options say.
+fn decides_instead_of_asking(
+    _: &two_phase::Node,
+    input: InputOf<two_phase::Node>,
+) -> Option<InputOf<two_phase::Node>> {
+    Some(match input {
+        Input::Timer(two_phase::Timer::Inquire(txn)) => {
+            Input::Timer(two_phase::Timer::Heuristic(txn))
+        }
+        input => input,
+    })
+}
+
+#[test]
+fn every_edge_with_heuristic_decisions_is_allowed_by_the_spec_and_mutants_leave_it() {
+    use two_phase::Heuristic::{Abort, Commit, Wait};
+    let crash = Budget { crashes: 1, ..LATE };
+    let mut tally = Tally::default();
+    for heuristic in [Commit, Abort] {
+        for budget in [LATE, LOSS, crash] {
+            let checked = alone(heuristic, budget, all, honest);
+            assert_refines(&checked, &mut tally, &format!("{heuristic:?}, {budget:?}"));
+        }
+    }
+    let actions = [
+        "HeuristicAbort",
+        "HeuristicCommit",
+        "LearnAbort",
+        "LearnCommit",
+    ];
+    assert_taken(&tally, &actions);
+
+    let caught = [
+        ("acks", alone(Abort, LATE, all, acks_what_it_did_alone)),
+        ("takes back", alone(Abort, LATE, all, takes_back_its_vote)),
+        (
+            "not flushed",
+            alone(Commit, crash, all, participants_skip_flushes),
+        ),
+        (
+            "not allowed",
+            alone(Wait, LATE, decides_instead_of_asking, honest),
+        ),
+    ];
+    for (name, checked) in caught {
+        let (steps, refusal) = checked.broken.expect(name);
+        assert!(!steps.is_empty() && refusal.nearest.is_some(), "{name}");
+    }
+}
+
 /// Participants other than the initiator vote as if they had only read, whatever they are to write.
 fn leaves_with_writes(
     _: &two_phase::Node,
@@ -664,6 +772,25 @@ fn stormy_runs_in_which_readers_leave_refine_the_spec_and_mutants_of_them_do_not
     };
     assert!(breaks(takes_a_no_for_a_read, honest));
     assert!(breaks(all, reads_without_locks));
+}
+
+#[test]
+fn stormy_runs_with_heuristic_decisions_refine_the_spec_and_mutants_of_them_do_not() {
+    let options = two_phase::Options {
+        heuristic: two_phase::Heuristic::Abort,
+        heuristic_after_ms: 300,
+        ..two_phase::Options::default()
+    };
+    let start = refine::two_phase::Transactions::default;
+    assert_storms_refine_with::<TwoPhase, _>(&options, 8, start, &["HeuristicAbort"]);
+    let breaks = |effects: Meddler<_>| {
+        (0..8).any(|seed| {
+            !simulated_with::<TwoPhase, _>(&options, (STORM, seed), start(), all, effects)
+                .1
+                .is_empty()
+        })
+    };
+    assert!(breaks(acks_what_it_did_alone) && breaks(takes_back_its_vote));
 }
 
 #[test]

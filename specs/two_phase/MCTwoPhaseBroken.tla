@@ -70,6 +70,16 @@ TellLeft(q, p) ==
     /\ net' = net \cup {Msg("tellabort", p)}
     /\ UNCHANGED <<coord, await, record, part, down, cut, budget>>
 
+\* Who decided alone acknowledges a commit that it has not heard of, to be rid
+\* of it: the coordinator forgets, and presumes abort.
+AckAlone(p) ==
+    /\ p \notin down
+    /\ part[p] \in Alone
+    /\ Msg("ack", p) \notin net
+    /\ net' = net \cup {Msg("ack", p)}
+    /\ UNCHANGED <<coord, await, record, part, down, cut, budget>>
+
+SpecAckAlone == Init /\ [][Next \/ \E p \in Participants : AckAlone(p)]_vars
 SpecLeaveWithWrites == Init /\ [][Next \/ \E p \in Participants : LeaveWithWrites(p)]_vars
 SpecTellLeft == Init /\ [][Next \/ \E p, q \in Participants : TellLeft(q, p)]_vars
 SpecTellInDoubt == Init /\ [][Next \/ \E p, q \in Participants : TellInDoubt(q, p)]_vars

@@ -29,9 +29,19 @@
 (* abort may be told to them as well: until their vote is in they may      *)
 (* hold locks.                                                             *)
 (*                                                                         *)
+(* With HeuristicCommits or HeuristicAborts a participant in doubt may     *)
+(* decide alone (XA, section 2.3; R* leaves it to the operator), by a      *)
+(* forced record, and is in doubt no more.  It still owes its report: it   *)
+(* asks for the decision, records that too, and only then acknowledges, so *)
+(* that the coordinator does not forget a transaction before everybody     *)
+(* knows whether anything was lost.  Atomicity is then promised to those   *)
+(* who waited (AtomicityUnlessAlone), and nobody's locks wait for a        *)
+(* coordinator that stays down (Released).                                 *)
+(*                                                                         *)
 (* MCTwoPhaseCode is the model that the running code is held against       *)
 (* (src/model/refine): Duplicates and LazyAborts; MCTwoPhaseCodePeers the  *)
-(* one with Cooperative, and MCTwoPhaseCodeReaders the one with Readers.   *)
+(* one with Cooperative, MCTwoPhaseCodeReaders the one with Readers, and   *)
+(* MCTwoPhaseCodeAlone the one with heuristic decisions.                   *)
 (***************************************************************************)
 EXTENDS Naturals
 
@@ -45,6 +55,8 @@ CONSTANTS
     Forever,            \* TRUE: losses and cuts may recur for ever, and cost nothing
     Duplicates,         \* TRUE: what was delivered may be delivered again, at any time
     Cooperative,        \* TRUE: participants in doubt also ask one another
+    HeuristicCommits,   \* TRUE: a participant in doubt may commit alone
+    HeuristicAborts,    \* TRUE: a participant in doubt may abort alone
     LazyAborts          \* TRUE: a crash may take the record of an abort, which is not
                         \* forced: the participant is in doubt again, and asks again.
                         \* part is then what it is bound to learn
@@ -67,6 +79,23 @@ ASSUME Readers \subseteq Participants
 \* The participants of the second phase.
 Stayers == Participants \ Readers
 
+\* What one has done alone, and does not know yet to be right; what is known
+\* to have been wrong.  Who was right has committed or aborted like all others.
+Alone == {"alonecommitted", "aloneaborted"}
+Mixed == {"mixedcommitted", "mixedaborted"}
+
+\* What a participant in this state has done with its effects.
+Done(state) ==
+    CASE state \in {"committed", "alonecommitted", "mixedcommitted"} -> "commit"
+      [] state \in {"aborted", "aloneaborted", "mixedaborted"} -> "abort"
+      [] OTHER -> "nothing"
+
+\* What a participant in this state knows to have been decided.
+Knows(state) ==
+    CASE state \in {"committed", "mixedaborted"} -> "commit"
+      [] state \in {"aborted", "mixedcommitted"} -> "abort"
+      [] OTHER -> "nothing"
+
 Msg(type, p) == [type |-> type, rm |-> p]
 
 ToParticipant == {"prepare", "commit", "abort"}
@@ -77,7 +106,8 @@ TypeOK ==
     /\ coord \in {"idle", "waiting", "committed", "aborted", "ended", "down"}
     /\ await \subseteq Participants
     /\ record \in {"none", "commit", "end"}
-    /\ part \in [Participants -> {"working", "prepared", "committed", "aborted", "left"}]
+    /\ part \in [Participants ->
+                {"working", "prepared", "committed", "aborted", "left"} \cup Alone \cup Mixed]
     /\ down \subseteq Participants
     /\ cut \subseteq Participants
     /\ net \subseteq [type : ToParticipant \cup ToCoordinator \cup AmongParticipants,
@@ -260,8 +290,8 @@ Revote(p) ==
     /\ AtParticipant("prepare", p)
     /\ part[p] # "working"
     /\ net' = Without("prepare", p) \cup
-              CASE part[p] = "prepared" -> {Msg("yes", p)}
-                [] part[p] \in {"aborted", "left"} -> {Msg("no", p)}
+              CASE part[p] \in {"prepared"} \cup Alone -> {Msg("yes", p)}
+                [] part[p] = "left" \/ Knows(part[p]) = "abort" -> {Msg("no", p)}
                 [] OTHER -> {}
     /\ UNCHANGED <<coord, await, record, part, down, cut, budget>>
 
@@ -272,9 +302,20 @@ GiveUp(p) ==
     /\ part' = [part EXCEPT ![p] = "aborted"]
     /\ UNCHANGED <<coord, await, record, down, cut, net, budget>>
 
+\* What becomes of a participant that is told.
+ToldCommit(state) ==
+    CASE state \in {"prepared", "alonecommitted"} -> "committed"
+      [] state = "aloneaborted" -> "mixedaborted"
+      [] OTHER -> state
+
+ToldAbort(state) ==
+    CASE state \in {"working", "prepared", "aloneaborted"} -> "aborted"
+      [] state = "alonecommitted" -> "mixedcommitted"
+      [] OTHER -> state
+
 LearnCommit(p) ==
     /\ AtParticipant("commit", p)
-    /\ part' = [part EXCEPT ![p] = IF @ = "prepared" THEN "committed" ELSE @]
+    /\ part' = [part EXCEPT ![p] = ToldCommit(@)]
     /\ net' = Without("commit", p) \cup {Msg("ack", p)}
     /\ UNCHANGED <<coord, await, record, down, cut, budget>>
 
@@ -283,18 +324,32 @@ LearnCommit(p) ==
 \* forgotten the transaction.  It means nothing.
 LearnAbort(p) ==
     /\ AtParticipant("abort", p)
-    /\ part' = [part EXCEPT ![p] = IF @ \in {"working", "prepared"}
-                                   THEN "aborted" ELSE @]
+    /\ part' = [part EXCEPT ![p] = ToldAbort(@)]
     /\ net' = Without("abort", p)
     /\ UNCHANGED <<coord, await, record, down, cut, budget>>
+
+\* Whoever has not heard the decision asks.
+Asks(p) == part[p] \in {"prepared"} \cup Alone \/ (LazyAborts /\ part[p] = "aborted")
 
 \* In doubt: the participant holds its locks, and can only ask.
 Inquire(p) ==
     /\ p \notin down
-    /\ part[p] = "prepared" \/ (LazyAborts /\ part[p] = "aborted")
+    /\ Asks(p)
     /\ Msg("inquiry", p) \notin net
     /\ net' = net \cup {Msg("inquiry", p)}
     /\ UNCHANGED <<coord, await, record, part, down, cut, budget>>
+
+\* ... or decide alone, for better or worse.  The record is forced.  Also one
+\* that has aborted and lost the record: it is in doubt again, and does not
+\* know what it is bound to learn.
+DecideAlone(p, state) ==
+    /\ p \notin down
+    /\ part[p] \in {"prepared"} \cup (IF LazyAborts THEN {"aborted"} ELSE {})
+    /\ part' = [part EXCEPT ![p] = state]
+    /\ UNCHANGED <<coord, await, record, down, cut, net, budget>>
+
+HeuristicCommit(p) == HeuristicCommits /\ DecideAlone(p, "alonecommitted")
+HeuristicAbort(p) == HeuristicAborts /\ DecideAlone(p, "aloneaborted")
 
 (* Cooperative termination.  Links between participants are never cut.     *)
 
@@ -302,7 +357,7 @@ Inquire(p) ==
 AskPeers(p) ==
     /\ Cooperative
     /\ p \notin down
-    /\ part[p] = "prepared" \/ (LazyAborts /\ part[p] = "aborted")
+    /\ Asks(p)
     /\ Msg("ask", p) \notin net
     /\ net' = net \cup {Msg("ask", p)}
     /\ UNCHANGED <<coord, await, record, part, down, cut, budget>>
@@ -310,7 +365,7 @@ AskPeers(p) ==
 \* It has been told of the commit; its own record may still be on the way to
 \* the disk, which shows only where delivery leaves the message.
 KnowsCommit(q) ==
-    IF part[q] = "committed" THEN TRUE
+    IF Knows(part[q]) = "commit" THEN TRUE
     ELSE /\ Duplicates
          /\ part[q] = "prepared"
          /\ {Msg("commit", q), Msg("tellcommit", q)} \cap net # {}
@@ -323,25 +378,25 @@ TellCommit(q, p) ==
     /\ UNCHANGED <<coord, await, record, part, down, cut, budget>>
 
 \* Who has not voted yet gives up, and can say so.  Who is in doubt is silent,
-\* and so is who has left: a reader's own end says nothing of the others'.
+\* and so is who has decided alone, and who has left: a reader's own end says
+\* nothing of the others'.
 TellAbort(q, p) ==
     /\ q # p /\ Msg("ask", p) \in net /\ q \notin down
-    /\ part[q] \in {"working", "aborted"}
+    /\ part[q] \in {"working", "aborted", "mixedcommitted"}
     /\ Msg("tellabort", p) \notin net
-    /\ part' = [part EXCEPT ![q] = "aborted"]
+    /\ part' = [part EXCEPT ![q] = IF @ = "working" THEN "aborted" ELSE @]
     /\ net' = net \cup {Msg("tellabort", p)}
     /\ UNCHANGED <<coord, await, record, down, cut, budget>>
 
 HearCommit(p) ==
     /\ Msg("tellcommit", p) \in net /\ p \notin down
-    /\ part' = [part EXCEPT ![p] = IF @ = "prepared" THEN "committed" ELSE @]
+    /\ part' = [part EXCEPT ![p] = ToldCommit(@)]
     /\ net' = Without("tellcommit", p) \cup {Msg("ack", p)}
     /\ UNCHANGED <<coord, await, record, down, cut, budget>>
 
 HearAbort(p) ==
     /\ Msg("tellabort", p) \in net /\ p \notin down
-    /\ part' = [part EXCEPT ![p] = IF @ \in {"working", "prepared"}
-                                   THEN "aborted" ELSE @]
+    /\ part' = [part EXCEPT ![p] = ToldAbort(@)]
     /\ net' = Without("tellabort", p)
     /\ UNCHANGED <<coord, await, record, down, cut, budget>>
 
@@ -395,6 +450,7 @@ Next ==
         \/ AnswerInquiry(p) \/ AnswerFromMemory(p)
         \/ VoteYes(p) \/ VoteRead(p) \/ VoteNo(p) \/ Revote(p) \/ GiveUp(p)
         \/ LearnCommit(p) \/ LearnAbort(p) \/ Inquire(p)
+        \/ HeuristicCommit(p) \/ HeuristicAbort(p)
         \/ AskPeers(p) \/ HearCommit(p) \/ HearAbort(p)
         \/ \E q \in Participants : TellCommit(q, p) \/ TellAbort(q, p)
         \/ CrashParticipant(p) \/ RestartParticipant(p)
@@ -468,6 +524,10 @@ SpecPeers ==
         /\ WF_vars(HearAbort(p))
         /\ \A q \in Participants : WF_vars(TellCommit(q, p)) /\ WF_vars(TellAbort(q, p))
 
+\* ... and participants lose patience.
+SpecAlone ==
+    Spec /\ \A p \in Participants : WF_vars(HeuristicCommit(p) \/ HeuristicAbort(p))
+
 \* The coordinator must come back.
 SpecReturns == Spec /\ WF_vars(RestartCoordinator)
 
@@ -483,22 +543,33 @@ SpecStrong == SpecTimed /\ StrongSending
 (* Safety.                                                                 *)
 
 \* Without its effects.  Who leaves with writes has lost them.
-Undone(p) == part[p] = "aborted" \/ (part[p] = "left" /\ p \notin Readers)
+Undone(p) == Done(part[p]) = "abort" \/ (part[p] = "left" /\ p \notin Readers)
 
 \* Atomicity: AC1 of Bernstein, Hadzilacos and Goodman, chapter 7.
 Atomicity ==
-    \A p, q \in Participants : ~(part[p] = "committed" /\ Undone(q))
+    \A p, q \in Participants : ~(Done(part[p]) = "commit" /\ Undone(q))
+
+\* What is left of it with heuristic decisions: among those who did not decide
+\* alone, or were right.
+AtomicityUnlessAlone ==
+    \A p, q \in Participants : ~(part[p] = "committed" /\ part[q] = "aborted")
+
+\* A damage is reported where there is one, and nowhere else.
+MixedIsTrue ==
+    \A p \in Participants :
+        /\ part[p] = "mixedaborted" => record # "none"
+        /\ part[p] = "mixedcommitted" => record = "none"
 
 \* A commit needs the commit record, and the record needs every yes vote.
 CommitIsLogged ==
     /\ (\E p \in Participants : part[p] = "committed") => record # "none"
     /\ record # "none" =>
-        /\ \A p \in Stayers : part[p] \in {"prepared", "committed"}
+        /\ \A p \in Stayers : part[p] \in {"prepared", "committed", "mixedaborted"} \cup Alone
         /\ \A p \in Readers : part[p] = "left"
 
 \* What makes it safe to presume abort of a forgotten transaction.
 EndIsFinal ==
-    record = "end" => \A p \in Stayers : part[p] = "committed"
+    record = "end" => \A p \in Stayers : Knows(part[p]) = "commit"
 
 \* What the optimisation is for: readers are not told of a commit, and nobody
 \* waits for them to acknowledge it.
@@ -507,19 +578,30 @@ OnePhaseForReaders ==
         /\ {Msg("commit", p), Msg("ack", p)} \cap net = {}
         /\ coord = "committed" => p \notin await
 
-\* No decision is ever reversed.
+Final == {"committed", "aborted", "left"} \cup Mixed
+
+\* No decision is ever reversed, nor what was done alone, but for an abort
+\* whose record is lost before somebody decides alone.
 Stable ==
     [][\A p \in Participants :
-        part[p] \in {"committed", "aborted", "left"} => part'[p] = part[p]]_vars
+        /\ part[p] \in Final =>
+            \/ part'[p] = part[p]
+            \/ LazyAborts /\ part[p] = "aborted" /\ part'[p] \in Alone
+        /\ part[p] \in Alone => Done(part'[p]) = Done(part[p])]_vars
 
 -----------------------------------------------------------------------------
 (* Liveness.                                                               *)
 
 Initiated == coord # "idle"
-Ended == \A p \in Participants : part[p] \in {"committed", "aborted", "left"}
+Ended == \A p \in Participants : part[p] \in Final
 
 \* Every initiated transaction ends, one way or the other, everywhere.
 Termination == Initiated ~> Ended
+
+\* Nobody waits for the coordinator with locks held.  MCTwoPhaseAlone holds it
+\* without Termination: what was decided may never be known.
+Released ==
+    Initiated ~> \A p \in Participants : part[p] \in Final \cup Alone
 
 \* What one participant knows all learn.  Without the coordinator, only
 \* cooperative termination makes it so: MCTwoPhaseBlocking fails it,

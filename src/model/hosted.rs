@@ -26,7 +26,7 @@ use crate::plan::PlannedOperation;
 use crate::process::{Addr, NodeId, Process};
 use crate::protocol::calvin::{self, Calvin};
 use crate::protocol::saga::{self, Saga};
-use crate::protocol::two_phase::{self, TwoPhase};
+use crate::protocol::two_phase::{self, Heuristic, TwoPhase};
 use crate::protocol::{Autopsy, Protocol, ShardState};
 use crate::record::{Observation, Outcome as Reply};
 use crate::scenario::layout::{EngineKind, Layout, Region, Shard, ShardId, Table};
@@ -121,7 +121,7 @@ pub struct Seen {
     pub resolved: BTreeMap<ShardId, bool>,
     /// The client knows that it committed.
     pub told_committed: bool,
-    /// Shards that have voted yes and do not know the decision.
+    /// Shards that have voted yes, do not know the decision, and have not decided alone.
     pub in_doubt: BTreeSet<ShardId>,
     /// The transaction writes to one shard only.
     pub writes_once: bool,
@@ -140,6 +140,9 @@ impl Seen {
             }
             Observation::Decided { commit, .. } => {
                 self.decided.insert(*commit);
+            }
+            Observation::DecidedAlone { shard, .. } => {
+                self.in_doubt.remove(shard);
             }
             Observation::Resolved { shard, commit, .. } => {
                 self.resolved.insert(*shard, *commit);
@@ -280,6 +283,8 @@ enum Hosting {
     TwoPhasePeers,
     /// With one participant that only reads, and leaves.
     TwoPhaseReader,
+    /// With participants in doubt that decide alone.
+    TwoPhaseAlone(Heuristic),
     Saga,
     /// How often the sequencer's election timer fires.
     Calvin(u8),
@@ -385,6 +390,14 @@ pub const WORLDS: &[Hosted] = &[
     world("2pc-reader-crash", Hosting::TwoPhaseReader, CRASH, "One machine crashes at any moment, and comes back."),
     world("2pc-reader-loss", Hosting::TwoPhaseReader, LOSS, "One message is lost: a reader that has left is asked again."),
     world("2pc-reader-duplicate", Hosting::TwoPhaseReader, DUPLICATE, "One message arrives twice."),
+    Hosted {
+        fails: &["all or nothing", "what was acknowledged stands"],
+        ..world("2pc-alone", Hosting::TwoPhaseAlone(Heuristic::Abort), LATE, "A participant in doubt loses patience too early and aborts alone, which may tear the transaction apart.")
+    },
+    Hosted {
+        exposed: &[FRONT], restarts: false, fails: &["all or nothing", "ends"],
+        ..world("2pc-alone-released", Hosting::TwoPhaseAlone(Heuristic::Commit), CRASH, "The manager may stay down: who is in doubt commits alone, and nobody blocks.")
+    },
     world("saga", Hosting::Saga, NONE, "The saga's code without faults."),
     world("saga-crash", Hosting::Saga, CRASH, "One machine crashes at any moment, and comes back."),
     Hosted {
@@ -474,7 +487,10 @@ impl Hosted {
     pub fn check(&self, limit: u32) -> Result<Examined, CheckError> {
         let started = Instant::now();
         let mut examined = match self.protocol {
-            Hosting::TwoPhase | Hosting::TwoPhasePeers | Hosting::TwoPhaseReader => {
+            Hosting::TwoPhase
+            | Hosting::TwoPhasePeers
+            | Hosting::TwoPhaseReader
+            | Hosting::TwoPhaseAlone(_) => {
                 let world = self.two_phase(self.seen(), Seen::note);
                 let judged = ask_doubt(ask(world.fair(self.restarts, limit)?)).check()?;
                 let start = refine::two_phase::Transactions::default();
@@ -512,7 +528,10 @@ impl Hosted {
     /// Serves stateright's Explorer until the process ends.
     pub fn serve(&self, address: SocketAddr) {
         match self.protocol {
-            Hosting::TwoPhase | Hosting::TwoPhasePeers | Hosting::TwoPhaseReader => serve(
+            Hosting::TwoPhase
+            | Hosting::TwoPhasePeers
+            | Hosting::TwoPhaseReader
+            | Hosting::TwoPhaseAlone(_) => serve(
                 self.two_phase(self.seen(), Seen::note),
                 self.two_phase(refine::two_phase::Transactions::default(), ignore),
                 safety(),
@@ -589,6 +608,10 @@ impl Hosted {
         let options = two_phase::Options {
             cooperative_termination: matches!(self.protocol, Hosting::TwoPhasePeers),
             read_only_optimisation: matches!(self.protocol, Hosting::TwoPhaseReader),
+            heuristic: match self.protocol {
+                Hosting::TwoPhaseAlone(heuristic) => heuristic,
+                _ => Heuristic::Wait,
+            },
             ..two_phase::Options::default()
         };
         // The client counts its requests: only a limit makes the graph finite.

@@ -7,7 +7,7 @@
 //! | spec | code |
 //! |---|---|
 //! | `coord`, `await`, `record` | [`ManagerView`]; a manager that has restarted since the initiator learned of it and knows nothing presumes abort |
-//! | `part` | [`ParticipantView`]: `working` until the vote is durable, `prepared` until the commit is; who has lost its grant has given up, or left if it has said that it only read |
+//! | `part` | [`ParticipantView`]: `working` until the vote is durable, `prepared` until the commit is; who has lost its grant has given up, or left if it has said that it only read; what was decided alone and what came of it when these records are durable |
 //! | `net` | what was ever sent; the initiator's first message to the manager is its yes and an inquiry in one; a question to one peer is one to all |
 //! | `down`, `cut` | empty: a crash shows at the next boot |
 //!
@@ -24,8 +24,8 @@ use super::transactions::{self, EffectsOf, messages_stay, nets_differ};
 use super::{Guided, Refined, SAMPLED, Shows, Watch, watch};
 use crate::model::spec::Members;
 use crate::model::spec::two_phase::{
-    Budget, Coordinator, Message as Sent, PARTICIPANTS_MAX, Participant as Part, Record, State,
-    TwoPhase as Spec,
+    Budget, Coordinator, Heuristics, Message as Sent, PARTICIPANTS_MAX, Participant as Part,
+    Record, State, TwoPhase as Spec,
 };
 use crate::process::{Addr, Effect};
 use crate::protocol::two_phase::{
@@ -46,7 +46,11 @@ const AMPLE: Budget = Budget {
 
 impl Guided for Spec {
     fn shape(&self) -> u64 {
-        u64::from(self.participants) | u64::from(self.readers.0) << 8
+        let Heuristics { commits, aborts } = self.heuristics;
+        u64::from(self.participants)
+            | u64::from(self.readers.0) << 8
+            | u64::from(commits) << 16
+            | u64::from(aborts) << 17
     }
 
     fn refill(&self, state: &mut State) {
@@ -89,6 +93,7 @@ pub struct Instance {
     readers: Members,
     /// The participants that have said that they only read.
     left: Members,
+    heuristics: Heuristics,
 }
 
 impl Instance {
@@ -98,7 +103,11 @@ impl Instance {
         let readers = { parts }
             .filter(|(_, part)| !stayers.contains(&part.shard))
             .fold(Members::default(), |readers, (at, _)| readers.with(at));
-        let model = spec(start.parts.len(), readers);
+        let heuristics = Heuristics {
+            commits: options.heuristic == Heuristic::Commit,
+            aborts: options.heuristic == Heuristic::Abort,
+        };
+        let model = spec(start.parts.len(), readers, heuristics);
         let mut instance = Self {
             start,
             manager,
@@ -106,6 +115,7 @@ impl Instance {
             forced: Members::default(),
             readers,
             left: Members::default(),
+            heuristics,
         };
         instance.state.coord = Coordinator::Waiting;
         instance.state.awaited = Members::first(model.participants);
@@ -173,6 +183,10 @@ impl Instance {
                 self.forced = self.forced.with(number);
                 Part::Prepared
             }
+            ParticipantView::Alone { did: true } => Part::AloneCommitted,
+            ParticipantView::Alone { did: false } => Part::AloneAborted,
+            ParticipantView::Mixed { did: true } => Part::MixedCommitted,
+            ParticipantView::Mixed { did: false } => Part::MixedAborted,
             ParticipantView::Preparing => Part::Working,
             ParticipantView::Working(grant) if grant == self.start.parts[at].grant => Part::Working,
             ParticipantView::Working(_) | ParticipantView::Absent if self.left.has(number) => {
@@ -184,7 +198,7 @@ impl Instance {
 }
 
 /// The spec for this many participants, as [`TLC checks it`](super): nothing is used up, an abort is not forced.
-fn spec(participants: usize, readers: Members) -> Spec {
+fn spec(participants: usize, readers: Members, heuristics: Heuristics) -> Spec {
     Spec {
         participants: participants as u8,
         readers,
@@ -192,6 +206,7 @@ fn spec(participants: usize, readers: Members) -> Spec {
         forever: false,
         duplicates: true,
         cooperative: true,
+        heuristics,
         lazy_aborts: true,
         flaw: None,
     }
@@ -314,7 +329,7 @@ impl transactions::Instance for Instance {
     }
 
     fn spec(&self) -> Spec {
-        spec(self.start.parts.len(), self.readers)
+        spec(self.start.parts.len(), self.readers, self.heuristics)
     }
 
     fn state(&self) -> State {
@@ -360,10 +375,7 @@ impl Shows<Node> for Node {
 }
 
 impl Refined for TwoPhase {
-    fn watch(options: &Options) -> Result<Watch<Node>, &'static str> {
-        if options.heuristic != Heuristic::Wait {
-            return Err("in the spec nobody decides alone");
-        }
+    fn watch(_: &Options) -> Result<Watch<Node>, &'static str> {
         Ok(watch(Transactions::sampled(SAMPLED)))
     }
 }

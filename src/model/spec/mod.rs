@@ -433,9 +433,9 @@ instances! {
     "two_phase" as two_phase::TwoPhase {
         "MCTwoPhaseSmall" "MCTwoPhaseBlocking" "MCTwoPhasePeers" "MCTwoPhaseCrashes" "MCTwoPhaseNetwork" "MCTwoPhaseForeverWeak"
         "MCTwoPhaseForeverTimed" "MCTwoPhaseForeverStrong" "MCTwoPhaseMixed" "MCTwoPhaseCode" "MCTwoPhaseCodePeers"
-        "MCTwoPhaseReaders" "MCTwoPhaseCodeReaders" "MCTwoPhaseEndEarly"
+        "MCTwoPhaseReaders" "MCTwoPhaseCodeReaders" "MCTwoPhaseAlone" "MCTwoPhaseCodeAlone" "MCTwoPhaseEndEarly"
         "MCTwoPhaseDecideUnlogged" "MCTwoPhaseCrashForgetsVote" "MCTwoPhaseGiveUpInDoubt" "MCTwoPhaseTellInDoubt" "MCTwoPhaseTellUnbound"
-        "MCTwoPhaseLeaveWithWrites" "MCTwoPhaseTellLeft"
+        "MCTwoPhaseLeaveWithWrites" "MCTwoPhaseTellLeft" "MCTwoPhaseAckAlone"
     }
 }
 

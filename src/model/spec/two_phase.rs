@@ -28,10 +28,20 @@ pub struct TwoPhase {
     pub duplicates: bool,
     /// Participants in doubt also ask one another.
     pub cooperative: bool,
+    /// What a participant in doubt may do alone.
+    pub heuristics: Heuristics,
     /// A crash may take the record of an abort.
     pub lazy_aborts: bool,
     /// The step that a broken variant adds.
     pub flaw: Option<Flaw>,
+}
+
+/// What a participant in doubt may do alone: `HeuristicCommits`, `HeuristicAborts`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[allow(missing_docs)] // Names of constants.
+pub struct Heuristics {
+    pub commits: bool,
+    pub aborts: bool,
 }
 
 /// The broken variants in `MCTwoPhaseBroken.tla`.
@@ -53,6 +63,8 @@ pub enum Flaw {
     LeaveWithWrites,
     /// A reader that has left answers like one that never voted.
     TellLeft,
+    /// Who decided alone acknowledges a commit that it has not heard of.
+    AckAlone,
 }
 
 /// What the coordinator does.
@@ -85,6 +97,60 @@ pub enum Participant {
     Committed,
     Aborted,
     Left,
+    /// Done alone, and not known to be right.
+    AloneCommitted,
+    AloneAborted,
+    /// Done alone, and known to be wrong.
+    MixedCommitted,
+    MixedAborted,
+}
+
+impl Participant {
+    /// Whether nothing changes it any more: `Final`.
+    fn is_final(self) -> bool {
+        use Participant::*;
+        match self {
+            Committed | Aborted | Left | MixedCommitted | MixedAborted => true,
+            Working | Prepared | AloneCommitted | AloneAborted => false,
+        }
+    }
+
+    /// `Alone`.
+    fn is_alone(self) -> bool {
+        matches!(self, Self::AloneCommitted | Self::AloneAborted)
+    }
+
+    /// Whether it has committed its effects, or undone them: `Done`.
+    fn done(self) -> Option<bool> {
+        use Participant::*;
+        match self {
+            Committed | AloneCommitted | MixedCommitted => Some(true),
+            Aborted | AloneAborted | MixedAborted => Some(false),
+            Working | Prepared | Left => None,
+        }
+    }
+
+    /// Which decision it knows: `Knows`.
+    fn knows(self) -> Option<bool> {
+        use Participant::*;
+        match self {
+            Committed | MixedAborted => Some(true),
+            Aborted | MixedCommitted => Some(false),
+            Working | Prepared | Left | AloneCommitted | AloneAborted => None,
+        }
+    }
+
+    /// `ToldCommit` and `ToldAbort`.
+    fn told(self, commit: bool) -> Self {
+        use Participant::*;
+        match (self, commit) {
+            (Prepared | AloneCommitted, true) => Committed,
+            (AloneAborted, true) => MixedAborted,
+            (Working | Prepared | AloneAborted, false) => Aborted,
+            (AloneCommitted, false) => MixedCommitted,
+            (state, _) => state,
+        }
+    }
 }
 
 /// The messages between the coordinator and one participant, and those of the participants: from or to the one that asked.
@@ -189,6 +255,8 @@ pub enum Action {
     LearnCommit(P),
     LearnAbort(P),
     Inquire(P),
+    HeuristicCommit(P),
+    HeuristicAbort(P),
     AskPeers(P),
     /// The one that answers, and the one that asked.
     TellCommit(P, P),
@@ -208,6 +276,7 @@ pub enum Action {
     TellUnbound(P, P),
     LeaveWithWrites(P),
     TellLeft(P, P),
+    AckAlone(P),
 }
 
 impl State {
@@ -353,8 +422,9 @@ impl TwoPhase {
         if state.at_participant(Message::Abort, p) {
             actions.push(Action::LearnAbort(p));
         }
-        let in_doubt =
-            part == Participant::Prepared || (self.lazy_aborts && part == Participant::Aborted);
+        let in_doubt = part == Participant::Prepared
+            || part.is_alone()
+            || (self.lazy_aborts && part == Participant::Aborted);
         if in_doubt && !state.in_flight(Message::Inquiry, p) {
             actions.push(Action::Inquire(p));
         }
@@ -369,6 +439,17 @@ impl TwoPhase {
         }
         if state.budget.part > 0 {
             actions.push(Action::CrashParticipant(p));
+        }
+        if part.is_alone() && !state.in_flight(Message::Ack, p) {
+            self.flawed(Flaw::AckAlone, Action::AckAlone(p), actions);
+        }
+        if part == Participant::Prepared || (self.lazy_aborts && part == Participant::Aborted) {
+            if self.heuristics.commits {
+                actions.push(Action::HeuristicCommit(p));
+            }
+            if self.heuristics.aborts {
+                actions.push(Action::HeuristicAbort(p));
+            }
         }
         if part == Participant::Prepared {
             self.flawed(Flaw::GiveUpInDoubt, Action::GiveUpInDoubt(p), actions);
@@ -397,14 +478,19 @@ impl TwoPhase {
                     actions.push(Action::TellAbort(q, p));
                     self.flawed(Flaw::TellUnbound, Action::TellUnbound(q, p), actions);
                 }
-                Participant::Aborted => actions.push(Action::TellAbort(q, p)),
+                Participant::Aborted | Participant::MixedCommitted => {
+                    actions.push(Action::TellAbort(q, p));
+                }
                 Participant::Prepared => {
                     self.flawed(Flaw::TellInDoubt, Action::TellInDoubt(q, p), actions);
                 }
                 Participant::Left => {
                     self.flawed(Flaw::TellLeft, Action::TellLeft(q, p), actions);
                 }
-                Participant::Committed => {}
+                Participant::Committed
+                | Participant::AloneCommitted
+                | Participant::AloneAborted
+                | Participant::MixedAborted => {}
             }
         }
     }
@@ -412,13 +498,10 @@ impl TwoPhase {
     /// `KnowsCommit`.
     fn knows_commit(&self, state: &State, q: P) -> bool {
         let told = [Message::Commit, Message::TellCommit];
-        match state.part(q) {
-            Participant::Committed => true,
-            Participant::Prepared => {
-                self.duplicates && told.iter().any(|message| state.in_flight(*message, q))
-            }
-            Participant::Working | Participant::Aborted | Participant::Left => false,
-        }
+        let on_the_way = || told.iter().any(|message| state.in_flight(*message, q));
+        let part = state.part(q);
+        part.knows() == Some(true)
+            || (part == Participant::Prepared && self.duplicates && on_the_way())
     }
 
     /// What a delivery does to the network: `Without` in the spec.
@@ -532,10 +615,11 @@ impl TwoPhase {
             }
             Action::Revote(p) => {
                 self.take(after, Message::Prepare, p);
-                match after.part(p) {
-                    Participant::Prepared => after.put(Message::Yes, p),
-                    Participant::Aborted | Participant::Left => after.put(Message::No, p),
-                    Participant::Working | Participant::Committed => {}
+                let part = after.part(p);
+                if part == Participant::Prepared || part.is_alone() {
+                    after.put(Message::Yes, p);
+                } else if part == Participant::Left || part.knows() == Some(false) {
+                    after.put(Message::No, p);
                 }
             }
             Action::GiveUp(p) | Action::GiveUpInDoubt(p) => after.set(p, Participant::Aborted),
@@ -545,9 +629,7 @@ impl TwoPhase {
                     _ => Message::TellCommit,
                 };
                 self.take(after, message, p);
-                if after.part(p) == Participant::Prepared {
-                    after.set(p, Participant::Committed);
-                }
+                after.set(p, after.part(p).told(true));
                 after.put(Message::Ack, p);
             }
             Action::LearnAbort(p) | Action::HearAbort(p) => {
@@ -556,15 +638,18 @@ impl TwoPhase {
                     _ => Message::TellAbort,
                 };
                 self.take(after, message, p);
-                if matches!(after.part(p), Participant::Working | Participant::Prepared) {
-                    after.set(p, Participant::Aborted);
-                }
+                after.set(p, after.part(p).told(false));
             }
             Action::Inquire(p) => after.put(Message::Inquiry, p),
+            Action::HeuristicCommit(p) => after.set(p, Participant::AloneCommitted),
+            Action::HeuristicAbort(p) => after.set(p, Participant::AloneAborted),
+            Action::AckAlone(p) => after.put(Message::Ack, p),
             Action::AskPeers(p) => after.put(Message::Ask, p),
             Action::TellCommit(_, p) => after.put(Message::TellCommit, p),
             Action::TellAbort(q, p) => {
-                after.set(q, Participant::Aborted);
+                if after.part(q) == Participant::Working {
+                    after.set(q, Participant::Aborted);
+                }
                 after.put(Message::TellAbort, p);
             }
             Action::TellInDoubt(_, p) | Action::TellUnbound(_, p) | Action::TellLeft(_, p) => {
@@ -603,39 +688,59 @@ impl TwoPhase {
     }
 
     fn ended(&self, state: &State) -> bool {
-        self.each().all(|p| ended(state.part(p)))
+        self.each().all(|p| state.part(p).is_final())
     }
 
-    fn any_committed(&self, state: &State) -> bool {
-        self.each().any(|p| state.part(p) == Participant::Committed)
+    fn any(&self, state: &State, part: Participant) -> bool {
+        self.each().any(|p| state.part(p) == part)
     }
 
     /// `Undone`.
     fn undone(&self, state: &State, p: P) -> bool {
-        match state.part(p) {
-            Participant::Aborted => true,
-            Participant::Left => !self.readers.has(p.0),
-            Participant::Working | Participant::Prepared | Participant::Committed => false,
-        }
+        let part = state.part(p);
+        let lost = part == Participant::Left && !self.readers.has(p.0);
+        part.done() == Some(false) || lost
     }
 
     fn atomicity(&self, state: &State) -> bool {
-        !(self.any_committed(state) && self.each().any(|p| self.undone(state, p)))
+        let committed = |p: P| state.part(p).done() == Some(true);
+        !(self.each().any(committed) && self.each().any(|p| self.undone(state, p)))
+    }
+
+    fn atomicity_unless_alone(&self, state: &State) -> bool {
+        !(self.any(state, Participant::Committed) && self.any(state, Participant::Aborted))
+    }
+
+    fn mixed_is_true(&self, state: &State) -> bool {
+        let recorded = state.record != Record::None;
+        (recorded || !self.any(state, Participant::MixedAborted))
+            && (!recorded || !self.any(state, Participant::MixedCommitted))
     }
 
     fn commit_is_logged(&self, state: &State) -> bool {
-        let voted = |p: P| match state.part(p) {
-            Participant::Prepared | Participant::Committed => !self.readers.has(p.0),
-            Participant::Left => self.readers.has(p.0),
-            Participant::Working | Participant::Aborted => false,
+        let stays = |part: Participant| {
+            let prepared = part == Participant::Prepared || part.is_alone();
+            prepared || part.knows() == Some(true)
+        };
+        let voted = |p: P| match self.readers.has(p.0) {
+            true => state.part(p) == Participant::Left,
+            false => stays(state.part(p)),
         };
         let recorded = state.record != Record::None;
-        (recorded || !self.any_committed(state)) && (!recorded || self.each().all(voted))
+        (recorded || !self.any(state, Participant::Committed))
+            && (!recorded || self.each().all(voted))
     }
 
     fn end_is_final(&self, state: &State) -> bool {
-        let knows = |p: P| self.readers.has(p.0) || state.part(p) == Participant::Committed;
+        let knows = |p: P| self.readers.has(p.0) || state.part(p).knows() == Some(true);
         state.record != Record::End || self.each().all(knows)
+    }
+
+    /// Whether a participant may go from one state to the other: `Stable`.
+    fn is_stable(&self, before: Participant, after: Participant) -> bool {
+        let forgot = self.lazy_aborts && before == Participant::Aborted && after.is_alone();
+        let kept = !before.is_final() || after == before || forgot;
+        kept && (!before.is_alone() || after.done() == before.done())
     }
 
     fn one_phase_for_readers(&self, state: &State) -> bool {
@@ -661,14 +766,6 @@ impl TwoPhase {
             && (coord <= self.budget.coord && part <= self.budget.part)
             && (loss <= self.budget.loss && cut <= self.budget.cut)
     }
-}
-
-/// Nothing changes it any more.
-fn ended(part: Participant) -> bool {
-    matches!(
-        part,
-        Participant::Committed | Participant::Aborted | Participant::Left
-    )
 }
 
 impl Model for TwoPhase {
@@ -717,6 +814,9 @@ impl Model for TwoPhase {
             | LearnCommit(_)
             | LearnAbort(_)
             | Inquire(_)
+            | HeuristicCommit(_)
+            | HeuristicAbort(_)
+            | AckAlone(_)
             | AskPeers(_)
             | TellCommit(..)
             | TellAbort(..)
@@ -746,7 +846,8 @@ impl Model for TwoPhase {
 impl Spec for TwoPhase {
     fn from_config(config: &Config) -> Result<Self, ConfigError> {
         let flaw = match config.specification.as_str() {
-            "Safe" | "Spec" | "SpecPeers" | "SpecReturns" | "SpecTimed" | "SpecStrong" => None,
+            "Safe" | "Spec" | "SpecPeers" | "SpecAlone" | "SpecReturns" | "SpecTimed"
+            | "SpecStrong" => None,
             "SpecEndEarly" => Some(Flaw::EndEarly),
             "SpecDecideUnlogged" => Some(Flaw::DecideUnlogged),
             "SpecCrashForgetsVote" => Some(Flaw::CrashForgetsVote),
@@ -755,6 +856,7 @@ impl Spec for TwoPhase {
             "SpecTellUnbound" => Some(Flaw::TellUnbound),
             "SpecLeaveWithWrites" => Some(Flaw::LeaveWithWrites),
             "SpecTellLeft" => Some(Flaw::TellLeft),
+            "SpecAckAlone" => Some(Flaw::AckAlone),
             other => return Err(unknown("specification", other)),
         };
         let budget = Budget {
@@ -771,6 +873,10 @@ impl Spec for TwoPhase {
             forever: config.truth("Forever")?,
             duplicates: config.truth("Duplicates")?,
             cooperative: config.truth("Cooperative")?,
+            heuristics: Heuristics {
+                commits: config.truth("HeuristicCommits")?,
+                aborts: config.truth("HeuristicAborts")?,
+            },
             lazy_aborts: config.truth("LazyAborts")?,
             flaw,
         })
@@ -817,14 +923,16 @@ impl Spec for TwoPhase {
     fn label(action: &Action) -> &'static str {
         label!(action, Begin SendPrepare ReceiveYes ReceiveRead ReceiveNo DecideCommit DecideAbort SendCommit SendAbort ReceiveAck
             End AnswerInquiry AnswerFromMemory CrashCoordinator RestartCoordinator VoteYes VoteRead VoteNo Revote GiveUp LearnCommit LearnAbort
-            Inquire AskPeers TellCommit TellAbort HearCommit HearAbort TellInDoubt TellUnbound TellLeft CrashParticipant RestartParticipant Lose Cut Heal
-            EndEarly DecideUnlogged CrashForgetsVote GiveUpInDoubt LeaveWithWrites)
+            Inquire HeuristicCommit HeuristicAbort AskPeers TellCommit TellAbort HearCommit HearAbort TellInDoubt TellUnbound TellLeft CrashParticipant RestartParticipant Lose Cut Heal
+            EndEarly DecideUnlogged CrashForgetsVote GiveUpInDoubt LeaveWithWrites AckAlone)
     }
 
     fn invariants() -> &'static [(&'static str, Invariant<Self>)] {
         &[
             ("TypeOK", Self::type_ok),
             ("Atomicity", Self::atomicity),
+            ("AtomicityUnlessAlone", Self::atomicity_unless_alone),
+            ("MixedIsTrue", Self::mixed_is_true),
             ("CommitIsLogged", Self::commit_is_logged),
             ("EndIsFinal", Self::end_is_final),
             ("OnePhaseForReaders", Self::one_phase_for_readers),
@@ -889,6 +997,14 @@ impl Spec for TwoPhase {
                     *action == TellAbort(*q, *p)
                 })
         };
+        let alone = |checker: FairChecker<'m, Self>| {
+            checker.each(
+                Strength::Weak,
+                "HeuristicCommit or HeuristicAbort",
+                each(),
+                |p, action| [HeuristicCommit(*p), HeuristicAbort(*p)].contains(action),
+            )
+        };
         let returns = |checker: FairChecker<'m, Self>| {
             checker.weak("RestartCoordinator", |action| *action == RestartCoordinator)
         };
@@ -910,6 +1026,7 @@ impl Spec for TwoPhase {
         Ok(match specification {
             "Spec" => delivery(progress(checker), Strength::Weak),
             "SpecPeers" => peering(delivery(progress(checker), Strength::Weak)),
+            "SpecAlone" => alone(delivery(progress(checker), Strength::Weak)),
             "SpecReturns" => returns(delivery(progress(checker), Strength::Weak)),
             "SpecTimed" => returns(delivery(progress(checker), Strength::Strong)),
             "SpecStrong" => sending(returns(delivery(progress(checker), Strength::Strong))),
@@ -921,7 +1038,8 @@ impl Spec for TwoPhase {
             | "SpecTellInDoubt"
             | "SpecTellUnbound"
             | "SpecLeaveWithWrites"
-            | "SpecTellLeft" => checker,
+            | "SpecTellLeft"
+            | "SpecAckAlone" => checker,
             other => return Err(unknown("specification", other)),
         })
     }
@@ -934,7 +1052,7 @@ impl Spec for TwoPhase {
         Ok(match name {
             "Stable" => checker.always_step(name, |before, _, after| {
                 self.each()
-                    .all(|p| !ended(before.part(p)) || after.part(p) == before.part(p))
+                    .all(|p| self.is_stable(before.part(p), after.part(p)))
             }),
             "Termination" => checker.leads_to(
                 name,
@@ -944,10 +1062,18 @@ impl Spec for TwoPhase {
             "Spreads" => checker.leads_to(
                 name,
                 |state| {
-                    self.any_committed(state)
-                        || self.each().any(|p| state.part(p) == Participant::Aborted)
+                    let known = [Participant::Committed, Participant::Aborted];
+                    known.iter().any(|part| self.any(state, *part))
                 },
                 |state| self.ended(state),
+            ),
+            "Released" => checker.leads_to(
+                name,
+                |state| state.coord != Coordinator::Idle,
+                |state| {
+                    let released = |part: Participant| part.is_final() || part.is_alone();
+                    self.each().all(|p| released(state.part(p)))
+                },
             ),
             "Forgotten" => checker.leads_to(
                 name,

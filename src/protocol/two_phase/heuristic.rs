@@ -49,6 +49,11 @@ impl Alone {
     pub(super) fn kept(&self) -> (Arc<Vote>, bool) {
         (Arc::clone(&self.vote), self.commit)
     }
+
+    /// Whether it committed.
+    pub(super) fn did(&self) -> bool {
+        self.commit
+    }
 }
 
 /// The decision, and how it became known.

@@ -172,6 +172,16 @@ pub enum ParticipantView {
     Prepared,
     /// Committed, durably.
     Committed,
+    /// Decided alone, durably; the decision is unknown or not yet durable.
+    Alone {
+        /// Whether it committed.
+        did: bool,
+    },
+    /// The decision is known, durably, and not what was done alone.
+    Mixed {
+        /// Whether it had committed.
+        did: bool,
+    },
 }
 
 /// A data machine.
@@ -242,13 +252,19 @@ impl Participant {
     /// Where a transaction stands here.
     pub fn view(&self, txn: TxnId) -> ParticipantView {
         match self.locals.get(&txn).map(|local| &local.phase) {
+            _ if self.mixed.contains(&txn) => ParticipantView::Mixed {
+                did: !self.committed.contains(&txn),
+            },
             _ if self.committed.contains(&txn) => ParticipantView::Committed,
             Some(Phase::Working { grant, .. }) => ParticipantView::Working(*grant),
             Some(Phase::Preparing { .. }) => ParticipantView::Preparing,
             Some(Phase::Prepared(_) | Phase::Committing(_) | Phase::DecidingAlone { .. }) => {
                 ParticipantView::Prepared
             }
-            None => ParticipantView::Absent,
+            None => match self.alone.get(&txn) {
+                Some(alone) => ParticipantView::Alone { did: alone.did() },
+                None => ParticipantView::Absent,
+            },
         }
     }
 
