@@ -262,9 +262,11 @@ pub fn check(history: &History, options: &Options) -> Report {
         Model::Prefix => prefix,
         model => sighted.filter(|_| SIGHTED.contains(&model)),
     };
-    undecided.extend(note.map(|note| format!("{}: {note}", options.model)));
     let settled = held.iter().any(|model| model.implies(options.model))
         || anomalies.iter().any(|a| a.violates(options.model));
+    // A stronger model may settle what a budget left open.
+    let note = note.filter(|_| !settled);
+    undecided.extend(note.map(|note| format!("{}: {note}", options.model)));
     if !settled && undecided.is_empty() && !decides(options.model) {
         undecided.push(format!(
             "{}: not decided for registers; no stronger model that is decided holds",
