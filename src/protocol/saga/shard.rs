@@ -97,8 +97,8 @@ pub struct Shard {
     journal: Journal<Record, u64>,
     store: Store,
     fates: BTreeMap<(TxnId, u16), Fate>,
-    /// Semantic locks: rows that an unfinished saga has written.
-    marks: BTreeMap<Key, TxnId>,
+    /// Semantic locks: rows that an unfinished saga has written. Steps after a pivot ignore them, so that a row can have several.
+    marks: BTreeSet<(Key, TxnId)>,
     tickets: u64,
     /// Local locks, granted in the order of arrival, until what was done under them is durable.
     locks: Locks<u64>,
@@ -120,7 +120,7 @@ impl Shard {
             site,
             shard,
             fates: BTreeMap::new(),
-            marks: BTreeMap::new(),
+            marks: BTreeSet::new(),
             tickets: 0,
             locks: Locks::default(),
             requests: BTreeMap::new(),
@@ -172,9 +172,7 @@ impl Shard {
                 .filter(|_| !zoo::planted(Bug::CheckpointDropsFates))
                 .map(|(at, fate)| (*at, fate.clone()))
                 .collect(),
-            marks: { self.marks.iter() }
-                .map(|(key, txn)| (*key, *txn))
-                .collect(),
+            marks: self.marks.iter().copied().collect(),
         };
         self.journal.pump(snapshot, out);
     }
@@ -203,11 +201,7 @@ impl Shard {
                     return; // A duplicate of one that is being served.
                 }
             }
-            Job::Compensate { txn, step } => {
-                if let Some(ticket) = self.parked_step((*txn, *step)) {
-                    self.parked.remove(&ticket); // It will never be taken.
-                }
-            }
+            Job::Compensate { txn, step } => self.never_take((*txn, *step)),
             Job::Read { .. } | Job::Confirm { .. } => {}
         }
         self.tickets += 1;
@@ -220,6 +214,12 @@ impl Shard {
     /// Whether this is a duplicate of a step whose fate is settled.
     fn has_fate(&self, name: (TxnId, u16)) -> bool {
         self.fates.contains_key(&name) && !zoo::planted(Bug::StepAppliedTwice)
+    }
+
+    fn never_take(&mut self, name: (TxnId, u16)) {
+        if let Some(ticket) = self.parked_step(name) {
+            self.parked.remove(&ticket);
+        }
     }
 
     fn parked_step(&self, name: (TxnId, u16)) -> Option<u64> {
@@ -235,8 +235,7 @@ impl Shard {
 
     /// Whether a row belongs to another unfinished saga, for those who care.
     fn is_marked(&self, job: &Job) -> bool {
-        let of_another =
-            |key: &Key, txn: TxnId| self.marks.get(key).is_some_and(|owner| *owner != txn);
+        let of_another = |key: &Key, txn: TxnId| self.owners(*key).any(|owner| owner != txn);
         match job {
             Job::Read { txn, keys } => keys.iter().any(|key| of_another(key, *txn)),
             Job::Step(step) => {
@@ -247,6 +246,20 @@ impl Shard {
         }
     }
 
+    /// The unfinished sagas that have written a row.
+    fn owners(&self, key: Key) -> impl Iterator<Item = TxnId> {
+        let of_key = (key, TxnId(0))..=(key, TxnId(u64::MAX));
+        self.marks.range(of_key).map(|(_, owner)| *owner)
+    }
+
+    /// A request whose turn has come behind a step that marked its rows meanwhile: it waits like one that comes now, and
+    /// without local locks.
+    fn park_after_all(&mut self, ticket: u64, out: &mut Out) {
+        let request = self.requests[&ticket].clone();
+        self.park(ticket, request, out);
+        self.finish(ticket, out);
+    }
+
     fn park(&mut self, ticket: u64, request: Request, out: &mut Out) {
         out.observe(Observation::Mark("saga.marked-row"));
         if self.site.options.semantic_locks == SemanticLocks::Refuse {
@@ -254,7 +267,7 @@ impl Shard {
         }
         if let Job::Step(step) = &request.job {
             let (txn, shard) = (step.txn, self.shard);
-            let key = { step.what.reads.iter() }.find(|key| self.marks.contains_key(key));
+            let key = { step.what.reads.iter() }.find(|key| self.owners(**key).next().is_some());
             if let Some(key) = key.copied() {
                 out.observe(Observation::LockWait { txn, shard, key });
             }
@@ -354,6 +367,7 @@ impl Shard {
     fn execute(&mut self, ticket: u64, out: &mut Out) {
         let Request { from, job } = self.requests[&ticket].clone();
         match job {
+            Job::Read { .. } if self.is_marked(&job) => self.park_after_all(ticket, out),
             Job::Read { txn, keys } => {
                 let rows = self.store.reads(&keys);
                 out.send(from, Message::Values { txn, rows });
@@ -368,12 +382,13 @@ impl Shard {
                 fate => {
                     if fate.is_none() {
                         self.blocking.insert((txn, step));
+                        self.never_take((txn, step));
                     }
                     self.journal
                         .force(Record::Compensated { txn, step }, ticket);
                 }
             },
-            Job::Confirm { txn } if !self.marks.values().any(|owner| *owner == txn) => {
+            Job::Confirm { txn } if !self.marks.iter().any(|(_, owner)| *owner == txn) => {
                 let shard = self.shard;
                 out.send(from, Message::Confirmed { txn, shard });
                 self.finish(ticket, out);
@@ -393,6 +408,9 @@ impl Shard {
         if self.blocking.contains(&(txn, step)) {
             out.observe(Observation::Mark("saga.blocked-step"));
             return self.finish(ticket, out);
+        }
+        if self.is_marked(&self.requests[&ticket].job) {
+            return self.park_after_all(ticket, out);
         }
         assert!(
             self.locks.holds_all(ticket),
@@ -452,7 +470,7 @@ impl Shard {
                 out.send(from, Message::Compensated { txn, step });
             }
             Job::Confirm { txn } => {
-                self.marks.retain(|_, owner| *owner != txn);
+                self.marks.retain(|(_, owner)| *owner != txn);
                 out.send(from, Message::Confirmed { txn, shard });
             }
             Job::Read { .. } => unreachable!("a read writes nothing"),
@@ -520,9 +538,7 @@ impl Shard {
         let position = self.store.next_position();
         self.store.apply(position, WriteId { txn, undo }, &writes);
         for write in writes {
-            if self.marks.get(&write.key) == Some(&txn) {
-                self.marks.remove(&write.key);
-            }
+            self.marks.remove(&(write.key, txn));
         }
         true
     }
@@ -566,7 +582,7 @@ impl Shard {
                 Record::Compensated { txn, step } => {
                     self.compensate((txn, step));
                 }
-                Record::Confirmed { txn } => self.marks.retain(|_, owner| *owner != txn),
+                Record::Confirmed { txn } => self.marks.retain(|(_, owner)| *owner != txn),
                 Record::Checkpoint {
                     store,
                     fates,

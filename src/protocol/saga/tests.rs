@@ -150,21 +150,26 @@ fn a_compensation_that_overtakes_its_step_blocks_it() {
     }
 }
 
-fn overtake(flush_between: bool) {
-    let (layout, mut table) = bench(&Options::default(), &[]);
-    let shard = Addr {
-        node: layout.home(ShardId(0)),
-        port: 0,
-    };
-    let orchestrator = Addr {
+/// The orchestrator's message reaches the first shard.
+fn deliver_to_first(layout: &Layout, table: &mut Bench<Node>, message: Message) {
+    let from = Addr {
         node: layout.regions[0].fronts[0],
         port: 0,
     };
-    let (txn, step) = (TxnId(1), 0);
-    let request = StepRequest {
-        txn,
-        step,
-        retriable: false,
+    let to = Addr {
+        node: layout.home(ShardId(0)),
+        port: 0,
+    };
+    table.flights.insert(0, Flight { from, to, message });
+    table.deliver(0);
+}
+
+/// Takes one from the first shard's first row.
+fn take_one(txn: u64, retriable: bool) -> Message {
+    Message::Step(Arc::new(StepRequest {
+        txn: TxnId(txn),
+        step: 0,
+        retriable,
         what: Step {
             shard: ShardId(0),
             reads: [key(0, 0)].into(),
@@ -174,14 +179,14 @@ fn overtake(flush_between: bool) {
                 op: Op::Add(-1),
             }],
         },
-    };
-    for message in [
-        Message::Compensate { txn, step },
-        Message::Step(Arc::new(request)),
-    ] {
-        let (from, to) = (orchestrator, shard);
-        table.flights.push(Flight { from, to, message });
-        table.deliver(0);
+    }))
+}
+
+fn overtake(flush_between: bool) {
+    let (layout, mut table) = bench(&Options::default(), &[]);
+    let (txn, step) = (TxnId(1), 0);
+    for message in [Message::Compensate { txn, step }, take_one(1, false)] {
+        deliver_to_first(&layout, &mut table, message);
         if flush_between {
             flush_everything(&mut table);
         }
@@ -227,7 +232,7 @@ fn under_crashes_losses_duplicates_and_failing_disks_every_saga_ends_all_done_or
     let layout = layout(4, 2, Value::Int(20));
     let mut marks = BTreeMap::<&str, usize>::new();
     for options in all_options() {
-        for seed in 0..100 {
+        for seed in 0..200 {
             let mut operations = contended(&layout, 12, &mut Dice(seed));
             for operation in &mut operations {
                 if operation.txn.id.0 % 3 == 0 && !operation.txn.effects.is_empty() {
@@ -259,6 +264,52 @@ fn under_crashes_losses_duplicates_and_failing_disks_every_saga_ends_all_done_or
             marks.contains_key(mark),
             "{mark} was never reached: {marks:?}"
         );
+    }
+}
+
+fn marking(semantic_locks: SemanticLocks) -> (Layout, Bench<Node>) {
+    let options = Options {
+        semantic_locks,
+        ..Options::default()
+    };
+    bench(&options, &[])
+}
+
+#[test]
+fn a_step_that_queued_while_its_row_was_being_marked_waits_for_the_mark_too() {
+    let txn = TxnId(1);
+    for (locks, at_once, in_the_end) in [
+        (SemanticLocks::None, 8, 8),
+        (SemanticLocks::Wait, 9, 8),
+        (SemanticLocks::Refuse, 9, 9),
+    ] {
+        let (layout, mut table) = marking(locks);
+        deliver_to_first(&layout, &mut table, take_one(1, false));
+        // The first is not durable yet, and has marked nothing.
+        deliver_to_first(&layout, &mut table, take_one(2, false));
+        flush_everything(&mut table);
+        assert_eq!(values(&table)[0], at_once, "{locks:?}");
+        deliver_to_first(&layout, &mut table, Message::Confirm { txn });
+        flush_everything(&mut table);
+        assert_eq!(values(&table)[0], in_the_end, "{locks:?}");
+    }
+}
+
+#[test]
+fn a_step_that_ignores_a_mark_leaves_it_where_it_was() {
+    let (layout, mut table) = marking(SemanticLocks::Wait);
+    for message in [take_one(1, false), take_one(2, true)] {
+        deliver_to_first(&layout, &mut table, message);
+        flush_everything(&mut table);
+    }
+    assert_eq!(values(&table)[0], 8, "the second must succeed");
+    for (ends, left) in [(2, 8), (1, 7)] {
+        let txn = TxnId(ends);
+        deliver_to_first(&layout, &mut table, Message::Confirm { txn });
+        flush_everything(&mut table);
+        deliver_to_first(&layout, &mut table, take_one(3, false));
+        flush_everything(&mut table);
+        assert_eq!(values(&table)[0], left, "after {txn}");
     }
 }
 
