@@ -143,7 +143,7 @@ bugs! {
     AckAtPivot "saga.ack-at-pivot" "saga" in "crossfire"
         "The client is told of success when the pivot is about to be sent, not when it has succeeded."
         "Richardson 2018, section 4.3.2";
-    RestoresPreImage "saga.compensation-restores-pre-image" "saga" in "crossfire"
+    RestoresPreImage "saga.compensation-restores-pre-image" "saga" in "settlement"
         "A compensation puts the old value back instead of undoing its own change, over changes made since."
         "Garcia-Molina and Salem 1987, section 2: not the state before, a semantic undoing";
     CheckpointDropsFates "saga.checkpoint-drops-inbox" "saga" in "crossfire"
