@@ -17,6 +17,7 @@ use ordain::protocol::saga::{self, Saga};
 use ordain::protocol::two_phase::{self, TwoPhase};
 use ordain::record::{AbortReason, Observation};
 use ordain::scenario::layout::ShardId;
+use ordain::txn::TxnId;
 
 #[path = "support/interferer.rs"]
 mod interferer;
@@ -216,9 +217,9 @@ fn acks_early(
     effects
 }
 
-/// A manager takes a no for a yes.
-fn forgets_a_no(
-    _: &two_phase::Node,
+/// What a manager hears if it takes a no for another vote.
+fn no_as(
+    vote: fn(TxnId, ShardId) -> two_phase::Message,
     input: InputOf<two_phase::Node>,
 ) -> Option<InputOf<two_phase::Node>> {
     Some(match input {
@@ -227,10 +228,21 @@ fn forgets_a_no(
             message: two_phase::Message::No { txn, shard },
         } => Input::Message {
             from,
-            message: two_phase::Message::Prepared { txn, shard },
+            message: vote(txn, shard),
         },
         input => input,
     })
+}
+
+/// A manager takes a no for a yes.
+fn forgets_a_no(
+    _: &two_phase::Node,
+    input: InputOf<two_phase::Node>,
+) -> Option<InputOf<two_phase::Node>> {
+    no_as(
+        |txn, shard| two_phase::Message::Prepared { txn, shard },
+        input,
+    )
 }
 
 /// A participant in doubt that does not want to ask takes it for an abort.
@@ -292,8 +304,7 @@ fn mutants_of_two_phase_commit_leave_the_spec() {
         ),
     ];
     for (name, budget, inputs, effects) in mutants {
-        let (steps, refusal) = two_phase(budget, inputs, effects).broken.expect(name);
-        assert!(!steps.is_empty() && refusal.nearest.is_some(), "{name}");
+        assert_refused(name, two_phase(budget, inputs, effects));
     }
 }
 
@@ -378,8 +389,7 @@ fn every_edge_of_cooperative_termination_is_allowed_by_the_spec_and_its_mutants_
         peers(NONE, all, tells_of_an_abort_and_votes_yes),
     ];
     for checked in caught {
-        let (steps, refusal) = checked.broken.expect("a mutant");
-        assert!(!steps.is_empty() && refusal.nearest.is_some());
+        assert_refused("a mutant", checked);
     }
 }
 
@@ -483,8 +493,7 @@ fn every_edge_with_heuristic_decisions_is_allowed_by_the_spec_and_mutants_leave_
         ),
     ];
     for (name, checked) in caught {
-        let (steps, refusal) = checked.broken.expect(name);
-        assert!(!steps.is_empty() && refusal.nearest.is_some(), "{name}");
+        assert_refused(name, checked);
     }
 }
 
@@ -537,16 +546,7 @@ fn takes_a_no_for_a_read(
     _: &two_phase::Node,
     input: InputOf<two_phase::Node>,
 ) -> Option<InputOf<two_phase::Node>> {
-    Some(match input {
-        Input::Message {
-            from,
-            message: two_phase::Message::No { txn, shard },
-        } => Input::Message {
-            from,
-            message: two_phase::Message::Read { txn, shard },
-        },
-        input => input,
-    })
+    no_as(|txn, shard| two_phase::Message::Read { txn, shard }, input)
 }
 
 /// A reader votes "read" for rows whose locks it has lost.
@@ -595,8 +595,7 @@ fn every_edge_with_a_reader_that_leaves_is_allowed_by_the_spec_and_mutants_leave
         ),
     ];
     for (name, checked) in caught {
-        let (steps, refusal) = checked.broken.expect(name);
-        assert!(!steps.is_empty() && refusal.nearest.is_some(), "{name}");
+        assert_refused(name, checked);
     }
 }
 
@@ -730,8 +729,7 @@ fn mutants_of_the_saga_leave_the_spec() {
         ),
     ];
     for (name, at_least, budget, inputs, effects) in mutants {
-        let (steps, refusal) = saga(at_least, budget, inputs, effects).broken.expect(name);
-        assert!(!steps.is_empty() && refusal.nearest.is_some(), "{name}");
+        assert_refused(name, saga(at_least, budget, inputs, effects));
     }
 }
 
@@ -765,7 +763,7 @@ fn stormy_runs_in_which_readers_leave_refine_the_spec_and_mutants_of_them_do_not
     assert_storms_refine_with::<TwoPhase, _>(&options, 8, start, &of_readers);
     let breaks = |inputs: Inspector<_>, effects: Meddler<_>| {
         (0..8).any(|seed| {
-            !simulated_with::<TwoPhase, _>(&options, (STORM, seed), start(), inputs, effects)
+            !simulated_with::<TwoPhase, _>(&options, seed, start(), inputs, effects)
                 .1
                 .is_empty()
         })
@@ -785,7 +783,7 @@ fn stormy_runs_with_heuristic_decisions_refine_the_spec_and_mutants_of_them_do_n
     assert_storms_refine_with::<TwoPhase, _>(&options, 8, start, &["HeuristicAbort"]);
     let breaks = |effects: Meddler<_>| {
         (0..8).any(|seed| {
-            !simulated_with::<TwoPhase, _>(&options, (STORM, seed), start(), all, effects)
+            !simulated_with::<TwoPhase, _>(&options, seed, start(), all, effects)
                 .1
                 .is_empty()
         })
@@ -799,14 +797,14 @@ fn stormy_runs_of_mutants_leave_their_specs() {
     let sagas = refine::saga::Sagas::default;
     let breaks_2pc = |inputs: Inspector<_>, effects: Meddler<_>| {
         (0..8).any(|seed| {
-            !simulated::<TwoPhase, _>(STORM, seed, transactions(), inputs, effects)
+            !simulated::<TwoPhase, _>(seed, transactions(), inputs, effects)
                 .1
                 .is_empty()
         })
     };
     let breaks_saga = |inputs: Inspector<_>, effects: Meddler<_>| {
         (0..8).any(|seed| {
-            !simulated::<Saga, _>(STORM, seed, sagas(), inputs, effects)
+            !simulated::<Saga, _>(seed, sagas(), inputs, effects)
                 .1
                 .is_empty()
         })

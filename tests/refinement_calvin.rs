@@ -274,11 +274,6 @@ fn turns_the_log_around(node: &Node, input: InputOf<Node>) -> Option<InputOf<Nod
     })
 }
 
-fn assert_refused(name: &str, checked: Checked) {
-    let (steps, refusal) = checked.broken.expect(name);
-    assert!(!steps.is_empty() && refusal.nearest.is_some(), "{name}");
-}
-
 #[test]
 fn mutants_of_calvin_leave_the_spec() {
     type Mutant = (&'static str, Budget, Inspector<Node>, Meddler<Node>);
@@ -390,7 +385,7 @@ fn stormy_runs_refine_their_spec() {
 #[test]
 fn a_shard_that_never_makes_a_checkpoint_durable_keeps_to_the_spec() {
     let each = Executions::sampled(1);
-    let (tally, broken) = simulated::<Calvin, _>(STORM, 1, each, all, shards_skip_flushes);
+    let (tally, broken) = simulated::<Calvin, _>(1, each, all, shards_skip_flushes);
     assert!(tally.moves > 0 && broken.is_empty(), "{broken:#?}");
 }
 
@@ -399,7 +394,7 @@ fn stormy_runs_of_mutants_leave_their_spec() {
     let breaks = |inputs: Inspector<Node>, effects: Meddler<Node>| {
         (0..4).any(|seed| {
             let each = Executions::sampled(1);
-            let run = simulated::<Calvin, _>(STORM, seed, each, inputs, effects);
+            let run = simulated::<Calvin, _>(seed, each, inputs, effects);
             !run.1.is_empty()
         })
     };

@@ -255,9 +255,19 @@ pub fn check(history: &History, options: &Options) -> Report {
             }
         }
     }
-    let mut known = (&mut anomalies, &mut held);
-    let sighted = judge_sights(history, &facts, &members, options, &mut known);
-    let prefix = judge_prefix(history, &facts, &members, options, &mut known);
+    let mut weak = WeakModels {
+        history,
+        facts: &facts,
+        members: &members,
+        steps_max: options.steps_max,
+        anomalies,
+        held,
+    };
+    let sighted = weak.judge_sights();
+    let prefix = weak.judge_prefix();
+    let WeakModels {
+        anomalies, held, ..
+    } = weak;
     let note = match options.model {
         Model::Prefix => prefix,
         model => sighted.filter(|_| SIGHTED.contains(&model)),
@@ -277,62 +287,88 @@ pub fn check(history: &History, options: &Options) -> Report {
     Report::new(options, anomalies, exercised, held, undecided)
 }
 
-/// What was found, and the models that hold.
-type Known<'a> = (&'a mut Vec<Anomaly>, &'a mut Vec<Model>);
-
-/// Is it settled whether the model holds?
-fn is_known((anomalies, held): &Known<'_>, model: Model) -> bool {
-    held.iter().any(|stronger| stronger.implies(model))
-        || anomalies.iter().any(|anomaly| anomaly.violates(model))
+/// The models below those that [`judge`] decides, and what is known so far.
+struct WeakModels<'a> {
+    history: &'a History,
+    facts: &'a Facts,
+    members: &'a [u32],
+    steps_max: u64,
+    /// What was found.
+    anomalies: Vec<Anomaly>,
+    /// The models that hold.
+    held: Vec<Model>,
 }
 
-/// Decides prefix consistency, if what is known leaves it open, or says why it cannot.
-///
-/// A snapshot is a prefix of the commits, so a history is prefix consistent if and only if it is serializable when the reads of
-/// each transaction are one transaction, and its writes another one that comes later (Biswas, Enea, OOPSLA 2019, section 4).
-fn judge_prefix(
-    history: &History,
-    facts: &Facts,
-    members: &[u32],
-    options: &Options,
-    known: &mut Known<'_>,
-) -> Option<String> {
-    if is_known(known, Model::Prefix) {
-        return None;
+impl WeakModels<'_> {
+    /// Is it settled whether the model holds?
+    fn is_known(&self, model: Model) -> bool {
+        self.held.iter().any(|stronger| stronger.implies(model)) || { self.anomalies.iter() }
+            .any(|anomaly| anomaly.violates(model))
     }
-    let Some(split) = split(facts, members) else {
-        return Some(
-            "not decided where it is open whether a transaction happened, because values repeat"
-                .into(),
-        );
-    };
-    let members = split.members();
-    let level = Level {
-        snapshot: false,
-        order: TimeOrder::Session,
-    };
-    let mut problem = Problem::new(&split, &members, level, &Fixed::new());
-    match problem.decide(options.steps_max) {
-        Decision::Possible(_) => known.1.push(Model::Prefix),
-        Decision::Impossible => {
-            let asked = refute::Asked {
-                model: Model::Prefix,
-                level,
-                none: AnomalyKind::NotPrefixConsistent,
+
+    fn exceeded(&self) -> String {
+        format!("not decided within {} steps", self.steps_max)
+    }
+
+    /// Decides prefix consistency, if what is known leaves it open, or says why it cannot.
+    ///
+    /// A snapshot is a prefix of the commits, so a history is prefix consistent if and only if it is serializable when the reads of
+    /// each transaction are one transaction, and its writes another one that comes later (Biswas, Enea, OOPSLA 2019, section 4).
+    fn judge_prefix(&mut self) -> Option<String> {
+        if self.is_known(Model::Prefix) {
+            return None;
+        }
+        let Some(split) = split(self.facts, self.members) else {
+            return Some(
+                "not decided where it is open whether a transaction happened, because values repeat"
+                    .into(),
+            );
+        };
+        let members = split.members();
+        let level = Level {
+            snapshot: false,
+            order: TimeOrder::Session,
+        };
+        let mut problem = Problem::new(&split, &members, level, &Fixed::new());
+        match problem.decide(self.steps_max) {
+            Decision::Possible(_) => self.held.push(Model::Prefix),
+            Decision::Impossible => {
+                let asked = refute::Asked {
+                    model: Model::Prefix,
+                    level,
+                    none: AnomalyKind::NotPrefixConsistent,
+                };
+                let question = (asked, &members[..], &problem.suspects);
+                let anomaly = refute::explain(self.history, &split, question, self.steps_max);
+                self.anomalies.push(anomaly);
+            }
+            Decision::Exceeded => return Some(self.exceeded()),
+        }
+        None
+    }
+
+    /// Decides those of [`SIGHTED`] that what is known leaves open, or says why it cannot.
+    fn judge_sights(&mut self) -> Option<String> {
+        let mut question = None;
+        for model in SIGHTED {
+            if self.is_known(model) {
+                continue;
+            }
+            let ask = || Question::of(self.history, self.facts, self.members);
+            let Some(question) = question.get_or_insert_with(ask) else {
+                return Some(
+                    "not decided where values repeat, so that it is open from whom they were read"
+                        .into(),
+                );
             };
-            let question = (asked, &members[..], &problem.suspects);
-            known.0.push(refute::explain(
-                history,
-                &split,
-                question,
-                options.steps_max,
-            ));
+            match question.judge(model, self.steps_max) {
+                Some(Sighted::Holds) => self.held.push(model),
+                Some(Sighted::Fails(anomaly)) => self.anomalies.push(anomaly),
+                None => return Some(self.exceeded()),
+            }
         }
-        Decision::Exceeded => {
-            return Some(format!("not decided within {} steps", options.steps_max));
-        }
+        None
     }
-    None
 }
 
 /// The facts with each transaction's reads apart from its writes: sessions of two, in which the reads come first. None if
@@ -399,35 +435,6 @@ fn split(facts: &Facts, members: &[u32]) -> Option<Facts> {
 
 /// The models that ask whom each transaction sees, the weaker first.
 const SIGHTED: [Model; 2] = [Model::ReadAtomic, Model::CausalConsistency];
-
-/// Decides those of [`SIGHTED`] that what is known leaves open, or says why it cannot.
-fn judge_sights(
-    history: &History,
-    facts: &Facts,
-    members: &[u32],
-    options: &Options,
-    known: &mut Known<'_>,
-) -> Option<String> {
-    let mut question = None;
-    for model in SIGHTED {
-        if is_known(known, model) {
-            continue;
-        }
-        let asked = question.get_or_insert_with(|| Question::of(history, facts, members));
-        let Some(question) = asked else {
-            return Some(
-                "not decided where values repeat, so that it is open from whom they were read"
-                    .into(),
-            );
-        };
-        match question.judge(model, options.steps_max) {
-            Some(Sighted::Holds) => known.1.push(model),
-            Some(Sighted::Fails(anomaly)) => known.0.push(anomaly),
-            None => return Some(format!("not decided within {} steps", options.steps_max)),
-        }
-    }
-    None
-}
 
 /// Which of read uncommitted and read committed do registers satisfy, given that no read is impossible by itself?
 /// Where nobody knows an order of versions, one that follows any total order of the transactions makes no G0, and no

@@ -170,6 +170,12 @@ pub fn assert_refines(checked: &Checked, tally: &mut Tally, context: &str) {
     add_actions(tally, &checked.tally);
 }
 
+/// Some step leaves the spec, which allows another one in its place.
+pub fn assert_refused(name: &str, checked: Checked) {
+    let (steps, refusal) = checked.broken.expect(name);
+    assert!(!steps.is_empty() && refusal.nearest.is_some(), "{name}");
+}
+
 fn add_actions(sum: &mut Tally, tally: &Tally) {
     for (action, count) in &tally.actions {
         *sum.actions.entry(action).or_default() += count;
@@ -184,34 +190,27 @@ pub fn assert_taken(tally: &Tally, actions: &[&str]) {
     assert!(missing.is_empty(), "never taken: {missing:?}");
 }
 
-pub const STORM: &str = include_str!("../../scenarios/storm.toml");
+const STORM: &str = include_str!("../../scenarios/storm.toml");
 
-/// A simulated run of a protocol, perhaps interfered with: how it fared and what it broke.
+/// A simulated storm over a protocol, perhaps interfered with: how it fared and what it broke.
 pub fn simulated<Pr: Protocol, A: Abstraction<Meddled<Pr::Process>>>(
-    scenario: &str,
     seed: u64,
     start: A,
     inputs: Inspector<Pr::Process>,
     effects: Meddler<Pr::Process>,
 ) -> (Tally, Vec<String>) {
-    simulated_with::<Pr, A>(
-        &Pr::Options::default(),
-        (scenario, seed),
-        start,
-        inputs,
-        effects,
-    )
+    simulated_with::<Pr, A>(&Pr::Options::default(), seed, start, inputs, effects)
 }
 
 /// The same with these options.
 pub fn simulated_with<Pr: Protocol, A: Abstraction<Meddled<Pr::Process>>>(
     options: &Pr::Options,
-    (scenario, seed): (&str, u64),
+    seed: u64,
     start: A,
     inputs: Inspector<Pr::Process>,
     effects: Meddler<Pr::Process>,
 ) -> (Tally, Vec<String>) {
-    let scenario = stack::read_scenario("run.toml", scenario, &[]).expect("a good scenario");
+    let scenario = stack::read_scenario("storm.toml", STORM, &[]).expect("a good scenario");
     let plan = ordain::plan::Plan::draw(&scenario, seed);
     let deployment = Pr::deploy(&scenario.layout, options, &plan.operations).expect("it fits");
     let deployment = ordain::protocol::Deployment {
@@ -245,7 +244,7 @@ pub fn assert_storms_refine_with<Pr: Protocol, A: Abstraction<Meddled<Pr::Proces
 ) {
     let mut taken = Tally::default();
     for seed in 0..storms {
-        let (tally, broken) = simulated_with::<Pr, A>(options, (STORM, seed), start(), all, honest);
+        let (tally, broken) = simulated_with::<Pr, A>(options, seed, start(), all, honest);
         assert!(tally.moves > 0 && broken.is_empty(), "{seed}: {broken:#?}");
         add_actions(&mut taken, &tally);
     }

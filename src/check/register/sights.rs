@@ -181,20 +181,18 @@ impl<'a> Question<'a> {
         format!("{}={value}", self.history.show_key(key))
     }
 
-    /// The transactions through which a reader sees a writer, both included: the writer first.
-    fn way(&self, model: Model, reader: u32, writer: u32) -> Vec<u32> {
+    /// The transactions through which a reader sees a writer, or the nearest that the goal admits too: that one first, the
+    /// reader last.
+    fn way(&self, model: Model, sight: (u32, u32), goal: impl Fn(u32) -> bool) -> Vec<u32> {
+        let (reader, writer) = sight;
         if model == Model::ReadAtomic {
             return vec![writer, reader];
         }
-        let is_writer = |at| at == writer;
-        let way = visibility::shortest_sight(
-            &self.viewers,
-            (reader, usize::MAX),
-            is_writer,
-            &mut u64::MAX.clone(),
-        );
-        let way = way.expect("no budget");
-        way.expect("it was seen")
+        let mut unlimited = u64::MAX;
+        let goal = |at| at == writer || goal(at);
+        let from = (reader, usize::MAX);
+        let way = visibility::shortest_sight(&self.viewers, from, goal, &mut unlimited);
+        way.expect("no budget").expect("it was seen")
     }
 
     /// What the second one read from the first.
@@ -223,16 +221,8 @@ impl<'a> Question<'a> {
     fn initial(&self, model: Model, sight: Sight) -> Anomaly {
         let read = &self.viewers[sight.reader as usize].reads[sight.read];
         // Others who wrote the key may be seen by fewer steps.
-        let goal = |at: u32| self.viewers[at as usize].written(read.key).is_some();
-        let way = match model {
-            Model::ReadAtomic => vec![sight.writer, sight.reader],
-            _ => {
-                let from = (sight.reader, usize::MAX);
-                let found =
-                    visibility::shortest_sight(&self.viewers, from, goal, &mut u64::MAX.clone());
-                found.expect("no budget").expect("it was seen")
-            }
-        };
+        let wrote = |at: u32| self.viewers[at as usize].written(read.key).is_some();
+        let way = self.way(model, (sight.reader, sight.writer), wrote);
         let because = Dependency::ReadWrite {
             key: self.history.show_key(read.key),
             read: None,
@@ -311,7 +301,7 @@ impl<'a> Question<'a> {
                 self.version(edge.from, key)
             ),
             Why::Sight(reader, key) => {
-                let way = self.way(model, reader, edge.from);
+                let way = self.way(model, (reader, edge.from), |_| false);
                 let reads = way.windows(2).rev().map(|pair| {
                     let read = self.version(pair[0], self.read_key(pair[0], pair[1]));
                     format!("{} read {read} of {}", name(pair[1]), name(pair[0]))
