@@ -91,15 +91,22 @@ impl Strikes {
 
     /// An observation was made on this machine, or the world's own moment came there.
     pub(super) fn watch(&mut self, name: &str, on: NodeId, now_ns: u64) {
-        for aim in &mut self.aims {
+        let due = &mut self.due;
+        self.aims.retain_mut(|aim| {
             let counts = aim.by.is_none_or(|by| by == on);
-            if aim.left > 0 && now_ns >= aim.from_ns && counts && aim.observation == name {
+            if now_ns >= aim.from_ns && counts && aim.observation == name {
                 aim.left -= 1;
                 if aim.left == 0 {
-                    self.due.push_back(aim.fault);
+                    due.push_back(aim.fault);
                 }
             }
-        }
+            aim.left > 0
+        });
+    }
+
+    /// No moment counts any more: faults strike in the safety phase only.
+    fn stop_watching(&mut self) {
+        self.aims.clear();
     }
 
     /// A fault that begins right now, after this many events.
@@ -173,6 +180,7 @@ impl<P: Process> World<P> {
 
     /// The safety phase is over: what is not permanent ends, and nothing begins any more.
     pub(super) fn heal_all(&mut self) {
+        self.strikes.stop_watching();
         for fault in 0..self.strikes.faults.len() {
             if !self.strikes.faults[fault].permanent {
                 self.end_fault(fault);

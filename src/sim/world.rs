@@ -748,12 +748,12 @@ impl<P: Process> World<P> {
             return;
         }
         for monitor in &mut self.monitors {
-            let watched = [
-                monitor.after_step(self.now_ns, by, process),
-                monitor.effects_of_step(self.now_ns, by, process, out),
-            ];
-            self.violations
-                .extend(watched.into_iter().filter_map(Result::err));
+            if let Err(violation) = monitor.after_step(self.now_ns, by, process) {
+                self.violations.push(violation);
+            }
+            if let Err(violation) = monitor.effects_of_step(self.now_ns, by, process, out) {
+                self.violations.push(violation);
+            }
         }
     }
 
