@@ -289,16 +289,13 @@ impl<M: Protocol> Replica<M> {
     }
 
     /// How far the log of each follower is known to equal this leader's; nothing at a replica that does not lead.
-    pub fn matched(&self) -> Option<BTreeMap<Addr, Index>> {
-        let Role::Leader(leader) = &self.role else {
-            return None;
+    pub fn matched(&self) -> impl Iterator<Item = (Addr, Index)> {
+        let followers = match &self.role {
+            Role::Leader(leader) => Some(&leader.followers),
+            _ => None,
         };
-        let matched = leader.followers.iter();
-        Some(
-            matched
-                .map(|(peer, progress)| (*peer, progress.matched))
-                .collect(),
-        )
+        let followers = followers.into_iter().flatten();
+        followers.map(|(peer, progress)| (*peer, progress.matched))
     }
 }
 

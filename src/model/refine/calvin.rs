@@ -629,16 +629,16 @@ impl Executions {
         self.positions.insert(position, key);
     }
 
-    /// The instances that a shard's step may have touched.
-    fn concerned(&self, shard: &Shard, effects: &Effects<Message, Timer>) -> BTreeSet<TxnId> {
+    /// The instances that a shard's step may have touched, each once.
+    fn concerned(&self, shard: &Shard, effects: &Effects<Message, Timer>) -> Vec<TxnId> {
         let region = shard.place().region;
         let open = |window: &Window| {
             let s = window.number(shard.shard());
             let memory = s.map(|s| &window.states[region].shards[usize::from(s.0)]);
             memory.is_some_and(|memory| usize::from(memory.kept.next) <= window.log.len())
         };
-        let mut txns: BTreeSet<TxnId> = match self.heard {
-            Heard::Nothing => BTreeSet::new(),
+        let mut txns: Vec<TxnId> = match self.heard {
+            Heard::Nothing => Vec::new(),
             Heard::Push(position) => self.positions.get(&position).copied().into_iter().collect(),
             Heard::Pushes => { self.windows.iter() }
                 .filter(|(_, window)| open(window))
@@ -651,15 +651,16 @@ impl Executions {
             _ => None,
         });
         txns.extend(observed);
+        let regions = shard.place().layout.regions.len();
+        txns.retain(|txn| self.is_watched(*txn, region, regions));
+        txns.sort_unstable();
+        txns.dedup();
         txns
     }
 
     fn execute(&mut self, touched: &mut Touched, shard: &Shard, effects: &Effects<Message, Timer>) {
         let region = shard.place().region;
-        let regions = shard.place().layout.regions.len();
-        let mut concerned = self.concerned(shard, effects);
-        concerned.retain(|txn| self.is_watched(*txn, region, regions));
-        for txn in concerned {
+        for txn in self.concerned(shard, effects) {
             self.touch(touched, txn, region);
             if let Some(window) = self.windows.get_mut(&txn) {
                 window.observe(region, shard, self.heard == Heard::Start, &self.serial);
@@ -757,14 +758,15 @@ where
         let change = |(name, before): (Name, State)| {
             let window = &self.windows[&name.txn];
             let region = usize::from(name.region);
-            Change {
+            let after = &window.states[region];
+            (before != *after).then(|| Change {
                 name,
                 model: window.spec(starts || region != place.region),
                 before,
-                after: window.states[region].clone(),
-            }
+                after: after.clone(),
+            })
         };
-        touched.into_iter().map(change).collect()
+        touched.into_iter().filter_map(change).collect()
     }
 
     fn instances(&self) -> Vec<(Name, Spec, State)> {

@@ -220,7 +220,7 @@ pub trait Abstraction<P: Process>: Clone + Eq + Hash + Debug + Send + 'static {
     /// Takes note of what the step that begins is a reaction to, where more has to be known of it than its cause.
     fn hears(&mut self, _by: Addr, _input: &Input<P::Message, P::Timer>) {}
 
-    /// Takes in a step, and says what it did to each instance that it touched.
+    /// Takes in a step, and says what it did to the instances that it touched. Those that stay as they were may be left out.
     fn step(
         &mut self,
         by: Addr,
@@ -249,19 +249,20 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Judges a step's changes.
-    fn take<M: Guided<State: PartialEq>, N>(
+    /// Judges a step's changes. An error names the first instance that the spec does not allow to change so.
+    fn take<M: Guided<State: PartialEq>, N: Clone>(
         &mut self,
-        changes: &[Change<M, N>],
-        mut judge: impl FnMut(&Change<M, N>) -> Judged,
-    ) -> Result<(), (usize, NoPath)> {
+        changes: Vec<Change<M, N>>,
+        mut judge: impl FnMut(Change<M, N>) -> Judged,
+    ) -> Result<(), (N, NoPath)> {
         self.steps += 1;
         let mut moved = false;
-        for (at, change) in changes.iter().enumerate() {
+        for change in changes {
             if change.before == change.after {
                 continue;
             }
-            let trail = judge(change).map_err(|refusal| (at, refusal))?;
+            let name = change.name.clone();
+            let trail = judge(change).map_err(|refusal| (name, refusal))?;
             moved |= !trail.is_empty();
             self.longest = self.longest.max(trail.len());
             for action in trail.iter() {
@@ -413,15 +414,16 @@ impl<P: Process, A: Abstraction<P>> Observer<Host<P, A>> for Edges<P, A> {
         }
         let changes = Self::changes(&step.before.seen, &step.after.seen);
         let judged = &mut self.judged;
-        let taken = self.tally.take(&changes, |change| {
-            let key = (
-                change.name.clone(),
-                change.before.clone(),
-                change.after.clone(),
-            );
-            let judge = || path(&change.model, &change.before, &change.after);
-            let known = judged.entry(key).or_insert_with(judge);
-            known.clone()
+        let taken = self.tally.take(changes, |change| {
+            let Change {
+                name,
+                model,
+                before,
+                after,
+            } = change;
+            let judge = |(_, before, after): &_| path(&model, before, after);
+            let known = judged.entry((name, before, after));
+            known.or_insert_with_key(judge).clone()
         });
         if let Err((_, refusal)) = taken {
             self.broken = Some((self.trail(step.from, step.action), refusal));
@@ -528,26 +530,19 @@ impl<P: Process, A: Abstraction<P>> Monitor<P> for Online<P, A> {
         changes.retain(|change| !self.broken.contains(&change.name));
         let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         let judged = &mut self.judged;
-        let taken = tally.take(&changes, |change| {
-            let Change {
-                model,
-                before,
-                after,
-                ..
-            } = change;
-            let key = (model.shape(), before.clone(), after.clone());
+        let taken = tally.take(changes, |change| {
+            let key = (change.model.shape(), change.before, change.after);
             if let Some(known) = judged.get(&key) {
                 return known.clone();
             }
             if judged.len() >= REMEMBERED {
                 judged.clear();
             }
-            let new = path(model, before, after);
+            let new = path(&change.model, &key.1, &key.2);
             judged.insert(key, new.clone());
             new
         });
-        taken.map_err(|(at, refusal)| {
-            let name = changes.swap_remove(at).name;
+        taken.map_err(|(name, refusal)| {
             let explanation = format!("{name}: after a step of {by} {refusal}");
             self.broken.insert(name);
             Violation {

@@ -482,7 +482,7 @@ impl Shadow {
             numbers.fold(Members::default(), |set, server| set.with(server.0))
         };
         self.matched.fill(0);
-        for (peer, matched) in raft.matched().into_iter().flatten() {
+        for (peer, matched) in raft.matched() {
             if let Some(peer) = number(members, peer) {
                 self.matched[usize::from(peer.0)] = matched;
             }
@@ -716,16 +716,6 @@ impl<C: Command> Logs<C> {
             })
     }
 
-    /// The message that the replica takes in, as the spec's.
-    fn taken_in(&self, members: &[Addr], by: Addr, group: u16) -> Option<Sent> {
-        match &self.heard {
-            Heard::Message(of, from, message) if *of == group => {
-                in_spec(members, *from, by, message)
-            }
-            _ => None,
-        }
-    }
-
     fn step_log<P: KeepsLogs<Command = C>>(
         &mut self,
         by: Addr,
@@ -733,19 +723,20 @@ impl<C: Command> Logs<C> {
         effects: &Effects<P::Message, P::Timer>,
     ) -> Option<Change<Spec, LogId>> {
         let id = raft.config().group;
-        let mut members = raft.config().members.clone();
-        members.sort_unstable();
-        if members.len() > REPLICAS_MAX {
+        if raft.config().members.len() > REPLICAS_MAX {
             return None;
         }
-        let i = number(&members, by)?;
-        let taken_in = self.taken_in(&members, by, id);
+        let new = || Group::new(&raft.config().members);
+        let group = self.groups.entry(id).or_insert_with(new);
+        let members = &group.members;
+        let i = number(members, by)?;
+        let taken_in = self.heard.taken_in(members, by, id);
         let said: Vec<Sent> = effects
             .iter()
             .filter_map(|effect| match effect {
                 Effect::Send { to, message } => match P::log_message(message) {
                     Some((group, LogMessage::Raft(message))) if group == id => {
-                        in_spec(&members, by, *to, message)
+                        in_spec(members, by, *to, message)
                     }
                     _ => None,
                 },
@@ -753,13 +744,6 @@ impl<C: Command> Logs<C> {
             })
             .collect();
         let count = members.len();
-        let group = self.groups.entry(id).or_insert_with(|| Group {
-            shadows: vec![Shadow::new(count); count],
-            members,
-            net: BTreeSet::new(),
-            elected: BTreeSet::new(),
-            chosen: BTreeSet::new(),
-        });
         let rare = self.heard == Heard::Boot || group.is_turning(i, raft, taken_in.as_ref());
         self.routine += u64::from(!self.whole && !rare);
         let judged = !self.whole && (rare || stable_hash(&self.routine).is_multiple_of(SAMPLED));
@@ -786,7 +770,32 @@ impl<C: Command> Logs<C> {
     }
 }
 
+impl<C> Heard<RaftMessage<C>> {
+    /// The message that a replica takes in, as the spec's.
+    fn taken_in(&self, members: &[Addr], by: Addr, group: u16) -> Option<Sent> {
+        match self {
+            Heard::Message(of, from, message) if *of == group => {
+                in_spec(members, *from, by, message)
+            }
+            _ => None,
+        }
+    }
+}
+
 impl Group {
+    fn new(members: &[Addr]) -> Self {
+        let mut members = members.to_vec();
+        members.sort_unstable();
+        let count = members.len();
+        Self {
+            shadows: vec![Shadow::new(count); count],
+            members,
+            net: BTreeSet::new(),
+            elected: BTreeSet::new(),
+            chosen: BTreeSet::new(),
+        }
+    }
+
     /// Whether the step is about who leads.
     fn is_turning<C: Command>(&self, i: Server, raft: &Raft<C>, taken_in: Option<&Sent>) -> bool {
         let shadow = &self.shadows[usize::from(i.0)];
