@@ -298,7 +298,7 @@ fn run_as<P: Refined>(
             )
         })?));
     }
-    let record = sim::simulate(sim::Run {
+    let run = sim::Run {
         environment: &plan.environment,
         faults: &plan.faults,
         fates,
@@ -310,8 +310,25 @@ fn run_as<P: Refined>(
             record_fates: keep,
             ..sim::Options::default()
         },
-    })
-    .map_err(|error| error.to_string())?;
+    };
+    let promises = P::promises(&options);
+    let judge = |record| judged::<P>(scenario, plan, promises, tally, log_tally, keep, record);
+    sim::simulate_then(run, judge).map_err(|error| error.to_string())
+}
+
+/// What became of a step-by-step check: where it counted, or why there was none.
+type Tallied = Result<Arc<Mutex<Tally>>, &'static str>;
+
+/// A record with its verdict.
+fn judged<P: Refined>(
+    scenario: &Scenario,
+    plan: &Plan,
+    promises: Promises,
+    tally: Tallied,
+    log_tally: Option<Tallied>,
+    keep: bool,
+    record: sim::Record<P::Process>,
+) -> Run {
     let states: Vec<_> = record
         .processes
         .iter()
@@ -336,7 +353,7 @@ fn run_as<P: Refined>(
     let evidence = Evidence {
         scenario,
         plan: happened.as_ref().unwrap_or(plan),
-        promises: P::promises(&options),
+        promises,
         observations: &record.observations,
         states: &states,
         end_ns: record
@@ -373,7 +390,7 @@ fn run_as<P: Refined>(
             }),
         },
     };
-    Ok(Run {
+    Run {
         scenario: scenario.name.clone(),
         protocol: P::NAME.to_owned(),
         seed: plan.seed,
@@ -395,7 +412,7 @@ fn run_as<P: Refined>(
         marks: marks_of(&record.observations),
         unexpected,
         kept,
-    })
+    }
 }
 
 /// The marks among the observations.
