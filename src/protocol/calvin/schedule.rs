@@ -8,6 +8,7 @@
 //! lower positions to higher ones only, so there is no cycle: no deadlock, and nothing to abort for.
 
 use std::cmp::Ordering;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
@@ -54,6 +55,13 @@ pub struct ConflictGraph {
     tails: BTreeMap<Resource, Tail>,
 }
 
+impl Tail {
+    /// Whether nobody is in line.
+    fn is_over(&self) -> bool {
+        self.writer.is_none() && self.readers.is_empty()
+    }
+}
+
 impl Locks {
     fn resources(&self) -> impl Iterator<Item = (Resource, bool)> + '_ {
         let own = std::iter::once((Resource::Txn(self.txn), true));
@@ -66,7 +74,7 @@ impl Locks {
 impl ConflictGraph {
     /// Whether `position` waits for nobody.
     pub fn is_free(&self, position: u64) -> bool {
-        let mut before = self.graph.edges_directed(position, Direction::Incoming);
+        let mut before = self.graph.neighbors_directed(position, Direction::Incoming);
         before.next().is_none()
     }
 
@@ -90,8 +98,8 @@ impl ConflictGraph {
                     self.graph.add_edge(*reader, position, ());
                 }
             } else if let Some(writer) = tail.writer {
-                let mut before = self.graph.edges_directed(writer, Direction::Incoming);
                 let overtakes = zoo::planted(Bug::ReaderOvertakesInGraph) && !exclusive;
+                let mut before = self.graph.neighbors_directed(writer, Direction::Incoming);
                 if !overtakes || before.next().is_none() {
                     self.graph.add_edge(writer, position, ());
                 }
@@ -122,14 +130,15 @@ impl ConflictGraph {
         let locks = self.locks.remove(&position);
         let locks = locks.expect("only what was admitted finishes");
         for (resource, _) in locks.resources() {
-            let Some(tail) = self.tails.get_mut(&resource) else {
+            let Entry::Occupied(mut entry) = self.tails.entry(resource) else {
                 assert!(zoo::any(), "{resource:?} was asked for at {position}");
                 continue;
             };
+            let tail = entry.get_mut();
             tail.readers.remove(&position);
             tail.writer = tail.writer.filter(|writer| *writer != position);
-            if *tail == Tail::default() {
-                self.tails.remove(&resource);
+            if tail.is_over() {
+                entry.remove();
             }
         }
         let mut followers: Vec<u64> = self.graph.neighbors(position).collect();

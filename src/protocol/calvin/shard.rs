@@ -45,6 +45,8 @@ struct Task {
     entry: Arc<Entry>,
     /// In order.
     participants: Vec<ShardId>,
+    /// Once it holds its local locks and waits for pushes: how often it was found waiting.
+    gathers: Option<u32>,
 }
 
 impl Task {
@@ -88,8 +90,6 @@ pub struct Shard {
     gap_asked: bool,
     graph: ConflictGraph,
     tasks: BTreeMap<u64, Task>,
-    /// Those of them that hold their local locks and wait for pushes, and how often they were found waiting.
-    gathering: BTreeMap<u64, u32>,
     /// Transactions that hold their local locks and have not been looked at.
     runnable: VecDeque<u64>,
     /// Pushes received for transactions that are not done.
@@ -122,7 +122,6 @@ impl Shard {
             gap_asked: false,
             graph: ConflictGraph::default(),
             tasks: BTreeMap::new(),
-            gathering: BTreeMap::new(),
             runnable: VecDeque::new(),
             pushes: BTreeMap::new(),
             gathering_armed: false,
@@ -154,13 +153,12 @@ impl Shard {
     /// Where the transaction at a position of the merged log stands here.
     pub fn turn(&self, position: u64) -> Turn {
         if position > self.admitted {
-            Turn::NotYet
-        } else if self.gathering.contains_key(&position) {
-            Turn::Gathers
-        } else if self.tasks.contains_key(&position) {
-            Turn::Waits
-        } else {
-            Turn::Past
+            return Turn::NotYet;
+        }
+        match self.tasks.get(&position) {
+            Some(task) if task.gathers.is_some() => Turn::Gathers,
+            Some(_) => Turn::Waits,
+            None => Turn::Past,
         }
     }
 
@@ -208,7 +206,8 @@ impl Shard {
         }
         self.run(out);
         self.checkpoint_if_due(out);
-        if !self.gathering_armed && !self.gathering.is_empty() {
+        // What is first in the log of all that is not done waits for nobody, and so for pushes.
+        if !self.gathering_armed && !self.tasks.is_empty() {
             self.gathering_armed = true;
             out.set_timer(Timer::Gathering, GATHERING);
         }
@@ -371,6 +370,7 @@ impl Shard {
         let task = Task {
             entry: Arc::clone(entry),
             participants,
+            gathers: None,
         };
         self.tasks.insert(position, task);
         if self.graph.is_free(position) {
@@ -382,7 +382,8 @@ impl Shard {
 
     fn run(&mut self, out: &mut Effects<Message, Timer>) {
         while let Some(position) = self.runnable.pop_front() {
-            if self.tasks.contains_key(&position) && !self.gathering.contains_key(&position) {
+            let task = self.tasks.get(&position);
+            if task.is_some_and(|task| task.gathers.is_none()) {
                 self.start(position, out);
             }
             let task = self.tasks.get(&position);
@@ -395,7 +396,7 @@ impl Shard {
 
     /// All local locks are held: read, push, and be done or gather.
     fn start(&mut self, position: u64, out: &mut Effects<Message, Timer>) {
-        let task = &self.tasks[&position];
+        let task = self.tasks.get_mut(&position).expect("it was admitted");
         let (entry, participants) = (&task.entry, &task.participants);
         let (txn, shard) = (entry.txn.id, self.me);
         out.observe(Observation::Locked { txn, shard });
@@ -415,23 +416,23 @@ impl Shard {
             out.send(to, Message::Push(Arc::clone(&push)));
         }
         if collectors.contains(&shard) {
-            self.gathering.insert(position, 0);
+            task.gathers = Some(0);
             self.pushes.entry(position).or_default().insert(shard, push);
         } else {
             self.tasks.remove(&position);
+            self.pushes.remove(&position);
             self.release(position, txn, out);
         }
     }
 
     fn receive_push(&mut self, push: Arc<Push>) {
         let (position, from) = (push.position, push.from);
-        if position <= self.admitted && !self.tasks.contains_key(&position) {
-            return; // Done before: a duplicate, or the answer to a question asked twice.
+        match self.turn(position) {
+            Turn::Past => return, // A duplicate, or the answer to a question asked twice.
+            Turn::Gathers => self.runnable.push_back(position),
+            Turn::NotYet | Turn::Waits => {}
         }
         self.pushes.entry(position).or_default().insert(from, push);
-        if self.gathering.contains_key(&position) {
-            self.runnable.push_back(position);
-        }
     }
 
     /// Everybody's rows are here: every participant comes to the same end.
@@ -538,8 +539,6 @@ impl Shard {
 
     fn release(&mut self, position: u64, txn: TxnId, out: &mut Effects<Message, Timer>) {
         let shard = self.me;
-        self.gathering.remove(&position);
-        self.pushes.remove(&position);
         out.observe(Observation::Unlocked { txn, shard });
         self.runnable.extend(self.graph.finish(position));
     }
@@ -579,7 +578,10 @@ impl Shard {
         }
         let regions = self.place.layout.regions.len();
         let mut asked = BTreeSet::new();
-        for (position, rounds) in &mut self.gathering {
+        for (position, task) in &mut self.tasks {
+            let Some(rounds) = &mut task.gathers else {
+                continue;
+            };
             *rounds += 1;
             if *rounds < 2 || !(rounds.is_power_of_two() || rounds.is_multiple_of(ASK_ROUNDS)) {
                 continue;
@@ -588,8 +590,7 @@ impl Shard {
             let region = (self.place.region + elsewhere) % regions;
             let here = self.pushes.get(position);
             let missing = |shard: &&ShardId| here.is_none_or(|here| !here.contains_key(*shard));
-            let participants = &self.tasks[position].participants;
-            for shard in participants.iter().filter(missing) {
+            for shard in task.participants.iter().filter(missing) {
                 if asked.insert((region, *shard)) {
                     out.observe(Observation::Mark("calvin.remote-reads-asked-again"));
                     let from = *position;
@@ -676,7 +677,6 @@ impl Shard {
         self.admitted = position;
         self.graph = ConflictGraph::default();
         self.tasks.clear();
-        self.gathering.clear();
         self.runnable.clear();
         self.pushes = self.pushes.split_off(&(position + 1));
         self.early = self.early.split_off(&(position + 1));
