@@ -46,10 +46,16 @@ impl Hasher for StableHasher {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
+        let of_length =
+            |word: [u8; 8], length: usize| u64::from_le_bytes(word) ^ ((length as u64) << 59);
+        let (words, rest) = bytes.as_chunks();
+        for word in words {
+            self.write_u64(of_length(*word, 8));
+        }
+        if !rest.is_empty() {
             let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.write_u64(u64::from_le_bytes(word) ^ ((chunk.len() as u64) << 59));
+            word[..rest.len()].copy_from_slice(rest);
+            self.write_u64(of_length(word, rest.len()));
         }
     }
 
