@@ -21,7 +21,7 @@ use interferer::*;
 impl<N: KeepsLogs> KeepsLogs for Meddled<N> {
     type Command = N::Command;
 
-    fn logs(&self) -> Vec<&Log<N::Command>> {
+    fn logs(&self) -> impl Iterator<Item = &Log<N::Command>> {
         use ordain::model::refine::Shows;
         self.shown().logs()
     }
@@ -103,8 +103,7 @@ fn acknowledges_early(
     replica: &Replica,
     mut effects: Vec<EffectOf<Replica>>,
 ) -> Vec<EffectOf<Replica>> {
-    let logs = replica.logs();
-    let Log::Raft(raft) = logs[0] else {
+    let Some(Log::Raft(raft)) = replica.logs().next() else {
         return effects;
     };
     let writes = { effects.iter() }.any(|effect| matches!(effect, Effect::Append { .. }));
@@ -267,7 +266,7 @@ fn gives_up_a_torn_disk<N: Process>(_: &N, input: InputOf<N>) -> Option<InputOf<
 
 /// A vote of an earlier term counts in this one.
 fn counts_late_votes(replica: &Replica, input: InputOf<Replica>) -> Option<InputOf<Replica>> {
-    let Log::Raft(raft) = replica.logs()[0] else {
+    let Some(Log::Raft(raft)) = replica.logs().next() else {
         return Some(input);
     };
     Some(match input {

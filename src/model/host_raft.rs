@@ -84,8 +84,8 @@ impl Process for Replica {
 impl KeepsLogs for Replica {
     type Command = u64;
 
-    fn logs(&self) -> Vec<&Log<u64>> {
-        vec![&self.log]
+    fn logs(&self) -> impl Iterator<Item = &Log<u64>> {
+        std::iter::once(&self.log)
     }
 
     fn log_message(message: &LogMessage<u64>) -> Option<(u16, &LogMessage<u64>)> {

@@ -63,7 +63,7 @@ pub trait KeepsLogs: Process {
     type Command: Command;
 
     /// The logs.
-    fn logs(&self) -> Vec<&Log<Self::Command>>;
+    fn logs(&self) -> impl Iterator<Item = &Log<Self::Command>>;
 
     /// The log that a message is about, and what it says.
     fn log_message(message: &Self::Message) -> Option<(u16, &LogMessage<Self::Command>)>;
@@ -75,11 +75,12 @@ pub trait KeepsLogs: Process {
 impl KeepsLogs for Node {
     type Command = Arc<Batch>;
 
-    fn logs(&self) -> Vec<&Log<Arc<Batch>>> {
-        match self {
-            Node::Front(front) => front.logs().collect(),
-            Node::Shard(_) | Node::Client(_) => Vec::new(),
-        }
+    fn logs(&self) -> impl Iterator<Item = &Log<Arc<Batch>>> {
+        let front = match self {
+            Node::Front(front) => Some(front),
+            Node::Shard(_) | Node::Client(_) => None,
+        };
+        front.into_iter().flat_map(|front| front.logs())
     }
 
     fn log_message(message: &Message) -> Option<(u16, &LogMessage<Arc<Batch>>)> {
