@@ -29,6 +29,9 @@ use crate::trace::{DropReason, TraceEvent, TraceKind};
 /// A machine whose processes panic this often stays down: its supervisor gives up.
 const PANICS_MAX: u32 = 10;
 
+/// Room for the observations of an ordinary run: with less they would be copied as they grow.
+const OBSERVATIONS: usize = 8192;
+
 /// Something scheduled.
 pub(super) enum Event<M, T> {
     Arrive(Letter<M>),
@@ -171,6 +174,8 @@ pub(super) struct World<P: Process> {
     pub(super) machines: Vec<Machine<P::Message, P::Timer>>,
     /// Machines whose CPU is done with a job, by its number.
     ready: VecDeque<(NodeId, u32)>,
+    /// Emptied lists of effects, to be filled again: at most one for each machine.
+    spare: Vec<Effects<P::Message, P::Timer>>,
     pub(super) power: VecDeque<Power>,
     pub(super) strikes: Strikes,
     pub(super) guests: BTreeMap<NodeId, GuestState<P::Message>>,
@@ -237,6 +242,7 @@ impl<P: Process> World<P> {
             hosts: machines.iter().map(|_| Host::default()).collect(),
             machines,
             ready: VecDeque::new(),
+            spare: Vec::new(),
             power: VecDeque::new(),
             strikes,
             guests: BTreeMap::new(),
@@ -249,7 +255,7 @@ impl<P: Process> World<P> {
             digest: StableHasher::default(),
             next_letter: 0,
             labels: Vec::new(),
-            observations: Vec::new(),
+            observations: Vec::with_capacity(OBSERVATIONS),
             panics: Vec::new(),
             halts: Vec::new(),
             violations: Vec::new(),
@@ -587,6 +593,7 @@ impl<P: Process> World<P> {
                 // Counted, like everything at which an aimed fault may strike.
                 self.events += 1;
                 self.perform(by, &mut effects);
+                self.spare.push(effects);
                 if self.machine(node).downs == 0 {
                     self.take_up(node);
                 }
@@ -633,10 +640,10 @@ impl<P: Process> World<P> {
         let work = self.observe_all(by, out);
         self.watch_step(by, &processes[usize::from(by.port)], out);
         let operation_ns = self.environment.machines[usize::from(node.0)].operation_ns;
-        let machine = self.machine(node);
-        let work_ns = slowed(work * operation_ns, &machine.slowdowns);
+        let work_ns = slowed(work * operation_ns, &self.machine(node).slowdowns);
         if work_ns > 0 {
-            machine.job = Job::Working(by, std::mem::take(out));
+            let spare = self.spare.pop().unwrap_or_default();
+            self.machine(node).job = Job::Working(by, std::mem::replace(out, spare));
             self.spend(node, work_ns);
             return;
         }
@@ -786,8 +793,7 @@ impl<P: Process> World<P> {
 
     /// Does what a process asked for, in order.
     fn perform(&mut self, by: Addr, effects: &mut Effects<P::Message, P::Timer>) {
-        let mut list = std::mem::take(effects);
-        for effect in list.drain() {
+        for effect in effects.drain() {
             match effect {
                 Effect::Send { to, message } => self.send(by, to, message),
                 Effect::SetTimer { timer, after } => {
@@ -816,7 +822,6 @@ impl<P: Process> World<P> {
                 }
             }
         }
-        *effects = list;
     }
 
     fn set_timer(&mut self, by: Addr, timer: P::Timer, after: crate::process::Delay) {
