@@ -8,12 +8,13 @@ use std::sync::Arc;
 use ordain::client::ClientTimer;
 use ordain::model::host::Budget;
 use ordain::model::hosted::{
-    CRASH, DATA, FRONT, LATE, LOSS, NONE, SINGLE_FAULTS, TXN, transfer, withdrawal,
+    CRASH, DATA, FRONT, LATE, LOSS, NONE, SINGLE_FAULTS, TXN, onlooker, transfer, transfer_back,
+    withdrawal,
 };
 use ordain::model::refine::{self, Checked, Tally};
 use ordain::plan::PlannedOperation;
 use ordain::process::{Addr, Effect, Input, NodeId};
-use ordain::protocol::saga::{self, Saga};
+use ordain::protocol::saga::{self, Saga, SemanticLocks};
 use ordain::protocol::two_phase::{self, TwoPhase};
 use ordain::record::{AbortReason, Observation};
 use ordain::scenario::layout::ShardId;
@@ -100,13 +101,38 @@ fn saga(
     inputs: Inspector<saga::Node>,
     effects: Meddler<saga::Node>,
 ) -> Checked {
+    let options = saga::Options::default();
+    sagas(&options, &[transfer(at_least)], budget, inputs, effects)
+}
+
+/// With semantic locks; another transaction comes when a timer fires too early.
+fn meeting(
+    semantic_locks: SemanticLocks,
+    operations: [PlannedOperation; 2],
+    inputs: Inspector<saga::Node>,
+    effects: Meddler<saga::Node>,
+) -> Checked {
+    let options = saga::Options {
+        semantic_locks,
+        ..saga::Options::default()
+    };
+    sagas(&options, &operations, LATE, inputs, effects)
+}
+
+fn sagas(
+    options: &saga::Options,
+    operations: &[PlannedOperation],
+    budget: Budget,
+    inputs: Inspector<saga::Node>,
+    effects: Meddler<saga::Node>,
+) -> Checked {
     let start = refine::saga::Sagas::default();
-    let (options, operations) = (saga::Options::default(), [transfer(at_least)]);
-    let host = world::<Saga, _>(&options, start, &operations, budget, inputs, effects)
-        .limit_timers(|_, timer| match timer {
+    let host = world::<Saga, _>(options, start, operations, budget, inputs, effects).limit_timers(
+        |_, timer| match timer {
             saga::Timer::Client(ClientTimer::Resend(_)) => Some(2),
             _ => None,
-        });
+        },
+    );
     refine::check_edges(&host, LIMIT).expect("small")
 }
 
@@ -170,6 +196,25 @@ fn every_edge_of_a_saga_is_allowed_by_its_spec() {
             "Refuse",
             "Compensate",
         ],
+    );
+}
+
+#[test]
+fn every_edge_of_sagas_with_semantic_locks_is_allowed_by_their_spec() {
+    let mut tally = Tally::default();
+    for locks in [SemanticLocks::Wait, SemanticLocks::Refuse] {
+        for operations in [
+            [transfer(0), transfer_back()],
+            [transfer(0), onlooker()],
+            [transfer(100), onlooker()],
+        ] {
+            let checked = meeting(locks, operations, all, honest);
+            assert_refines(&checked, &mut tally, &format!("{locks:?}"));
+        }
+    }
+    assert_taken(
+        &tally,
+        &["Read", "Refuse", "Retreat", "Compensate", "BackUp"],
     );
 }
 
@@ -733,6 +778,125 @@ fn mutants_of_the_saga_leave_the_spec() {
     }
 }
 
+/// A shard answers all steps as if they came after a pivot, which ignore marks.
+fn ignores_marks(_: &saga::Node, input: InputOf<saga::Node>) -> Option<InputOf<saga::Node>> {
+    Some(match input {
+        Input::Message {
+            from,
+            message: saga::Message::Step(request),
+        } => {
+            let request = saga::StepRequest {
+                retriable: true,
+                ..Arc::unwrap_or_clone(request)
+            };
+            let message = saga::Message::Step(Arc::new(request));
+            Input::Message { from, message }
+        }
+        input => input,
+    })
+}
+
+/// An orchestrator has the rows of a step unmarked when it goes on to the next.
+fn unmarks_early(
+    node: &saga::Node,
+    mut effects: Vec<EffectOf<saga::Node>>,
+) -> Vec<EffectOf<saga::Node>> {
+    let saga::Node::Orchestrator(_) = node else {
+        return effects;
+    };
+    let goes_on = effects.iter().any(|effect| match effect {
+        Effect::Send {
+            message: saga::Message::Step(request),
+            ..
+        } => request.txn == TXN && request.step > 0,
+        _ => false,
+    });
+    if goes_on {
+        effects.push(Effect::Send {
+            to: Addr {
+                node: DATA[0],
+                port: 0,
+            },
+            message: saga::Message::Confirm { txn: TXN },
+        });
+    }
+    effects
+}
+
+/// A shard says that it has turned a step away while the record is on the way to the disk.
+fn refuses_early(
+    node: &saga::Node,
+    mut effects: Vec<EffectOf<saga::Node>>,
+) -> Vec<EffectOf<saga::Node>> {
+    let met = |effect: &EffectOf<saga::Node>| {
+        matches!(
+            effect,
+            Effect::Observe(Observation::Mark("saga.marked-row"))
+        )
+    };
+    if let saga::Node::Shard(shard) = node
+        && effects.iter().any(met)
+    {
+        // The other transaction goes the other way.
+        effects.push(Effect::Send {
+            to: Addr {
+                node: FRONT,
+                port: 0,
+            },
+            message: saga::Message::Refused {
+                txn: TxnId(TXN.0 + 1),
+                step: 1 - shard.shard().0,
+                refusal: saga::Refusal::Busy,
+            },
+        });
+    }
+    effects
+}
+
+/// An orchestrator takes a pivot that was turned away for done.
+fn takes_turned_away_for_done(
+    node: &saga::Node,
+    input: InputOf<saga::Node>,
+) -> Option<InputOf<saga::Node>> {
+    let saga::Node::Orchestrator(_) = node else {
+        return Some(input);
+    };
+    Some(match input {
+        Input::Message {
+            from,
+            message:
+                saga::Message::Refused {
+                    txn,
+                    step,
+                    refusal: saga::Refusal::Busy,
+                },
+        } if step == 1 => Input::Message {
+            from,
+            message: saga::Message::Done {
+                txn,
+                step,
+                rows: Vec::new(),
+            },
+        },
+        input => input,
+    })
+}
+
+#[test]
+fn mutants_of_semantic_locks_leave_the_spec() {
+    use SemanticLocks::{Refuse, Wait};
+    let back = [transfer(0), transfer_back()];
+    let seen = [transfer(0), onlooker()];
+    let checked = meeting(Wait, back.clone(), ignores_marks, honest);
+    assert_refused("a step ignores marks", checked);
+    let checked = meeting(Wait, seen, all, unmarks_early);
+    assert_refused("rows are unmarked early", checked);
+    let checked = meeting(Refuse, back.clone(), all, refuses_early);
+    assert_refused("a refusal is not durable yet", checked);
+    let checked = meeting(Refuse, back, takes_turned_away_for_done, honest);
+    assert_refused("a pivot that was turned away is taken for done", checked);
+}
+
 // Simulated runs.
 
 #[test]
@@ -749,6 +913,28 @@ fn stormy_runs_refine_their_specs() {
     assert_storms_refine::<TwoPhase, _>(8, transactions, &of_commits);
     let of_sagas = ["AskUndo", "BackUp", "Compensate", "GiveUp"];
     assert_storms_refine::<Saga, _>(8, refine::saga::Sagas::default, &of_sagas);
+}
+
+#[test]
+fn stormy_runs_of_sagas_with_semantic_locks_refine_the_spec_and_mutants_of_them_do_not() {
+    let start = refine::saga::Sagas::default;
+    for semantic_locks in [SemanticLocks::Wait, SemanticLocks::Refuse] {
+        let options = saga::Options {
+            semantic_locks,
+            lock_wait_ms: 100,
+            ..saga::Options::default()
+        };
+        assert_storms_refine_with::<Saga, _>(&options, 8, start, &["Read", "Refuse", "BackUp"]);
+        let breaks = |inputs: Inspector<_>, effects: Meddler<_>| {
+            (0..8).any(|seed| {
+                !simulated_with::<Saga, _>(&options, seed, start(), inputs, effects)
+                    .1
+                    .is_empty()
+            })
+        };
+        assert!(breaks(ignores_marks, honest), "{semantic_locks:?}");
+        assert!(breaks(all, shards_skip_flushes), "{semantic_locks:?}");
+    }
 }
 
 #[test]

@@ -20,7 +20,9 @@
 (* used up.                                                                *)
 (*                                                                         *)
 (* MCSagaCode is the model that the running code is held against           *)
-(* (src/model/refine): Duplicates and LazyLog.                             *)
+(* (src/model/refine): Duplicates and LazyLog.  With semantic locks it is  *)
+(* MCSagaCodeLocks: whoever reads waits for the end of the saga, and a     *)
+(* step that meets the lock of another saga is one that may refuse.        *)
 (***************************************************************************)
 EXTENDS Naturals
 

@@ -1,4 +1,4 @@
-//! The protocol code in small worlds, as `ordain model` lists and checks it: one transaction over two shards, on one
+//! The protocol code in small worlds, as `ordain model` lists and checks it: a transaction over two shards, and where sagas meet two, on one
 //! machine each, with a machine for the coordinator or sequencer and one for the client; and two replicas of a log.
 //!
 //! Every schedule is explored and judged from outside: what processes observe and what the shards' ledgers hold, safety
@@ -25,7 +25,7 @@ use crate::consensus::{LogTimer, ReplicaTimer};
 use crate::plan::PlannedOperation;
 use crate::process::{Addr, NodeId, Process};
 use crate::protocol::calvin::{self, Calvin};
-use crate::protocol::saga::{self, Saga};
+use crate::protocol::saga::{self, Saga, SemanticLocks};
 use crate::protocol::two_phase::{self, Heuristic, TwoPhase};
 use crate::protocol::{Autopsy, Protocol, ShardState};
 use crate::record::{Observation, Outcome as Reply};
@@ -74,23 +74,45 @@ pub fn transfer(at_least: i64) -> PlannedOperation {
     guarded(at_least, &[(0, -5), (1, 5)])
 }
 
+/// Another client's: moves 5 from the second shard to the first.
+pub fn transfer_back() -> PlannedOperation {
+    of_another(guarded(0, &[(1, -5), (0, 5)]))
+}
+
+/// Another client's: reads both shards.
+pub fn onlooker() -> PlannedOperation {
+    let mut operation = guarded(0, &[]);
+    operation.txn.guards.clear();
+    operation.txn.reads = [0, 1].map(|table| Target::Key(row_of(table))).to_vec();
+    of_another(operation)
+}
+
+fn of_another(mut operation: PlannedOperation) -> PlannedOperation {
+    operation.txn.id = TxnId(TXN.0 + 1);
+    operation.session = 1;
+    operation
+}
+
 /// Takes 5 from the first shard if the second, which is only read, holds at least 5 of its 10.
 pub fn withdrawal() -> PlannedOperation {
     guarded(5, &[(0, -5)])
 }
 
-/// Adds these amounts to the rows of these shards, if the second holds at least this much.
-fn guarded(at_least: i64, amounts: &[(u8, i64)]) -> PlannedOperation {
-    let key = |table| Key {
+fn row_of(table: u8) -> Key {
+    Key {
         table: TableId(table),
         row: 0,
-    };
+    }
+}
+
+/// Adds these amounts to the rows of these shards, if the second holds at least this much.
+fn guarded(at_least: i64, amounts: &[(u8, i64)]) -> PlannedOperation {
     let effect = |&(table, amount): &(u8, i64)| Effect {
-        target: Target::Key(key(table)),
+        target: Target::Key(row_of(table)),
         op: Op::Add(amount),
     };
     let guard = Guard::SumAtLeast {
-        keys: vec![key(1)],
+        keys: vec![row_of(1)],
         at_least,
     };
     let txn = Txn {
@@ -108,7 +130,7 @@ fn guarded(at_least: i64, amounts: &[(u8, i64)]) -> PlannedOperation {
     }
 }
 
-/// What a monitor remembers of the transaction.
+/// What a monitor remembers of the transaction, and of no other.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Seen {
     /// The protocol took charge.
@@ -130,6 +152,9 @@ pub struct Seen {
 impl Seen {
     /// Takes in an observation.
     pub fn note(&mut self, _: Addr, observation: &Observation) {
+        if observation.txn().is_some_and(|txn| txn != TXN) {
+            return;
+        }
         match observation {
             Observation::Initiated { .. } => self.initiated = true,
             Observation::Ended { .. } => self.ended = true,
@@ -286,6 +311,10 @@ enum Hosting {
     /// With participants in doubt that decide alone.
     TwoPhaseAlone(Heuristic),
     Saga,
+    /// With semantic locks, and a transfer back.
+    SagasMeet(SemanticLocks),
+    /// With semantic locks, and an onlooker.
+    SagaSeen,
     /// How often the sequencer's election timer fires.
     Calvin(u8),
     /// How often each replica's election timer fires.
@@ -345,6 +374,11 @@ pub const SINGLE_FAULTS: [Budget; 6] = [CRASH, LOSS, DUPLICATE, LATE, CUT, BAD_D
 const COLLIDE: Budget = Budget {
     early_timeouts: 2,
     ..NONE
+};
+/// A timer that fires too early, which lets a second client in, and a message that arrives twice.
+const LATE_DUPLICATE: Budget = Budget {
+    duplicates: 1,
+    ..LATE
 };
 const LATE_LOSS: Budget = Budget {
     early_timeouts: 1,
@@ -412,6 +446,17 @@ pub const WORLDS: &[Hosted] = &[
     Hosted {
         at_least: 100, fails: &["commits"],
         ..world("saga-refused", Hosting::Saga, CRASH, "The pivot is refused, and one machine crashes: the way back.")
+    },
+    world("saga-meet", Hosting::SagasMeet(SemanticLocks::Refuse), LATE, "Two sagas with semantic locks meet: who finds a marked row goes back."),
+    Hosted {
+        exposed: &[FRONT, DATA[1]],
+        ..world("saga-meet-duplicate", Hosting::SagasMeet(SemanticLocks::Refuse), LATE_DUPLICATE, "One message arrives twice: what was turned away is not taken later.")
+    },
+    world("saga-wait", Hosting::SagasMeet(SemanticLocks::Wait), LATE, "Who finds a marked row waits, in a circle if both do, until patience ends."),
+    world("saga-seen", Hosting::SagaSeen, LATE, "A reader waits for the end of the saga whose effect it meets."),
+    Hosted {
+        at_least: 100, fails: &["commits"],
+        ..world("saga-unseen", Hosting::SagaSeen, LATE, "The pivot is refused: nobody sees what is undone.")
     },
     world("calvin", Hosting::Calvin(1), NONE, "Calvin's code, with one sequencer, without faults."),
     world("calvin-duplicate", Hosting::Calvin(1), DUPLICATE, "One message arrives twice."),
@@ -496,7 +541,7 @@ impl Hosted {
                 let start = refine::two_phase::Transactions::default();
                 self.examined(judged, Some(held(self.two_phase(start, ignore), limit)?))
             }
-            Hosting::Saga => {
+            Hosting::Saga | Hosting::SagasMeet(_) | Hosting::SagaSeen => {
                 let world = self.saga(Seen::default(), Seen::note);
                 let judged = ask(world.fair(self.restarts, limit)?).check()?;
                 let start = refine::saga::Sagas::default();
@@ -537,7 +582,7 @@ impl Hosted {
                 safety(),
                 address,
             ),
-            Hosting::Saga => serve(
+            Hosting::Saga | Hosting::SagasMeet(_) | Hosting::SagaSeen => serve(
                 self.saga(Seen::default(), Seen::note),
                 self.saga(refine::saga::Sagas::default(), ignore),
                 safety(),
@@ -626,7 +671,15 @@ impl Hosted {
     where
         G: Clone + Eq + std::hash::Hash + std::fmt::Debug,
     {
-        self.host::<Saga, G>(&saga::Options::default(), start, note)
+        let options = saga::Options {
+            semantic_locks: match self.protocol {
+                Hosting::SagasMeet(locks) => locks,
+                Hosting::SagaSeen => SemanticLocks::Wait,
+                _ => SemanticLocks::None,
+            },
+            ..saga::Options::default()
+        };
+        self.host::<Saga, G>(&options, start, note)
             .limit_timers(|_, timer| match timer {
                 saga::Timer::Client(ClientTimer::Resend(_)) => Some(2),
                 _ => None,
@@ -657,11 +710,14 @@ impl Hosted {
     where
         G: Clone + Eq + std::hash::Hash + std::fmt::Debug,
     {
-        let operation = match self.protocol {
-            Hosting::TwoPhaseReader => withdrawal(),
-            _ => transfer(self.at_least),
+        let transfer = transfer(self.at_least);
+        let operations = match self.protocol {
+            Hosting::TwoPhaseReader => vec![withdrawal()],
+            Hosting::SagasMeet(_) => vec![transfer, transfer_back()],
+            Hosting::SagaSeen => vec![transfer, onlooker()],
+            _ => vec![transfer],
         };
-        let deployment = Pr::deploy(&layout(), options, &[operation]);
+        let deployment = Pr::deploy(&layout(), options, &operations);
         let processes = deployment.expect("a small deployment").processes;
         Host::new(processes, self.budget, start, note).expose(self.exposed.iter().copied())
     }

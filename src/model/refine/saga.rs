@@ -4,13 +4,21 @@
 //! |---|---|
 //! | `phase`, `step`, `reply` | [`SagaView`]: while a record is on its way to the disk, what was the case before it |
 //! | `svc` | [`StepView`]: what the shard has durably done about the step |
-//! | `net` | what was ever sent; a refusal for want of a lock or of a disk, which binds nobody, is no message |
+//! | `net` | what was ever sent; a refusal for want of a disk, which binds nobody, is no message |
+//! | `seen` | under semantic locks, the steps whose effects others were shown |
 //! | `up`, `down`, `cut` | up and none: a crash shows at the next boot |
+//!
+//! A step that is refused because its row is marked is one that refuses (`Refuse`). Who reads is a transaction that gathers rows, or a
+//! step up to the pivot, which returns what it found: a row whose last writer is another saga shows the step of that
+//! saga that wrote it, if it stands. Steps after the pivot honour no lock, and are not readers in the spec's sense. Marks themselves are not in
+//! the spec: they are how the code keeps its promise.
 //!
 //! History: once a saga has ended, a crash that takes the `End` record, which is not forced, does not undo that in the
 //! spec. The code's next words are then repetitions.
 //!
-//! Never taken: `Insist` (no step after the pivot refuses), `CrashService`, `Read`, `Cut` and `Heal`.
+//! Never taken: `Insist` (no step after the pivot refuses), `CrashService`, `Cut` and `Heal`.
+
+use std::collections::BTreeSet;
 
 use super::transactions::{self, EffectsOf, messages_stay, nets_differ};
 use super::{Guided, Refined, SAMPLED, Shows, Watch, watch};
@@ -20,11 +28,9 @@ use crate::model::spec::saga::{
 };
 use crate::process::{Addr, Effect};
 use crate::protocol::saga::{
-    Message, Node, Options, Orchestrator, Refusal, Saga, SagaView, SemanticLocks, Shard, StepView,
-    Timer,
+    Message, Node, Options, Orchestrator, Refusal, Saga, SagaView, Shard, Step, StepView, Timer,
 };
-use crate::scenario::layout::ShardId;
-use crate::txn::TxnId;
+use crate::txn::{Key, Read, TxnId};
 
 /// Enough for every step.
 const AMPLE: Budget = Budget {
@@ -36,7 +42,7 @@ const AMPLE: Budget = Budget {
 
 impl Guided for Spec {
     fn shape(&self) -> u64 {
-        u64::from(self.steps) << 8 | u64::from(self.pivot)
+        u64::from(self.semantic_locks) << 16 | u64::from(self.steps) << 8 | u64::from(self.pivot)
     }
 
     fn refill(&self, state: &mut State) {
@@ -61,7 +67,9 @@ impl Guided for Spec {
     fn may_pass(&self, from: &State, at: &State, to: &State) -> bool {
         let kept = messages_stay(&from.net, &at.net, &to.net);
         let services = from.svc.iter().zip(at.svc).zip(to.svc);
-        kept && (at.down, at.cut, at.seen) == (to.down, to.cut, to.seen) && { services }
+        let is_in = |a: Members, b: Members| a.0 & !b.0 == 0;
+        let seen = is_in(from.seen, at.seen) && is_in(at.seen, to.seen);
+        kept && seen && (at.down, at.cut) == (to.down, to.cut) && { services }
             .all(|((before, now), after)| now == *before || now == after)
     }
 }
@@ -70,8 +78,9 @@ impl Guided for Spec {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Instance {
     orchestrator: Addr,
-    shards: Vec<ShardId>,
+    steps: Vec<Step>,
     pivot: u16,
+    has_locks: bool,
     state: State,
 }
 
@@ -86,7 +95,7 @@ impl Instance {
         if matches!(self.state.phase, Phase::Completed | Phase::Compensated) {
             return;
         }
-        let last = S(self.shards.len() as u8 - 1);
+        let last = S(self.steps.len() as u8 - 1);
         let position = match orchestrator.view(txn) {
             Some(SagaView::Forward(step)) => (Phase::Forward, S(step as u8), Reply::None),
             Some(SagaView::Pivoting) => (Phase::Forward, S(self.pivot as u8 - 1), Reply::Ok),
@@ -100,10 +109,22 @@ impl Instance {
         (self.state.phase, self.state.step, self.state.reply) = position;
     }
 
+    /// Somebody was shown these rows, which this saga wrote last, be it to undo (`true`).
+    fn show<'a>(&mut self, rows: impl IntoIterator<Item = &'a (bool, Key)>) {
+        for (_, key) in rows {
+            for (at, step) in (0..).zip(&self.steps) {
+                let stands = self.state.svc[usize::from(at)] == Service::Done;
+                if stands && step.writes.iter().any(|write| write.key == *key) {
+                    self.state.seen = self.state.seen.with(at);
+                }
+            }
+        }
+    }
+
     /// A shard's part of the state.
     fn serve(&mut self, shard: &Shard, txn: TxnId) {
-        for (step, at) in (0..).zip(&self.shards) {
-            if *at == shard.shard() {
+        for (step, at) in (0..).zip(&self.steps) {
+            if at.shard == shard.shard() {
                 self.state.svc[usize::from(step)] = match shard.view(txn, step) {
                     None => Service::None,
                     Some(StepView::Applied) => Service::Done,
@@ -115,16 +136,38 @@ impl Instance {
     }
 }
 
+/// What has to be known beside the sagas, where they have semantic locks.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Known {
+    has_locks: bool,
+    /// Steps after a pivot that were ever sent.
+    retriable: BTreeSet<(TxnId, u16)>,
+}
+
+impl Known {
+    /// The rows that a message shows, and to whom; none to those who honour no locks.
+    fn shown<'a>(&self, message: &'a Message) -> Option<(TxnId, &'a [Read])> {
+        let (to, rows) = match message {
+            Message::Values { txn, rows } => (*txn, rows),
+            Message::Done { txn, step, rows } if !self.retriable.contains(&(*txn, *step)) => {
+                (*txn, rows)
+            }
+            _ => return None,
+        };
+        self.has_locks.then_some((to, rows))
+    }
+}
+
 /// The spec for a saga of this shape, as [`TLC checks it`](super): nothing is used up, few positions are forced.
-fn spec(steps: usize, pivot: u16) -> Spec {
+fn spec(steps: usize, pivot: u16, has_locks: bool) -> Spec {
     Spec {
         steps: steps as u8,
         pivot: pivot as u8,
         refusers: false,
         budget: AMPLE,
         forever: false,
-        readers: false,
-        semantic_locks: false,
+        readers: has_locks,
+        semantic_locks: has_locks,
         duplicates: true,
         lazy_log: true,
         flaw: None,
@@ -137,7 +180,7 @@ pub type Sagas = transactions::Transactions<Instance>;
 impl transactions::Instance for Instance {
     type Spec = Spec;
     type Node = Node;
-    type Known = ();
+    type Known = Known;
 
     fn of_message(message: &Message) -> Option<TxnId> {
         match message {
@@ -168,31 +211,71 @@ impl transactions::Instance for Instance {
         }
     }
 
-    fn takes_part((): &mut (), _: Addr, node: &Node) -> bool {
+    fn takes_part(known: &mut Known, _: Addr, node: &Node, effects: &EffectsOf<Self>) -> bool {
+        if let Node::Orchestrator(orchestrator) = node
+            && orchestrator.has_locks()
+        {
+            known.has_locks = true;
+            for effect in effects.iter() {
+                if let Effect::Send { message, .. } = effect
+                    && let Message::Step(request) = message
+                    && request.retriable
+                {
+                    known.retriable.insert((request.txn, request.step));
+                }
+            }
+        }
         !matches!(node, Node::Client(_))
+    }
+
+    fn shown_by(known: &Known, message: &Message) -> BTreeSet<TxnId> {
+        let (to, rows) = known.shown(message).unwrap_or_default();
+        let writers = rows.iter().map(|read| read.row.writer.txn);
+        writers.filter(|writer| *writer != to).collect()
     }
 
     fn begin(by: Addr, txn: TxnId, node: &Node, _: &EffectsOf<Self>) -> Option<Self> {
         let Node::Orchestrator(orchestrator) = node else {
             return None;
         };
-        let (shards, pivot) = orchestrator.steps(txn)?;
-        (shards.len() <= STEPS_MAX).then(|| Self {
+        let (steps, pivot) = orchestrator.steps(txn)?;
+        let has_locks = orchestrator.has_locks();
+        let model = spec(steps.len(), pivot, has_locks);
+        (steps.len() <= STEPS_MAX).then(|| Self {
             orchestrator: by,
-            state: stateright::Model::init_states(&spec(shards.len(), pivot)).swap_remove(0),
-            shards,
+            state: stateright::Model::init_states(&model).swap_remove(0),
+            steps: steps.to_vec(),
             pivot,
+            has_locks,
         })
     }
 
-    fn advance(&mut self, (): &(), by: Addr, txn: TxnId, node: &Node, effects: &EffectsOf<Self>) {
+    fn advance(
+        &mut self,
+        known: &Known,
+        by: Addr,
+        txn: TxnId,
+        node: &Node,
+        effects: &EffectsOf<Self>,
+    ) {
+        let mut shown = BTreeSet::new();
         for effect in effects.iter() {
-            if let Effect::Send { message, .. } = effect
-                && let Some((kind, step)) = in_spec(message, txn)
-            {
+            let Effect::Send { message, .. } = effect else {
+                continue;
+            };
+            if let Some((kind, step)) = in_spec(message, txn) {
                 self.put(kind, step);
             }
+            if let Some((to, rows)) = known.shown(message)
+                && to != txn
+            {
+                let of_this = rows.iter().filter(|read| read.row.writer.txn == txn);
+                shown.extend(of_this.map(|read| (read.row.writer.undo, read.key)));
+            }
         }
+        // What is undone in the very step that shows it was shown before.
+        let not_undone = { shown.iter() }.filter(|(undo, _)| !undo);
+        self.show(not_undone);
         match node {
             Node::Orchestrator(orchestrator) if by == self.orchestrator => {
                 self.orchestrate(orchestrator, txn);
@@ -200,10 +283,11 @@ impl transactions::Instance for Instance {
             Node::Shard(shard) => self.serve(shard, txn),
             Node::Orchestrator(_) | Node::Client(_) => {}
         }
+        self.show(&shown);
     }
 
     fn spec(&self) -> Spec {
-        spec(self.shards.len(), self.pivot)
+        spec(self.steps.len(), self.pivot, self.has_locks)
     }
 
     fn state(&self) -> State {
@@ -220,7 +304,7 @@ fn in_spec(message: &Message, of: TxnId) -> Option<(Sent, u16)> {
         Message::Refused {
             txn,
             step,
-            refusal: Refusal::Guard(_),
+            refusal: Refusal::Guard(_) | Refusal::Busy,
         } if *txn == of => Some((Sent::Refused, *step)),
         Message::Compensated { txn, step } if *txn == of => Some((Sent::Undone, *step)),
         _ => None,
@@ -234,12 +318,7 @@ impl Shows<Node> for Node {
 }
 
 impl Refined for Saga {
-    fn watch(options: &Options) -> Result<Watch<Node>, &'static str> {
-        match options.semantic_locks {
-            SemanticLocks::None => Ok(watch(Sagas::sampled(SAMPLED))),
-            SemanticLocks::Wait | SemanticLocks::Refuse => {
-                Err("the spec's semantic locks do not refuse steps")
-            }
-        }
+    fn watch(_: &Options) -> Result<Watch<Node>, &'static str> {
+        Ok(watch(Sagas::sampled(SAMPLED)))
     }
 }

@@ -39,7 +39,17 @@ pub trait Instance: Clone + Eq + Hash + Debug + Send + Sized + 'static {
     fn open(node: &Self::Node) -> Vec<TxnId>;
 
     /// Whether the spec speaks of this process at all; what it tells about the deployment is noted.
-    fn takes_part(known: &mut Self::Known, by: Addr, node: &Self::Node) -> bool;
+    fn takes_part(
+        known: &mut Self::Known,
+        by: Addr,
+        node: &Self::Node,
+        effects: &EffectsOf<Self>,
+    ) -> bool;
+
+    /// The transactions, beside the one that it is about, of which a message shows something.
+    fn shown_by(_: &Self::Known, _: &MessageOf<Self>) -> BTreeSet<TxnId> {
+        BTreeSet::new()
+    }
 
     /// The instance, if the step shows that it has begun.
     fn begin(by: Addr, txn: TxnId, node: &Self::Node, effects: &EffectsOf<Self>) -> Option<Self>;
@@ -93,6 +103,11 @@ impl<I: Instance> Transactions<I> {
     /// The transactions that a step may have touched.
     fn touched(&self, cause: Cause, node: &I::Node, effects: &EffectsOf<I>) -> BTreeSet<TxnId> {
         let mut touched: BTreeSet<TxnId> = effects.iter().filter_map(of_effect::<I>).collect();
+        for effect in effects.iter() {
+            if let Effect::Send { message, .. } = effect {
+                touched.extend(I::shown_by(&self.known, message));
+            }
+        }
         match cause {
             Cause::Of(txn) => drop(touched.insert(txn)),
             Cause::Boot => {
@@ -142,7 +157,7 @@ where
         effects: &EffectsOf<I>,
     ) -> Vec<Change<I::Spec, TxnId>> {
         let node = process.shown();
-        if !I::takes_part(&mut self.known, by, node) {
+        if !I::takes_part(&mut self.known, by, node, effects) {
             return Vec::new();
         }
         let mut changes = Vec::new();

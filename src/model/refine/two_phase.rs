@@ -263,7 +263,7 @@ impl transactions::Instance for Instance {
         }
     }
 
-    fn takes_part(shards: &mut Self::Known, by: Addr, node: &Node) -> bool {
+    fn takes_part(shards: &mut Self::Known, by: Addr, node: &Node, _: &EffectsOf<Self>) -> bool {
         if let Node::Participant(participant) = node {
             shards.insert(by, participant.shard());
         }

@@ -427,8 +427,8 @@ instances! {
     }
     "saga" as saga::Saga {
         "MCSagaSmall" "MCSagaOrphan" "MCSagaFaults" "MCSagaMisplaced" "MCSagaForeverWeak" "MCSagaForeverStrong"
-        "MCSagaDirtyRead" "MCSagaSemanticLocks" "MCSagaLarge" "MCSagaCode" "MCSagaCompensateBlindly" "MCSagaRushBack"
-        "MCSagaGiveUpPivot"
+        "MCSagaDirtyRead" "MCSagaSemanticLocks" "MCSagaLarge" "MCSagaCode" "MCSagaCodeLocks" "MCSagaCompensateBlindly"
+        "MCSagaRushBack" "MCSagaGiveUpPivot"
     }
     "two_phase" as two_phase::TwoPhase {
         "MCTwoPhaseSmall" "MCTwoPhaseBlocking" "MCTwoPhasePeers" "MCTwoPhaseCrashes" "MCTwoPhaseNetwork" "MCTwoPhaseForeverWeak"

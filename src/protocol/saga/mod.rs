@@ -55,9 +55,9 @@ pub enum SemanticLocks {
     /// Nothing: it sees the intermediate state.
     #[default]
     None,
-    /// It waits, for at most `lock-wait-ms`, and is refused then.
+    /// It waits, for at most `lock-wait-ms`, and is refused then, for good.
     Wait,
-    /// It is refused.
+    /// It is refused, for good.
     Refuse,
 }
 
@@ -160,7 +160,7 @@ pub struct StepRequest {
 pub enum Refusal {
     /// This guard does not hold. Final: the shard has made the refusal durable.
     Guard(u16),
-    /// A row belongs to an unfinished saga.
+    /// A row belongs to an unfinished saga. As final.
     Busy,
     /// The disk failed.
     Disk,

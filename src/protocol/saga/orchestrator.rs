@@ -261,11 +261,15 @@ impl Orchestrator {
         })
     }
 
-    /// The shards of a running saga's steps, and the position of its pivot.
-    pub fn steps(&self, txn: TxnId) -> Option<(Vec<ShardId>, u16)> {
+    /// The steps of a running saga, and the position of its pivot.
+    pub fn steps(&self, txn: TxnId) -> Option<(&[Step], u16)> {
         let plan = &self.running.get(&txn)?.plan;
-        let shards = plan.steps.iter().map(|step| step.shard);
-        Some((shards.collect(), plan.pivot))
+        Some((&plan.steps, plan.pivot))
+    }
+
+    /// Whether rows of unfinished sagas are marked.
+    pub fn has_locks(&self) -> bool {
+        self.site.has_locks()
     }
 
     /// The sagas that have begun and not ended.
@@ -546,14 +550,15 @@ impl Orchestrator {
                 assert!(step <= pivot, "a retriable step has no guards");
                 self.go_backward(txn, Outcome::Declined { guard }, step, out);
             }
+            Refusal::Busy => {
+                assert!(step <= pivot, "a retriable step ignores marks");
+                self.go_backward(txn, Outcome::Aborted { why }, step, out);
+            }
             // The refused step is blocked too: a duplicate of it might still be taken.
             Refusal::Disk if step < pivot => {
                 self.go_backward(txn, Outcome::Aborted { why }, step + 1, out);
             }
-            Refusal::Busy if step <= pivot => {
-                self.go_backward(txn, Outcome::Aborted { why }, step + 1, out);
-            }
-            Refusal::Disk | Refusal::Busy => {} // Again, when the timer fires.
+            Refusal::Disk => {} // Again, when the timer fires.
         }
     }
 

@@ -32,6 +32,8 @@ enum Fate {
     Refused(u16),
     /// It is undone, or was blocked before it came.
     Compensated,
+    /// It met a marked row.
+    TurnedAway,
 }
 
 /// What has become of a step, seen from outside.
@@ -39,7 +41,7 @@ enum Fate {
 pub enum StepView {
     /// It stands.
     Applied,
-    /// A guard did not hold.
+    /// A guard did not hold, or a row was marked.
     Refused,
     /// It is undone, or was blocked before it came.
     Compensated,
@@ -72,15 +74,32 @@ enum Record {
         fates: Vec<((TxnId, u16), Fate)>,
         marks: Vec<(Key, TxnId)>,
     },
+    TurnedAway {
+        txn: TxnId,
+        step: u16,
+    },
 }
 
 /// What somebody wants of the shard, under the local locks that it takes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Job {
-    Read { txn: TxnId, keys: BTreeSet<Key> },
+    Read {
+        txn: TxnId,
+        keys: BTreeSet<Key>,
+    },
     Step(Arc<StepRequest>),
-    Compensate { txn: TxnId, step: u16 },
-    Confirm { txn: TxnId },
+    /// What becomes of a step that met a marked row.
+    TurnAway {
+        txn: TxnId,
+        step: u16,
+    },
+    Compensate {
+        txn: TxnId,
+        step: u16,
+    },
+    Confirm {
+        txn: TxnId,
+    },
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -134,7 +153,7 @@ impl Shard {
     pub fn view(&self, txn: TxnId, step: u16) -> Option<StepView> {
         Some(match self.fates.get(&(txn, step))? {
             Fate::Applied { .. } => StepView::Applied,
-            Fate::Refused(_) => StepView::Refused,
+            Fate::Refused(_) | Fate::TurnedAway => StepView::Refused,
             Fate::Compensated => StepView::Compensated,
         })
     }
@@ -153,7 +172,7 @@ impl Shard {
         match input {
             Input::Boot(disk) => self.boot(&disk, out),
             Input::Message { from, message } => self.receive(from, message, out),
-            Input::Timer(Timer::LockWait(ticket)) => self.wait_no_longer(ticket, out),
+            Input::Timer(Timer::LockWait(ticket)) => self.wait_no_longer(ticket),
             Input::Timer(_) => {}
             Input::Flushed(flush) => {
                 for ticket in self.journal.flushed(flush) {
@@ -203,6 +222,7 @@ impl Shard {
             }
             Job::Compensate { txn, step } => self.never_take((*txn, *step)),
             Job::Read { .. } | Job::Confirm { .. } => {}
+            Job::TurnAway { .. } => unreachable!("nobody asks to be turned away"),
         }
         self.tickets += 1;
         match self.is_marked(&request.job) {
@@ -242,7 +262,7 @@ impl Shard {
                 let mut keys = step.what.reads.iter();
                 !step.retriable && keys.any(|key| of_another(key, step.txn))
             }
-            Job::Compensate { .. } | Job::Confirm { .. } => false,
+            Job::TurnAway { .. } | Job::Compensate { .. } | Job::Confirm { .. } => false,
         }
     }
 
@@ -255,15 +275,15 @@ impl Shard {
     /// A request whose turn has come behind a step that marked its rows meanwhile: it waits like one that comes now, and
     /// without local locks.
     fn park_after_all(&mut self, ticket: u64, out: &mut Out) {
-        let request = self.requests[&ticket].clone();
+        let request = self.forget(ticket);
         self.park(ticket, request, out);
-        self.finish(ticket, out);
+        self.release(ticket, out);
     }
 
     fn park(&mut self, ticket: u64, request: Request, out: &mut Out) {
         out.observe(Observation::Mark("saga.marked-row"));
         if self.site.options.semantic_locks == SemanticLocks::Refuse {
-            return self.refuse_busy(&request, out);
+            return self.turn_away(ticket, request);
         }
         if let Job::Step(step) = &request.job {
             let (txn, shard) = (step.txn, self.shard);
@@ -277,17 +297,21 @@ impl Shard {
         out.set_timer(Timer::LockWait(ticket), Delay::exactly(wait_ns));
     }
 
-    fn wait_no_longer(&mut self, ticket: u64, out: &mut Out) {
+    fn wait_no_longer(&mut self, ticket: u64) {
         if let Some(request) = self.parked.remove(&ticket) {
-            self.refuse_busy(&request, out);
+            self.turn_away(ticket, request);
         }
     }
 
-    /// A reader is not told: it asks again by itself.
-    fn refuse_busy(&self, request: &Request, out: &mut Out) {
-        if let Job::Step(step) = &request.job {
-            let (txn, step, refusal) = (step.txn, step.step, Refusal::Busy);
-            out.send(request.from, Message::Refused { txn, step, refusal });
+    /// A step is refused durably: a duplicate of it that comes when the row is free must not be taken, for its saga is going back, perhaps from
+    /// its pivot, which cannot be undone. A reader is not told: it asks again by itself.
+    fn turn_away(&mut self, ticket: u64, Request { from, job }: Request) {
+        if let Job::Step(request) = job {
+            let (txn, step) = (request.txn, request.step);
+            let job = Job::TurnAway { txn, step };
+            self.active.insert((txn, step), ticket);
+            self.requests.insert(ticket, Request { from, job });
+            self.journal.force(Record::TurnedAway { txn, step }, ticket);
         }
     }
 
@@ -309,7 +333,7 @@ impl Shard {
                 wanted
             }
             Job::Compensate { txn, step } => self.compensation_locks((*txn, *step)),
-            Job::Confirm { .. } => Vec::new(),
+            Job::TurnAway { .. } | Job::Confirm { .. } => Vec::new(),
         };
         out.work(wanted.len() as u32);
         self.requests.insert(ticket, request);
@@ -325,6 +349,7 @@ impl Shard {
         let writes = match (self.active.get(&name), self.fates.get(&name)) {
             (Some(ticket), _) => match &self.requests[ticket].job {
                 Job::Step(step) => &step.what.writes,
+                Job::TurnAway { .. } => return Vec::new(),
                 job => unreachable!("{job:?} is no step"),
             },
             (None, Some(Fate::Applied { undo, .. })) => undo,
@@ -334,15 +359,23 @@ impl Shard {
         writes.map(|write| (write.key, Mode::Exclusive)).collect()
     }
 
-    /// Gives up the local locks, and lets those behind have their turn.
     fn finish(&mut self, ticket: u64, out: &mut Out) {
-        if let Some(Request {
-            job: Job::Step(step),
-            ..
-        }) = self.requests.remove(&ticket)
-        {
-            self.active.remove(&(step.txn, step.step));
-        }
+        self.forget(ticket);
+        self.release(ticket, out);
+    }
+
+    fn forget(&mut self, ticket: u64) -> Request {
+        let request = { self.requests.remove(&ticket) }.expect("it is served");
+        match &request.job {
+            Job::Step(step) => self.active.remove(&(step.txn, step.step)),
+            Job::TurnAway { txn, step } => self.active.remove(&(*txn, *step)),
+            Job::Read { .. } | Job::Compensate { .. } | Job::Confirm { .. } => None,
+        };
+        request
+    }
+
+    /// Gives up the local locks, and lets those behind have their turn.
+    fn release(&mut self, ticket: u64, out: &mut Out) {
         for ready in self.locks.release(ticket) {
             self.execute(ready, out);
         }
@@ -374,8 +407,9 @@ impl Shard {
                 self.finish(ticket, out);
             }
             Job::Step(step) => self.take(ticket, &step, out),
+            Job::TurnAway { .. } => unreachable!("it takes no locks"),
             Job::Compensate { txn, step } => match self.fates.get(&(txn, step)) {
-                Some(Fate::Compensated | Fate::Refused(_)) => {
+                Some(Fate::Compensated | Fate::Refused(_) | Fate::TurnedAway) => {
                     out.send(from, Message::Compensated { txn, step });
                     self.finish(ticket, out);
                 }
@@ -445,6 +479,10 @@ impl Shard {
                 let refusal = Refusal::Guard(*guard);
                 out.send(to, Message::Refused { txn, step, refusal });
             }
+            Some(Fate::TurnedAway) => {
+                let refusal = Refusal::Busy;
+                out.send(to, Message::Refused { txn, step, refusal });
+            }
             Some(Fate::Compensated) => out.observe(Observation::Mark("saga.blocked-step")),
             None => {}
         }
@@ -459,6 +497,10 @@ impl Shard {
             Job::Step(request) => {
                 let (txn, step) = (request.txn, request.step);
                 self.step_durable(&request, out);
+                self.answer_step(from, (txn, step), out);
+            }
+            Job::TurnAway { txn, step } => {
+                self.turned_away((txn, step));
                 self.answer_step(from, (txn, step), out);
             }
             Job::Compensate { txn, step } => {
@@ -477,6 +519,11 @@ impl Shard {
         }
         self.finish(ticket, out);
         self.unpark(out);
+    }
+
+    /// A compensation may have come first.
+    fn turned_away(&mut self, name: (TxnId, u16)) {
+        self.fates.entry(name).or_insert(Fate::TurnedAway);
     }
 
     /// The record that `take` forced is durable. Nobody else could touch its rows meanwhile, so the guards say
@@ -523,6 +570,9 @@ impl Shard {
 
     /// Undoes a step; false if there was nothing to undo, and the step is blocked.
     fn compensate(&mut self, name: (TxnId, u16)) -> bool {
+        if self.fates.get(&name) == Some(&Fate::TurnedAway) {
+            return false;
+        }
         let fate = self.fates.insert(name, Fate::Compensated);
         if fate.is_none() && zoo::planted(Bug::LateStepNotBlocked) {
             self.fates.remove(&name);
@@ -543,7 +593,7 @@ impl Shard {
         true
     }
 
-    /// A step that could not be made durable is refused; an undoing is tried again.
+    /// A step that could not be made durable is refused; to refuse and to undo is tried again.
     fn lost(&mut self, ticket: u64, out: &mut Out) {
         let Request { from, job } = self.requests[&ticket].clone();
         match job {
@@ -552,6 +602,9 @@ impl Shard {
                 out.observe(Observation::Mark("saga.step-not-durable"));
                 out.send(from, Message::Refused { txn, step, refusal });
                 self.finish(ticket, out);
+            }
+            Job::TurnAway { txn, step } => {
+                self.journal.force(Record::TurnedAway { txn, step }, ticket);
             }
             Job::Compensate { txn, step } => {
                 self.journal
@@ -579,6 +632,7 @@ impl Shard {
                 Record::Refused { txn, step, guard } => {
                     self.fates.insert((txn, step), Fate::Refused(guard));
                 }
+                Record::TurnedAway { txn, step } => self.turned_away((txn, step)),
                 Record::Compensated { txn, step } => {
                     self.compensate((txn, step));
                 }

@@ -313,6 +313,56 @@ fn a_step_that_ignores_a_mark_leaves_it_where_it_was() {
     }
 }
 
+/// A duplicate of a step that was turned away may come when the row is free. If it were taken then, and were the pivot, a point of
+/// no return would be undone.
+#[test]
+fn a_step_that_was_turned_away_is_not_taken_later_even_after_a_crash() {
+    let (layout, mut table) = marking(SemanticLocks::Refuse);
+    let txn = TxnId(1);
+    deliver_to_first(&layout, &mut table, take_one(1, false));
+    flush_everything(&mut table);
+    deliver_to_first(&layout, &mut table, take_one(2, false));
+    assert_eq!(
+        labels(&table),
+        ["done"],
+        "not before the refusal is durable"
+    );
+    flush_everything(&mut table);
+    deliver_to_first(&layout, &mut table, Message::Confirm { txn });
+    flush_everything(&mut table);
+    let home = layout.home(ShardId(0));
+    table.crash(home, &mut Dice(0));
+    table.boot(home);
+    deliver_to_first(&layout, &mut table, take_one(2, false));
+    flush_everything(&mut table);
+    assert_eq!(values(&table)[0], 9);
+    assert_eq!(labels(&table), ["done", "refused", "confirmed", "refused"]);
+}
+
+#[test]
+fn a_compensation_and_a_refusal_on_the_way_to_the_disk_leave_the_step_untaken_in_either_order() {
+    for compensation_first in [true, false] {
+        let (layout, mut table) = marking(SemanticLocks::Refuse);
+        let (txn, step) = (TxnId(2), 0);
+        deliver_to_first(&layout, &mut table, take_one(1, false));
+        flush_everything(&mut table);
+        let mut messages = [take_one(2, false), Message::Compensate { txn, step }];
+        if compensation_first {
+            messages.reverse();
+        }
+        for message in messages {
+            deliver_to_first(&layout, &mut table, message);
+        }
+        flush_everything(&mut table);
+        deliver_to_first(&layout, &mut table, Message::Confirm { txn: TxnId(1) });
+        deliver_to_first(&layout, &mut table, take_one(2, false));
+        flush_everything(&mut table);
+        assert_eq!(values(&table)[0], 9, "{compensation_first}");
+        let compensated = labels(&table).contains(&"compensated");
+        assert!(compensated, "{compensation_first}");
+    }
+}
+
 /// The saga takes a seat, cannot pay for it, and gives it back.
 #[test]
 fn a_reader_sees_what_will_be_compensated_unless_rows_are_marked() {
