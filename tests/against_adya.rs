@@ -1,7 +1,7 @@
 //! The crate `adya` 0.1.0 (an independent Rust work-alike of Elle), this crate and brute force on the same random
 //! histories. Every difference between the two checkers is decided by brute force.
 //!
-//! `cargo install adya --version 0.1.0`, then `ORDAIN_ADYA=path/to/adya cargo test --test against_adya --
+//! `cargo install adya --version 0.1.0`, then `ORDAIN_ADYA=path/to/adya cargo test --test suite against_adya:: --
 //! --nocapture`. Without the variable the test says that it proves nothing.
 
 #![expect(
@@ -9,16 +9,14 @@
     reason = "a test that does nothing must say so, and one that measures prints its table"
 )]
 
-mod oracle;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use oracle::convert::{to_history, to_model};
-use oracle::generate::{self, Kind};
-use oracle::{Model, Txn, admits};
+use crate::oracle::convert::{to_history, to_model};
+use crate::oracle::generate::{self, Kind};
+use crate::oracle::{Model, Txn, admits};
 use ordain::check::{Options, Verdict, check, parse};
 
 const HISTORIES: u64 = 3_000;

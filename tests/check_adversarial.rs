@@ -1,7 +1,7 @@
 //! Histories made to hurt: everything on one key, everything concurrent, everything indeterminate, values that repeat,
 //! texts that nest. Budgets are counts of steps, so each ends in a verdict or in `unknown` with its reason.
 //!
-//! At a small scale here; `ORDAIN_ADVERSARIAL_OPS=1000000 cargo test --release --test check_adversarial` is the
+//! At a small scale here; `ORDAIN_ADVERSARIAL_OPS=1000000 cargo test --release --test suite check_adversarial::` is the
 //! full one.
 
 use ordain::check::linearizability;

@@ -1,11 +1,9 @@
 //! The public entry, `check`, and the brute-force oracle agree, both ways: on lists, on registers, and on both
 //! in one transaction; with the verdict that a caller gets, not with the anomalies behind it.
 
-mod oracle;
-
-use oracle::convert::{to_history, to_model};
-use oracle::generate::{self, Kind};
-use oracle::{MODELS, admits};
+use crate::oracle::convert::{to_history, to_model};
+use crate::oracle::generate::{self, Kind};
+use crate::oracle::{self, MODELS, admits};
 use ordain::check::{Options, Verdict, check};
 
 /// Histories by model (as an index) and by the oracle's verdict.

@@ -1,14 +1,12 @@
 //! What a report says of *every* model agrees with the models' own axioms: what it calls violated no execution gives,
 //! and what it calls possible some execution does. For lists and the models that the checker decides, both ways.
 
-mod oracle;
-
 use std::collections::{BTreeMap, BTreeSet};
 
-use oracle::axioms::{AXIOMATIC, Axiomatic, is_execution};
-use oracle::convert::to_history;
-use oracle::generate::{self, Kind};
-use oracle::{Op, Outcome, Status, Txn, admits};
+use crate::oracle::axioms::{AXIOMATIC, Axiomatic, is_execution};
+use crate::oracle::convert::to_history;
+use crate::oracle::generate::{self, Kind};
+use crate::oracle::{self, Op, Outcome, Status, Txn, admits};
 use ordain::check::{AnomalyKind, Boundary, Model, Options, Report, Verdict, check, list_append};
 
 /// Seeds from here on belong to this test.

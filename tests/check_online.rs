@@ -1,14 +1,9 @@
 //! The checker that runs along stops where the checker of whole histories first says invalid, event by event,
 //! whether or not it drops the past; and what it holds does not grow with a valid history.
 
-mod oracle;
-
-#[path = "support/histories.rs"]
-mod histories;
-
-use histories::Spec;
-use oracle::generate::{self, Kind};
-use oracle::{Op, Status, Txn};
+use crate::histories::{self, Spec};
+use crate::oracle::generate::{self, Kind};
+use crate::oracle::{Op, Status, Txn};
 use ordain::check::online::{Action, Online, Stop, TimeOrder};
 use ordain::check::{self, HistoryBuilder, Model, Options, Verdict, check};
 use rand_chacha::ChaCha8Rng;

@@ -1,11 +1,8 @@
 //! Readers of histories: what is written reads back, and no input whatever makes them panic.
 
-#[path = "support/histories.rs"]
-mod histories;
-
 use std::io::Write;
 
-use histories::{Random, Spec};
+use crate::histories::{self, Random, Spec};
 use ordain::check::parse::{self, Strictness};
 use ordain::check::{History, Op, Options, check};
 use proptest::prelude::*;

@@ -1,13 +1,11 @@
 //! The transactions that an anomaly of lists is reported with: without the rest of the history they fail in the same
 //! way, and without any one of them they do not.
 
-mod oracle;
-
 use std::collections::BTreeSet;
 
-use oracle::convert::{to_history, to_model};
-use oracle::generate::{self, Kind};
-use oracle::{MODELS, Op, Txn, admits};
+use crate::oracle::convert::{to_history, to_model};
+use crate::oracle::generate::{self, Kind};
+use crate::oracle::{MODELS, Op, Txn, admits};
 use ordain::check::{Anomaly, AnomalyKind, HistoryBuilder, Model, Options, Status, Verdict, check};
 use rayon::prelude::*;
 

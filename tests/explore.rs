@@ -15,10 +15,7 @@ use ordain::protocol::saga::{self, Saga};
 use serde_json::Value;
 use stateright::{Checker, Model};
 
-#[path = "support/interferer.rs"]
-mod interferer;
-
-use interferer::*;
+use crate::interferer::*;
 
 /// A server that is stopped with the test, however that ends.
 struct Serving(Child);

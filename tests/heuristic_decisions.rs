@@ -1,18 +1,13 @@
 //! Two-phase commit whose participants lose patience in doubt: what they decide alone may be wrong, and nothing else is.
 
-#[path = "support/judging.rs"]
-mod judging;
-#[path = "support/scenarios.rs"]
-mod scenarios;
-
-use judging::{judge, play};
+use crate::judging::{judge, play};
+use crate::scenarios::shipped;
 use ordain::plan::Plan;
 use ordain::protocol::Protocol;
 use ordain::protocol::two_phase::{Heuristic, Options, TwoPhase};
 use ordain::record::{Observation, Observed};
 use ordain::scenario::Scenario;
 use ordain::verdict::{Finding, Property, Status};
-use scenarios::shipped;
 
 const SEEDS: u64 = 60;
 

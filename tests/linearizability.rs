@@ -1,8 +1,7 @@
 //! Linearizability key by key, against brute force over every subset of the indeterminate operations and every
 //! order; and where it says less than serializability.
 
-mod oracle;
-
+use crate::oracle;
 use ordain::check::linearizability::{self, Object};
 use ordain::check::{AnomalyKind, History, HistoryBuilder, Model, Options, Status, Verdict, check};
 use rand_chacha::ChaCha8Rng;

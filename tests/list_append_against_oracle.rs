@@ -1,10 +1,8 @@
 //! The list-append checker and the brute-force oracle agree, both ways; and what each inference adds.
 
-mod oracle;
-
-use oracle::convert::{to_history, to_model};
-use oracle::generate::{self, Kind};
-use oracle::{MODELS, admits};
+use crate::oracle::convert::{to_history, to_model};
+use crate::oracle::generate::{self, Kind};
+use crate::oracle::{self, MODELS, admits};
 use ordain::check::{AnomalyKind, Options, Verdict, list_append};
 
 const HISTORIES: u64 = 120_000;

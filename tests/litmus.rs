@@ -11,9 +11,7 @@ use ordain::model::leads_to::{FairChecker, Kind, Report, Strength};
 use serde::Deserialize;
 use stateright::{Checker, Model, Property};
 
-#[path = "models/gray_lamport.rs"]
-mod gray_lamport;
-use gray_lamport::GrayLamport;
+use crate::gray_lamport::GrayLamport;
 
 #[derive(Deserialize)]
 struct Manifest {

@@ -1,16 +1,13 @@
 //! The numbers that the literature predicts, reproduced by the shipped scenarios.
 
-#[path = "support/scenarios.rs"]
-mod scenarios;
-
 use std::fmt::Write as _;
 
+use crate::scenarios::shipped;
 use ordain::compare::{Line, compare};
 use ordain::plan::Plan;
 use ordain::scenario::Scenario;
 use ordain::stack;
 use ordain::trace::{TraceEvent, TraceKind};
-use scenarios::shipped;
 
 fn line(scenario: &Scenario, protocol: &str, seeds: u64) -> Line {
     let seeds: Vec<u64> = (1..=seeds).collect();

@@ -1,8 +1,6 @@
 //! The oracle itself is held to the textbook anomalies, whose verdicts are known from the literature.
 
-mod oracle;
-
-use oracle::{MODELS, Model, Op, Status, Txn, admits};
+use crate::oracle::{MODELS, Model, Op, Status, Txn, admits};
 
 /// A committed transaction of its own process.
 fn txn(process: u32, invoke: u64, complete: u64, ops: Vec<Op>) -> Txn {

@@ -4,16 +4,13 @@
 //! Runs for two seconds; with `ORDAIN_FUZZ_SECONDS` set, for as long, starting from `ORDAIN_FUZZ_SEED` (1). The
 //! mutants depend on the seed alone, so a failing one is found again by its number.
 
-#[path = "support/histories.rs"]
-mod histories;
-
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use histories::{Random, Spec};
+use crate::histories::{self, Random, Spec};
 use ordain::check::linearizability;
 use ordain::check::parse::{self, Blocks, ParseError, Strictness};
 use ordain::check::{History, Model, Options, check, explain};

@@ -1,14 +1,11 @@
 //! The lock-based, the compensating and the careless protocol in the simulated world, under everything that the
 //! storm scenario throws at them: what each promises holds on every seed, and what it does not promise breaks.
 
-#[path = "support/scenarios.rs"]
-mod scenarios;
-
+use crate::scenarios::shipped;
 use ordain::compare::{Line, compare};
 use ordain::plan::Plan;
 use ordain::scenario::Scenario;
 use ordain::stack;
-use scenarios::shipped;
 
 const SEEDS: u64 = 100;
 

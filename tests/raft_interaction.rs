@@ -16,10 +16,7 @@
 //!
 //! `quiet` before a command hides its output.
 
-#[path = "raft/cluster.rs"]
-mod cluster;
-
-use cluster::{Cluster, Loss};
+use crate::cluster::{Cluster, Loss};
 use ordain::consensus::{Algorithm, Options};
 
 fn play(script: &str) -> String {

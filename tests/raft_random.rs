@@ -4,10 +4,7 @@
 //!
 //! The same schedules are run with replicas that are broken on purpose, each of which has to be found.
 
-#[path = "raft/cluster.rs"]
-mod cluster;
-
-use cluster::{Cluster, Loss, Mutant};
+use crate::cluster::{self, Cluster, Loss, Mutant};
 use ordain::consensus::{Algorithm, LogTimer, Options};
 use proptest::prelude::*;
 

@@ -5,10 +5,9 @@
 //! Each replica also plays a client that retries its commands until it sees them applied, so that commands
 //! enter the log more than once; sessions let each take effect once.
 
-mod support;
-
 use std::collections::BTreeMap;
 
+use crate::support::{MS, SECOND, addr, fault, nodes, world};
 use ordain::consensus::session::{Applied, Sessions};
 use ordain::consensus::{
     Algorithm, Config, Delivery, Index, Log, LogEffects, LogMessage, LogTimer, Options, Term,
@@ -22,7 +21,6 @@ use ordain::protocol::Deployment;
 use ordain::record::{LogEvent, Observation, Observed};
 use ordain::sim::{Record, Run, simulate};
 use serde::{Deserialize, Serialize};
-use support::{MS, SECOND, addr, fault, nodes, world};
 
 /// Commands of each client.
 const COMMANDS: u64 = 30;

@@ -20,10 +20,7 @@ use ordain::record::{AbortReason, Observation};
 use ordain::scenario::layout::ShardId;
 use ordain::txn::TxnId;
 
-#[path = "support/interferer.rs"]
-mod interferer;
-
-use interferer::*;
+use crate::interferer::*;
 
 fn two_phase(
     budget: Budget,

@@ -21,10 +21,7 @@ use ordain::record::Outcome;
 use ordain::scenario::layout::ShardId;
 use ordain::txn::{Key, Read, Row, TableId, TxnId, Value};
 
-#[path = "support/interferer.rs"]
-mod interferer;
-
-use interferer::*;
+use crate::interferer::*;
 
 const SECOND: TxnId = TxnId(2);
 

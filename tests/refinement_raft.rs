@@ -13,10 +13,7 @@ use ordain::process::{Disk, Effect, FileId, Input, Process};
 use ordain::protocol::calvin::{self, Calvin};
 use ordain::shard::wal::{Tail, recover};
 
-#[path = "support/interferer.rs"]
-mod interferer;
-
-use interferer::*;
+use crate::interferer::*;
 
 impl<N: KeepsLogs> KeepsLogs for Meddled<N> {
     type Command = N::Command;

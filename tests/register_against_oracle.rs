@@ -1,13 +1,11 @@
 //! The register checker and the brute-force oracle agree, both ways, on every model that both decide.
 
-mod oracle;
-
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use oracle::convert::{to_history, to_model};
-use oracle::generate::{self, Kind};
-use oracle::{MODELS, Model, Op, Status, Txn, admits};
+use crate::oracle::convert::{to_history, to_model};
+use crate::oracle::generate::{self, Kind};
+use crate::oracle::{MODELS, Model, Op, Status, Txn, admits};
 use ordain::check::register::{Level, Stage, decide};
 use ordain::check::{AnomalyKind, Options, Verdict, register};
 use rayon::prelude::*;

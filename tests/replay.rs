@@ -1,15 +1,12 @@
 //! Replay from a folder alone: identical if nobody touched it; a clear word, and never a panic, if somebody did.
 
-#[path = "support/scenarios.rs"]
-mod scenarios;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::scenarios::shipped;
 use ordain::random::Stream;
 use ordain::{artifact, stack};
-use scenarios::shipped;
 use serde_json::Value;
 
 const FILES: [&str; 7] = [

@@ -2,11 +2,9 @@
 //! word in a crash, and what others see of unfinished sagas has the name that it has for transactions. By hand: steps
 //! that are none are found, and what is not known makes nobody guilty.
 
-#[path = "support/scenarios.rs"]
-mod scenarios;
-
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::scenarios::shipped;
 use ordain::campaign::swarm;
 use ordain::plan::Plan;
 use ordain::process::{Addr, NodeId};
@@ -18,7 +16,6 @@ use ordain::stack::{self, Run};
 use ordain::txn::{Effect, Key, Op, Read, Row, TableId, Target, Txn, TxnId, Value, WriteId};
 use ordain::verdict::{self, Evidence, Finding, Property, Status};
 use rayon::prelude::*;
-use scenarios::shipped;
 
 const SEEDS: u64 = 40;
 

@@ -1,5 +1,5 @@
 //! `scenarios/REFERENCE.md` names every key that a scenario may hold, with the words of the structs that read it.
-//! `UPDATE_REFERENCE=1 cargo test --test scenario_reference` writes it anew.
+//! `UPDATE_REFERENCE=1 cargo test --test suite scenario_reference::` writes it anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -212,7 +212,7 @@ fn the_reference_says_what_the_code_says() {
     }
     assert!(
         reference == COMMITTED,
-        "run UPDATE_REFERENCE=1 cargo test --test scenario_reference, and look at the change"
+        "run UPDATE_REFERENCE=1 cargo test --test suite scenario_reference::, and look at the change"
     );
 }
 

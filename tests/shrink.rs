@@ -1,12 +1,10 @@
 //! Shrinking: with oracles whose smallest answer is known beforehand, and on runs that really fail.
 
-#[path = "support/scenarios.rs"]
-mod scenarios;
-
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::scenarios::shipped;
 use ordain::artifact::{self, Regression};
 use ordain::failure::{self, Class};
 use ordain::plan::{Fault, FaultKind, Plan, When};
@@ -17,7 +15,6 @@ use ordain::shrink::{BUDGET, CannotShrink, Case, Reduced, Shrunk, reduce, shrink
 use ordain::stack;
 use ordain::txn::Op;
 use proptest::prelude::*;
-use scenarios::shipped;
 
 /// A case with so many faults, told apart by their positions, and so many transactions, told apart by their ids.
 fn case(faults: u32, transactions: u32) -> Case {

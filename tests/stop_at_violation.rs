@@ -1,12 +1,8 @@
 //! The checker of isolation that runs along with a simulation: it never stops a protocol that keeps its promise, it stops
 //! one that breaks it, and what it stops at the checker of whole histories finds in the part that was run.
 
-#[path = "support/judging.rs"]
-mod judging;
-#[path = "support/scenarios.rs"]
-mod scenarios;
-
-use judging::{judge, play};
+use crate::judging::{judge, play};
+use crate::scenarios::shipped;
 use ordain::monitor::Monitor;
 use ordain::plan::Plan;
 use ordain::process::Process;
@@ -16,7 +12,6 @@ use ordain::scenario::Scenario;
 use ordain::stack;
 use ordain::verdict::along::{Along, PROPERTY};
 use ordain::verdict::{Finding, Verdict};
-use scenarios::shipped;
 
 const SEEDS: u64 = 40;
 

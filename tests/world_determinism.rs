@@ -1,9 +1,8 @@
 //! The same inputs give the same run, wherever and whenever it runs, drawn or replayed.
 
-mod support;
-
 use std::any::Any;
 
+use crate::support::*;
 use ordain::fates::{FateSource, LinkFates, MessageFate};
 use ordain::monitor::{Monitor, Violation};
 use ordain::plan::{CrashLoss, Environment, Fault, FaultKind, Latency};
@@ -11,7 +10,6 @@ use ordain::process::Delay;
 use ordain::record::{Observation, Observed};
 use ordain::sim::{Options, Record, Run, RunError, simulate};
 use ordain::trace::first_difference;
-use support::*;
 
 /// Four machines that talk to one another over imperfect links, with everything random turned on.
 fn stormy() -> (Environment, Vec<Fault>, Vec<Role>) {

@@ -1,11 +1,9 @@
 //! Every kind of fault shows its effect, and the effect ends when the fault does.
 
-mod support;
-
+use crate::support::*;
 use ordain::plan::{CrashLoss, Fault, FaultKind, Latency, When};
 use ordain::process::{Delay, WallTime};
 use ordain::trace::TraceKind;
-use support::*;
 
 /// What a ticker's echo receives without faults: one number every 10 ms, less the last one's way.
 fn all() -> Vec<u64> {

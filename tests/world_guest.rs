@@ -1,14 +1,12 @@
 //! An ordinary `async fn` lives in the same world as processes: same network, same faults, same digest.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::*;
 use ordain::plan::{CrashLoss, Fault, FaultKind};
 use ordain::process::{NodeId, WallTime};
 use ordain::record::Observation;
 use ordain::sim::{Guest, GuestSocket, Record, Run, simulate};
-use support::*;
 
 /// Answers every number, and remembers in memory only how many it has answered.
 async fn echo(socket: GuestSocket<Actor>) {

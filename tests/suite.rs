@@ -1,0 +1,68 @@
+//! All tests that need no process of their own, as one program: its libraries are compiled and linked once.
+//!
+//! `cargo test --test suite check_cli::` runs those of one file.
+
+mod against_adya;
+mod bad_input;
+mod calvin_faults;
+mod calvin_interaction;
+mod check_adversarial;
+mod check_against_oracle;
+mod check_cli;
+mod check_elle_corpus;
+mod check_histories;
+mod check_lattice;
+mod check_online;
+mod check_parsers;
+mod check_smallest;
+mod check_workloads;
+mod cli;
+mod explore;
+mod fuzz;
+mod heuristic_decisions;
+mod hosted;
+mod leads_to;
+mod linearizability;
+mod list_append_against_oracle;
+mod litmus;
+mod marks;
+mod numbers;
+mod oracle_definitions;
+mod paired;
+mod parser_fuzz;
+mod protocols_in_storms;
+mod raft_interaction;
+mod raft_random;
+mod raft_sim;
+mod readme;
+mod refinement;
+mod refinement_calvin;
+mod refinement_raft;
+mod register_against_oracle;
+mod replay;
+mod sagas_as_transactions;
+mod scenario_reference;
+mod shrink;
+mod stop_at_violation;
+mod swarm;
+mod tidy;
+mod world_determinism;
+mod world_faults;
+mod world_guest;
+
+// What they share.
+
+#[path = "raft/cluster.rs"]
+mod cluster;
+#[path = "models/gray_lamport.rs"]
+mod gray_lamport;
+#[path = "support/histories.rs"]
+mod histories;
+#[path = "support/interferer.rs"]
+mod interferer;
+#[path = "support/judging.rs"]
+mod judging;
+mod oracle;
+#[path = "support/scenarios.rs"]
+mod scenarios;
+mod support;
