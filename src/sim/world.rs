@@ -202,7 +202,8 @@ pub(super) struct World<P: Process> {
     pub(super) trace: Vec<TraceEvent>,
     pub(super) marks: Marks,
     pub(super) monitors: Vec<Box<dyn Monitor<P>>>,
-    watched_steps: bool,
+    /// Positions of those among them that watch steps.
+    step_watchers: Vec<usize>,
     /// Something was observed since the monitors were last asked whether all is settled.
     unasked: bool,
     /// The settle phase has been prolonged once, for a machine on its way back.
@@ -261,7 +262,9 @@ impl<P: Process> World<P> {
             violations: Vec::new(),
             trace: Vec::new(),
             marks: Marks::default(),
-            watched_steps: monitors.iter().any(|monitor| monitor.watches_steps()),
+            step_watchers: { monitors.iter().enumerate() }
+                .filter_map(|(at, monitor)| monitor.watches_steps().then_some(at))
+                .collect(),
             monitors,
             unasked: false,
             late: false,
@@ -626,9 +629,8 @@ impl<P: Process> World<P> {
         // Copying every input for the sake of a panic would cost more than handling it.
         let kept = self.options.trace.then(|| input.clone());
         let brief = Brief::of(&input);
-        if self.watched_steps {
-            let monitors = self.monitors.iter_mut();
-            monitors.for_each(|monitor| monitor.before_step(by, &input));
+        for watcher in &self.step_watchers {
+            self.monitors[*watcher].before_step(by, &input);
         }
         let result = panics::catch(|| process.step(now, input, out));
         if let Err(message) = result {
@@ -751,10 +753,8 @@ impl<P: Process> World<P> {
     }
 
     fn watch_step(&mut self, by: Addr, process: &P, out: &Effects<P::Message, P::Timer>) {
-        if !self.watched_steps {
-            return;
-        }
-        for monitor in &mut self.monitors {
+        for watcher in &self.step_watchers {
+            let monitor = &mut self.monitors[*watcher];
             if let Err(violation) = monitor.after_step(self.now_ns, by, process) {
                 self.violations.push(violation);
             }
