@@ -129,7 +129,7 @@ pub fn path<M: Guided>(
                 continue;
             };
             model.refill(&mut next);
-            if !model.may_pass(&before, &next, &after) || seen.contains(&next) {
+            if !model.may_pass(&before, &next, &after) {
                 continue;
             }
             let mut trail = trail.clone();
@@ -137,8 +137,9 @@ pub fn path<M: Guided>(
             if next == after {
                 return Ok(trail.into());
             }
-            frontier.push((model.distance(&next, &after), next.clone(), trail));
-            seen.insert(next);
+            if seen.insert(next.clone()) {
+                frontier.push((model.distance(&next, &after), next, trail));
+            }
         }
     }
     Err(refusal(model, &before, &after))
