@@ -705,6 +705,9 @@ impl<M: Protocol> Replica<M> {
         let Role::Leader(leader) = &mut self.role else {
             return;
         };
+        if leader.reads.is_empty() {
+            return;
+        }
         let rounds = leader.followers.values().map(|f| f.round);
         let confirmed = reached_by(majority, rounds, leader.round);
         while let Some(first) = leader.reads.front() {
@@ -724,8 +727,7 @@ impl<M: Protocol> Replica<M> {
 
 /// The highest number that `count` replicas have reached, of all the others and this one.
 fn reached_by(count: usize, others: impl Iterator<Item = u64>, mine: u64) -> u64 {
-    let mut reached: Vec<u64> = others.collect();
-    reached.push(mine);
+    let mut reached: Vec<u64> = others.chain([mine]).collect();
     reached.sort_unstable_by(|a, b| b.cmp(a));
     reached[count - 1]
 }
