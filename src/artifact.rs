@@ -346,6 +346,9 @@ fn fits(scenario: &Scenario, plan: &Plan) -> Result<(), String> {
                 "{id} touches row {key}, which the scenario does not have"
             ));
         }
+        if let Some(key) = operation.txn.written_twice() {
+            return Err(format!("{id} writes row {key} twice"));
+        }
         let (pivot, effects) = (operation.txn.pivot, operation.txn.effects.len());
         if pivot.is_some_and(|pivot| usize::from(pivot) >= effects) {
             return Err(format!("the pivot of {id} is none of its effects"));

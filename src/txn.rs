@@ -436,6 +436,17 @@ impl Txn {
         keys
     }
 
+    /// A row that two effects write, whatever the pointers hold.
+    pub fn written_twice(&self) -> Option<Key> {
+        let mut written = BTreeSet::new();
+        let known = |effect: &Effect| match effect.target {
+            Target::Key(key) => Some(key),
+            Target::Choice { .. } => None,
+        };
+        let mut keys = self.effects.iter().filter_map(known);
+        keys.find(|key| !written.insert(*key))
+    }
+
     fn targets(&self) -> impl Iterator<Item = &Target> {
         self.reads
             .iter()

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use ordain::client::ClientTimer;
-use ordain::model::host::Budget;
+use ordain::model::host::{Budget, Host};
 use ordain::model::hosted::{
     CRASH, DATA, FRONT, LATE, LOSS, NONE, SINGLE_FAULTS, TXN, onlooker, transfer, transfer_back,
     withdrawal,
@@ -99,13 +99,15 @@ fn saga(
     effects: Meddler<saga::Node>,
 ) -> Checked {
     let options = saga::Options::default();
-    sagas(&options, &[transfer(at_least)], budget, inputs, effects)
+    let host = sagas_of(&options, &[transfer(at_least)], budget, inputs, effects);
+    refine::check_edges(&host, LIMIT).expect("small")
 }
 
 /// With semantic locks; another transaction comes when a timer fires too early.
 fn meeting(
     semantic_locks: SemanticLocks,
     operations: [PlannedOperation; 2],
+    budget: Budget,
     inputs: Inspector<saga::Node>,
     effects: Meddler<saga::Node>,
 ) -> Checked {
@@ -113,24 +115,25 @@ fn meeting(
         semantic_locks,
         ..saga::Options::default()
     };
-    sagas(&options, &operations, LATE, inputs, effects)
+    let exposed = [DATA[1]];
+    let host = sagas_of(&options, &operations, budget, inputs, effects);
+    refine::check_edges(&host.expose(exposed), LIMIT).expect("small")
 }
 
-fn sagas(
+fn sagas_of(
     options: &saga::Options,
     operations: &[PlannedOperation],
     budget: Budget,
     inputs: Inspector<saga::Node>,
     effects: Meddler<saga::Node>,
-) -> Checked {
+) -> Host<Meddled<saga::Node>, refine::saga::Sagas> {
     let start = refine::saga::Sagas::default();
-    let host = world::<Saga, _>(options, start, operations, budget, inputs, effects).limit_timers(
+    world::<Saga, _>(options, start, operations, budget, inputs, effects).limit_timers(
         |_, timer| match timer {
             saga::Timer::Client(ClientTimer::Resend(_)) => Some(2),
             _ => None,
         },
-    );
-    refine::check_edges(&host, LIMIT).expect("small")
+    )
 }
 
 #[test]
@@ -196,19 +199,34 @@ fn every_edge_of_a_saga_is_allowed_by_its_spec() {
     );
 }
 
+/// Another client's, whose second step comes after the pivot and ignores marks.
+fn retriable_back() -> PlannedOperation {
+    let mut operation = transfer_back();
+    operation.txn.pivot = Some(0);
+    operation
+}
+
 #[test]
 fn every_edge_of_sagas_with_semantic_locks_is_allowed_by_their_spec() {
     let mut tally = Tally::default();
     for locks in [SemanticLocks::Wait, SemanticLocks::Refuse] {
         for operations in [
             [transfer(0), transfer_back()],
+            [transfer(0), retriable_back()],
             [transfer(0), onlooker()],
             [transfer(100), onlooker()],
         ] {
-            let checked = meeting(locks, operations, all, honest);
+            let checked = meeting(locks, operations, LATE, all, honest);
             assert_refines(&checked, &mut tally, &format!("{locks:?}"));
         }
     }
+    let fails = Budget {
+        failed_flushes: 1,
+        ..LATE
+    };
+    let back = [transfer(0), transfer_back()];
+    let checked = meeting(SemanticLocks::Refuse, back, fails, all, honest);
+    assert_refines(&checked, &mut tally, "a flush fails");
     assert_taken(
         &tally,
         &["Read", "Refuse", "Retreat", "Compensate", "BackUp"],
@@ -831,17 +849,19 @@ fn refuses_early(
             Effect::Observe(Observation::Mark("saga.marked-row"))
         )
     };
+    // The other transaction goes the other way.
+    let other = TxnId(TXN.0 + 1);
     if let saga::Node::Shard(shard) = node
         && effects.iter().any(met)
+        && shard.view(other, 1 - shard.shard().0).is_none()
     {
-        // The other transaction goes the other way.
         effects.push(Effect::Send {
             to: Addr {
                 node: FRONT,
                 port: 0,
             },
             message: saga::Message::Refused {
-                txn: TxnId(TXN.0 + 1),
+                txn: other,
                 step: 1 - shard.shard().0,
                 refusal: saga::Refusal::Busy,
             },
@@ -884,13 +904,13 @@ fn mutants_of_semantic_locks_leave_the_spec() {
     use SemanticLocks::{Refuse, Wait};
     let back = [transfer(0), transfer_back()];
     let seen = [transfer(0), onlooker()];
-    let checked = meeting(Wait, back.clone(), ignores_marks, honest);
+    let checked = meeting(Wait, back.clone(), LATE, ignores_marks, honest);
     assert_refused("a step ignores marks", checked);
-    let checked = meeting(Wait, seen, all, unmarks_early);
+    let checked = meeting(Wait, seen, LATE, all, unmarks_early);
     assert_refused("rows are unmarked early", checked);
-    let checked = meeting(Refuse, back.clone(), all, refuses_early);
+    let checked = meeting(Refuse, back.clone(), LATE, all, refuses_early);
     assert_refused("a refusal is not durable yet", checked);
-    let checked = meeting(Refuse, back, takes_turned_away_for_done, honest);
+    let checked = meeting(Refuse, back, LATE, takes_turned_away_for_done, honest);
     assert_refused("a pivot that was turned away is taken for done", checked);
 }
 

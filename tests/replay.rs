@@ -127,3 +127,25 @@ fn whatever_number_of_a_plan_is_edited_the_plan_is_refused_or_runs() {
     }
     assert!(refused > 30 && ran > 30, "{refused} refused, {ran} ran");
 }
+
+/// Stores recognise a repeated write by its transaction: a second one to the same row would silently be taken for that.
+#[test]
+fn a_plan_in_which_a_transaction_writes_a_row_twice_is_refused() {
+    let folder = kept("replay-written-twice");
+    let path = folder.join("plan.json");
+    let whole = fs::read_to_string(&path).expect("kept");
+    let mut plan: Value = serde_json::from_str(&whole).expect("JSON");
+    let effects = plan
+        .pointer_mut("/plan/operations/0/txn/effects")
+        .and_then(Value::as_array_mut)
+        .expect("the transaction's effects");
+    let again = effects[0].clone();
+    effects.push(again);
+    fs::write(&path, plan.to_string()).expect("writable");
+    let (code, text) = replay(&folder);
+    assert_eq!(code, 65, "{text}");
+    assert!(
+        text.contains("writes row") && text.contains("twice"),
+        "{text}"
+    );
+}

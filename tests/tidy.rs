@@ -3,6 +3,27 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// A file that nobody lists would never run.
+#[test]
+fn every_file_of_tests_belongs_to_a_program() {
+    let suite = include_str!("suite.rs");
+    let manifest = include_str!("../Cargo.toml");
+    let files = fs::read_dir("tests").expect("it is there");
+    let files = files.map(|file| file.expect("a readable folder").path());
+    let mut listed = 0;
+    for file in files.filter(|file| file.extension().is_some_and(|extension| extension == "rs")) {
+        let stem = file
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .expect("UTF-8");
+        let in_suite = suite.contains(&format!("\nmod {stem};\n"));
+        let alone = manifest.contains(&format!("[[test]]\nname = \"{stem}\"\n"));
+        assert!(in_suite != alone, "{}", file.display());
+        listed += 1;
+    }
+    assert!(listed > 40, "{listed}");
+}
+
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in

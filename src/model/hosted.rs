@@ -201,7 +201,7 @@ fn written(seen: &Seen) -> usize {
     if seen.writes_once { 1 } else { DATA.len() }
 }
 
-/// What is asked of every state of a world with one transaction.
+/// What is asked of every state of a world, about the one transaction or the first.
 fn safety<P: Autopsy>() -> Asked<P, Seen> {
     Asked {
         always: vec![
@@ -227,7 +227,7 @@ fn safety<P: Autopsy>() -> Asked<P, Seen> {
     }
 }
 
-/// What is asked of every world with one transaction.
+/// What is asked of every world, about the one transaction or the first.
 pub fn ask<P: Autopsy>(checker: FairChecker<'_, Host<P, Seen>>) -> FairChecker<'_, Host<P, Seen>> {
     safety().of(checker).leads_to(
         "ends",

@@ -30,6 +30,7 @@ use crate::process::{Addr, Effect};
 use crate::protocol::saga::{
     Message, Node, Options, Orchestrator, Refusal, Saga, SagaView, Shard, Step, StepView, Timer,
 };
+use crate::scenario::layout::ShardId;
 use crate::txn::{Key, Read, TxnId};
 
 /// Enough for every step.
@@ -78,7 +79,8 @@ impl Guided for Spec {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Instance {
     orchestrator: Addr,
-    steps: Vec<Step>,
+    /// Where each step is taken, and, under semantic locks, which rows it writes.
+    steps: Vec<(ShardId, Vec<Key>)>,
     pivot: u16,
     has_locks: bool,
     state: State,
@@ -112,9 +114,9 @@ impl Instance {
     /// Somebody was shown these rows, which this saga wrote last, be it to undo (`true`).
     fn show<'a>(&mut self, rows: impl IntoIterator<Item = &'a (bool, Key)>) {
         for (_, key) in rows {
-            for (at, step) in (0..).zip(&self.steps) {
+            for (at, (_, written)) in (0..).zip(&self.steps) {
                 let stands = self.state.svc[usize::from(at)] == Service::Done;
-                if stands && step.writes.iter().any(|write| write.key == *key) {
+                if stands && written.contains(key) {
                     self.state.seen = self.state.seen.with(at);
                 }
             }
@@ -123,8 +125,8 @@ impl Instance {
 
     /// A shard's part of the state.
     fn serve(&mut self, shard: &Shard, txn: TxnId) {
-        for (step, at) in (0..).zip(&self.steps) {
-            if at.shard == shard.shard() {
+        for (step, (at, _)) in (0..).zip(&self.steps) {
+            if *at == shard.shard() {
                 self.state.svc[usize::from(step)] = match shard.view(txn, step) {
                     None => Service::None,
                     Some(StepView::Applied) => Service::Done,
@@ -241,10 +243,14 @@ impl transactions::Instance for Instance {
         let (steps, pivot) = orchestrator.steps(txn)?;
         let has_locks = orchestrator.has_locks();
         let model = spec(steps.len(), pivot, has_locks);
+        let seen = |step: &Step| {
+            let written = step.writes.iter().filter(|_| has_locks);
+            (step.shard, written.map(|write| write.key).collect())
+        };
         (steps.len() <= STEPS_MAX).then(|| Self {
             orchestrator: by,
             state: stateright::Model::init_states(&model).swap_remove(0),
-            steps: steps.to_vec(),
+            steps: steps.iter().map(seen).collect(),
             pivot,
             has_locks,
         })

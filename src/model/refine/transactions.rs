@@ -102,8 +102,9 @@ impl<I: Instance> Transactions<I> {
 
     /// The transactions that a step may have touched.
     fn touched(&self, cause: Cause, node: &I::Node, effects: &EffectsOf<I>) -> BTreeSet<TxnId> {
-        let mut touched: BTreeSet<TxnId> = effects.iter().filter_map(of_effect::<I>).collect();
+        let mut touched = BTreeSet::new();
         for effect in effects.iter() {
+            touched.extend(of_effect::<I>(effect));
             if let Effect::Send { message, .. } = effect {
                 touched.extend(I::shown_by(&self.known, message));
             }

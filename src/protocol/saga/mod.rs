@@ -55,9 +55,9 @@ pub enum SemanticLocks {
     /// Nothing: it sees the intermediate state.
     #[default]
     None,
-    /// It waits, for at most `lock-wait-ms`, and is refused then, for good.
+    /// It waits, for at most `lock-wait-ms`. A step is refused then, for good; a reader asks again.
     Wait,
-    /// It is refused, for good.
+    /// A step is refused, for good; a reader asks again.
     Refuse,
 }
 

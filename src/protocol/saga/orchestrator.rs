@@ -546,13 +546,13 @@ impl Orchestrator {
         let why = AbortReason::Compensated;
         match refusal {
             // Durably refused: only the steps before it are undone.
-            Refusal::Guard(guard) => {
-                assert!(step <= pivot, "a retriable step has no guards");
-                self.go_backward(txn, Outcome::Declined { guard }, step, out);
-            }
-            Refusal::Busy => {
-                assert!(step <= pivot, "a retriable step ignores marks");
-                self.go_backward(txn, Outcome::Aborted { why }, step, out);
+            Refusal::Guard(_) | Refusal::Busy => {
+                assert!(step <= pivot, "without guards, and ignoring marks");
+                let outcome = match refusal {
+                    Refusal::Guard(guard) => Outcome::Declined { guard },
+                    Refusal::Busy | Refusal::Disk => Outcome::Aborted { why },
+                };
+                self.go_backward(txn, outcome, step, out);
             }
             // The refused step is blocked too: a duplicate of it might still be taken.
             Refusal::Disk if step < pivot => {

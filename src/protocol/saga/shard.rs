@@ -172,7 +172,7 @@ impl Shard {
         match input {
             Input::Boot(disk) => self.boot(&disk, out),
             Input::Message { from, message } => self.receive(from, message, out),
-            Input::Timer(Timer::LockWait(ticket)) => self.wait_no_longer(ticket),
+            Input::Timer(Timer::LockWait(ticket)) => self.wait_no_longer(ticket, out),
             Input::Timer(_) => {}
             Input::Flushed(flush) => {
                 for ticket in self.journal.flushed(flush) {
@@ -283,7 +283,7 @@ impl Shard {
     fn park(&mut self, ticket: u64, request: Request, out: &mut Out) {
         out.observe(Observation::Mark("saga.marked-row"));
         if self.site.options.semantic_locks == SemanticLocks::Refuse {
-            return self.turn_away(ticket, request);
+            return self.turn_away(ticket, request, out);
         }
         if let Job::Step(step) = &request.job {
             let (txn, shard) = (step.txn, self.shard);
@@ -297,17 +297,20 @@ impl Shard {
         out.set_timer(Timer::LockWait(ticket), Delay::exactly(wait_ns));
     }
 
-    fn wait_no_longer(&mut self, ticket: u64) {
+    fn wait_no_longer(&mut self, ticket: u64, out: &mut Out) {
         if let Some(request) = self.parked.remove(&ticket) {
-            self.turn_away(ticket, request);
+            self.turn_away(ticket, request, out);
         }
     }
 
     /// A step is refused durably: a duplicate of it that comes when the row is free must not be taken, for its saga is going back, perhaps from
     /// its pivot, which cannot be undone. A reader is not told: it asks again by itself.
-    fn turn_away(&mut self, ticket: u64, Request { from, job }: Request) {
+    fn turn_away(&mut self, ticket: u64, Request { from, job }: Request, out: &mut Out) {
         if let Job::Step(request) = job {
             let (txn, step) = (request.txn, request.step);
+            if self.is_settled((txn, step), from, out) {
+                return;
+            }
             let job = Job::TurnAway { txn, step };
             self.active.insert((txn, step), ticket);
             self.requests.insert(ticket, Request { from, job });
@@ -434,13 +437,7 @@ impl Shard {
     /// Takes a step if its guards hold; either way durably, so that a duplicate cannot do otherwise.
     fn take(&mut self, ticket: u64, request: &StepRequest, out: &mut Out) {
         let (txn, step, what) = (request.txn, request.step, &request.what);
-        if self.has_fate((txn, step)) {
-            let from = self.requests[&ticket].from;
-            self.answer_step(from, (txn, step), out);
-            return self.finish(ticket, out);
-        }
-        if self.blocking.contains(&(txn, step)) {
-            out.observe(Observation::Mark("saga.blocked-step"));
+        if self.is_settled((txn, step), self.requests[&ticket].from, out) {
             return self.finish(ticket, out);
         }
         if self.is_marked(&self.requests[&ticket].job) {
@@ -460,6 +457,19 @@ impl Shard {
             },
         };
         self.journal.force(record, ticket);
+    }
+
+    /// Whether what becomes of a step is settled, or about to be by its compensation: then it is answered for.
+    fn is_settled(&self, name: (TxnId, u16), from: Addr, out: &mut Out) -> bool {
+        if self.has_fate(name) {
+            self.answer_step(from, name, out);
+            return true;
+        }
+        let is_blocked = self.blocking.contains(&name);
+        if is_blocked {
+            out.observe(Observation::Mark("saga.blocked-step"));
+        }
+        is_blocked
     }
 
     fn failing_guard(&self, request: &StepRequest) -> Option<u16> {
@@ -604,6 +614,7 @@ impl Shard {
                 self.finish(ticket, out);
             }
             Job::TurnAway { txn, step } => {
+                out.observe(Observation::Mark("saga.step-not-durable"));
                 self.journal.force(Record::TurnedAway { txn, step }, ticket);
             }
             Job::Compensate { txn, step } => {
