@@ -22,6 +22,16 @@ use ordain::txn::TxnId;
 
 use crate::interferer::*;
 
+/// The first process on a machine.
+fn on(node: NodeId) -> Addr {
+    Addr { node, port: 0 }
+}
+
+fn says<M, T>(to: NodeId, message: M) -> Effect<M, T> {
+    let to = on(to);
+    Effect::Send { to, message }
+}
+
 fn two_phase(
     budget: Budget,
     inputs: Inspector<two_phase::Node>,
@@ -266,13 +276,7 @@ fn acks_early(
     let shard = participant.shard();
     let forces = { effects.iter() }.any(|effect| matches!(effect, Effect::Flush(_)));
     if forces && participant.view(TXN) == two_phase::ParticipantView::Prepared {
-        effects.push(Effect::Send {
-            to: Addr {
-                node: FRONT,
-                port: 0,
-            },
-            message: two_phase::Message::Ack { txn: TXN, shard },
-        });
+        effects.push(says(FRONT, two_phase::Message::Ack { txn: TXN, shard }));
     }
     effects
 }
@@ -312,10 +316,7 @@ fn gives_up_in_doubt(
 ) -> Option<InputOf<two_phase::Node>> {
     Some(match input {
         Input::Timer(two_phase::Timer::Inquire(txn)) => Input::Message {
-            from: Addr {
-                node: FRONT,
-                port: 0,
-            },
+            from: on(FRONT),
             message: two_phase::Message::Abort {
                 txn,
                 why: AbortReason::Timeout,
@@ -399,16 +400,13 @@ fn tells_of_an_abort_and_votes_yes(
     };
     if participant.view(TXN) == two_phase::ParticipantView::Preparing {
         let other = DATA[usize::from(participant.shard().0 == 0)];
-        effects.push(Effect::Send {
-            to: Addr {
-                node: other,
-                port: 0,
-            },
-            message: two_phase::Message::PeerAnswer {
+        effects.push(says(
+            other,
+            two_phase::Message::PeerAnswer {
                 txn: TXN,
                 commit: false,
             },
-        });
+        ));
     }
     effects
 }
@@ -478,13 +476,7 @@ fn says_when_alone(
         _ => None,
     };
     if let Some(shard) = effects.iter().find_map(decided) {
-        effects.push(Effect::Send {
-            to: Addr {
-                node: FRONT,
-                port: 0,
-            },
-            message: message(shard),
-        });
+        effects.push(says(FRONT, message(shard)));
     }
 }
 
@@ -590,13 +582,7 @@ fn asks_readers(
         matches!(effect, Effect::Observe(Observation::Mark("2pc.in-doubt")))
     };
     if effects.iter().any(asks) && participant.shard().0 == 0 {
-        effects.push(Effect::Send {
-            to: Addr {
-                node: DATA[1],
-                port: 0,
-            },
-            message: two_phase::Message::PeerInquiry { txn: TXN },
-        });
+        effects.push(says(DATA[1], two_phase::Message::PeerInquiry { txn: TXN }));
     }
     effects
 }
@@ -692,17 +678,14 @@ fn answers_early(
     let step = shard.shard().0;
     let forces = { effects.iter() }.any(|effect| matches!(effect, Effect::Flush(_)));
     if forces && shard.view(TXN, step).is_none() {
-        effects.push(Effect::Send {
-            to: Addr {
-                node: FRONT,
-                port: 0,
-            },
-            message: saga::Message::Done {
+        effects.push(says(
+            FRONT,
+            saga::Message::Done {
                 txn: TXN,
                 step,
                 rows: Vec::new(),
             },
-        });
+        ));
     }
     effects
 }
@@ -736,10 +719,7 @@ fn takes_silence_for_compensation(
     Some(match (input, orchestrator.view(TXN)) {
         (Input::Timer(saga::Timer::Resend(txn)), Some(saga::SagaView::Backward(step))) => {
             Input::Message {
-                from: Addr {
-                    node: DATA[0],
-                    port: 0,
-                },
+                from: on(DATA[0]),
                 message: saga::Message::Compensated { txn, step },
             }
         }
@@ -827,13 +807,7 @@ fn unmarks_early(
         _ => false,
     });
     if goes_on {
-        effects.push(Effect::Send {
-            to: Addr {
-                node: DATA[0],
-                port: 0,
-            },
-            message: saga::Message::Confirm { txn: TXN },
-        });
+        effects.push(says(DATA[0], saga::Message::Confirm { txn: TXN }));
     }
     effects
 }
@@ -855,17 +829,14 @@ fn refuses_early(
         && effects.iter().any(met)
         && shard.view(other, 1 - shard.shard().0).is_none()
     {
-        effects.push(Effect::Send {
-            to: Addr {
-                node: FRONT,
-                port: 0,
-            },
-            message: saga::Message::Refused {
+        effects.push(says(
+            FRONT,
+            saga::Message::Refused {
                 txn: other,
                 step: 1 - shard.shard().0,
                 refusal: saga::Refusal::Busy,
             },
-        });
+        ));
     }
     effects
 }
