@@ -247,8 +247,8 @@ fn every_edge_of_sagas_with_semantic_locks_is_allowed_by_their_spec() {
 
 fn participants_skip_flushes(
     node: &two_phase::Node,
-    effects: Vec<EffectOf<two_phase::Node>>,
-) -> Vec<EffectOf<two_phase::Node>> {
+    effects: EffectsOf<two_phase::Node>,
+) -> EffectsOf<two_phase::Node> {
     match node {
         two_phase::Node::Participant(_) => unflushed(effects),
         _ => effects,
@@ -257,8 +257,8 @@ fn participants_skip_flushes(
 
 fn managers_skip_flushes(
     node: &two_phase::Node,
-    effects: Vec<EffectOf<two_phase::Node>>,
-) -> Vec<EffectOf<two_phase::Node>> {
+    effects: EffectsOf<two_phase::Node>,
+) -> EffectsOf<two_phase::Node> {
     match node {
         two_phase::Node::Manager(_) => unflushed(effects),
         _ => effects,
@@ -268,8 +268,8 @@ fn managers_skip_flushes(
 /// A participant acknowledges a commit as soon as it hears of it.
 fn acks_early(
     node: &two_phase::Node,
-    mut effects: Vec<EffectOf<two_phase::Node>>,
-) -> Vec<EffectOf<two_phase::Node>> {
+    mut effects: EffectsOf<two_phase::Node>,
+) -> EffectsOf<two_phase::Node> {
     let two_phase::Node::Participant(participant) = node else {
         return effects;
     };
@@ -393,8 +393,8 @@ fn takes_questions_for_answers(
 /// A participant tells another of an abort and votes yes.
 fn tells_of_an_abort_and_votes_yes(
     node: &two_phase::Node,
-    mut effects: Vec<EffectOf<two_phase::Node>>,
-) -> Vec<EffectOf<two_phase::Node>> {
+    mut effects: EffectsOf<two_phase::Node>,
+) -> EffectsOf<two_phase::Node> {
     let two_phase::Node::Participant(participant) = node else {
         return effects;
     };
@@ -468,7 +468,7 @@ fn alone(
 
 /// Sends the manager this whenever a participant has decided alone.
 fn says_when_alone(
-    effects: &mut Vec<EffectOf<two_phase::Node>>,
+    effects: &mut EffectsOf<two_phase::Node>,
     message: impl Fn(ShardId) -> two_phase::Message,
 ) {
     let decided = |effect: &EffectOf<two_phase::Node>| match effect {
@@ -483,8 +483,8 @@ fn says_when_alone(
 /// Who has decided alone acknowledges at once, and owes nothing more.
 fn acks_what_it_did_alone(
     _: &two_phase::Node,
-    mut effects: Vec<EffectOf<two_phase::Node>>,
-) -> Vec<EffectOf<two_phase::Node>> {
+    mut effects: EffectsOf<two_phase::Node>,
+) -> EffectsOf<two_phase::Node> {
     let txn = TXN;
     says_when_alone(&mut effects, |shard| two_phase::Message::Ack { txn, shard });
     effects
@@ -493,8 +493,8 @@ fn acks_what_it_did_alone(
 /// Who has aborted alone takes back its vote.
 fn takes_back_its_vote(
     _: &two_phase::Node,
-    mut effects: Vec<EffectOf<two_phase::Node>>,
-) -> Vec<EffectOf<two_phase::Node>> {
+    mut effects: EffectsOf<two_phase::Node>,
+) -> EffectsOf<two_phase::Node> {
     let txn = TXN;
     says_when_alone(&mut effects, |shard| two_phase::Message::No { txn, shard });
     effects
@@ -573,8 +573,8 @@ fn leaves_with_writes(
 /// Who is in doubt asks everybody, also those that have left.
 fn asks_readers(
     node: &two_phase::Node,
-    mut effects: Vec<EffectOf<two_phase::Node>>,
-) -> Vec<EffectOf<two_phase::Node>> {
+    mut effects: EffectsOf<two_phase::Node>,
+) -> EffectsOf<two_phase::Node> {
     let two_phase::Node::Participant(participant) = node else {
         return effects;
     };
@@ -598,8 +598,8 @@ fn takes_a_no_for_a_read(
 /// A reader votes "read" for rows whose locks it has lost.
 fn reads_without_locks(
     _: &two_phase::Node,
-    effects: Vec<EffectOf<two_phase::Node>>,
-) -> Vec<EffectOf<two_phase::Node>> {
+    effects: EffectsOf<two_phase::Node>,
+) -> EffectsOf<two_phase::Node> {
     let as_read = |effect| match effect {
         Effect::Send {
             to,
@@ -647,10 +647,7 @@ fn every_edge_with_a_reader_that_leaves_is_allowed_by_the_spec_and_mutants_leave
 
 // Mutants of the saga.
 
-fn shards_skip_flushes(
-    node: &saga::Node,
-    effects: Vec<EffectOf<saga::Node>>,
-) -> Vec<EffectOf<saga::Node>> {
+fn shards_skip_flushes(node: &saga::Node, effects: EffectsOf<saga::Node>) -> EffectsOf<saga::Node> {
     match node {
         saga::Node::Shard(_) => unflushed(effects),
         _ => effects,
@@ -659,8 +656,8 @@ fn shards_skip_flushes(
 
 fn orchestrators_skip_flushes(
     node: &saga::Node,
-    effects: Vec<EffectOf<saga::Node>>,
-) -> Vec<EffectOf<saga::Node>> {
+    effects: EffectsOf<saga::Node>,
+) -> EffectsOf<saga::Node> {
     match node {
         saga::Node::Orchestrator(_) => unflushed(effects),
         _ => effects,
@@ -668,10 +665,7 @@ fn orchestrators_skip_flushes(
 }
 
 /// A shard answers while its record is on the way to the disk.
-fn answers_early(
-    node: &saga::Node,
-    mut effects: Vec<EffectOf<saga::Node>>,
-) -> Vec<EffectOf<saga::Node>> {
+fn answers_early(node: &saga::Node, mut effects: EffectsOf<saga::Node>) -> EffectsOf<saga::Node> {
     let saga::Node::Shard(shard) = node else {
         return effects;
     };
@@ -690,13 +684,16 @@ fn answers_early(
     effects
 }
 
-/// An orchestrator takes every refusal for success.
-fn hears_no_refusal(_: &saga::Node, input: InputOf<saga::Node>) -> Option<InputOf<saga::Node>> {
+/// What an orchestrator hears if it takes some refusals of steps for success.
+fn refusal_as_done(
+    is_meant: impl Fn(u16, saga::Refusal) -> bool,
+    input: InputOf<saga::Node>,
+) -> Option<InputOf<saga::Node>> {
     Some(match input {
         Input::Message {
             from,
-            message: saga::Message::Refused { txn, step, .. },
-        } => Input::Message {
+            message: saga::Message::Refused { txn, step, refusal },
+        } if is_meant(step, refusal) => Input::Message {
             from,
             message: saga::Message::Done {
                 txn,
@@ -706,6 +703,11 @@ fn hears_no_refusal(_: &saga::Node, input: InputOf<saga::Node>) -> Option<InputO
         },
         input => input,
     })
+}
+
+/// An orchestrator takes every refusal for success.
+fn hears_no_refusal(_: &saga::Node, input: InputOf<saga::Node>) -> Option<InputOf<saga::Node>> {
+    refusal_as_done(|_, _| true, input)
 }
 
 /// An orchestrator that has asked for a compensation takes it for done when it ought to ask again.
@@ -792,10 +794,7 @@ fn ignores_marks(_: &saga::Node, input: InputOf<saga::Node>) -> Option<InputOf<s
 }
 
 /// An orchestrator has the rows of a step unmarked when it goes on to the next.
-fn unmarks_early(
-    node: &saga::Node,
-    mut effects: Vec<EffectOf<saga::Node>>,
-) -> Vec<EffectOf<saga::Node>> {
+fn unmarks_early(node: &saga::Node, mut effects: EffectsOf<saga::Node>) -> EffectsOf<saga::Node> {
     let saga::Node::Orchestrator(_) = node else {
         return effects;
     };
@@ -813,10 +812,7 @@ fn unmarks_early(
 }
 
 /// A shard says that it has turned a step away while the record is on the way to the disk.
-fn refuses_early(
-    node: &saga::Node,
-    mut effects: Vec<EffectOf<saga::Node>>,
-) -> Vec<EffectOf<saga::Node>> {
+fn refuses_early(node: &saga::Node, mut effects: EffectsOf<saga::Node>) -> EffectsOf<saga::Node> {
     let met = |effect: &EffectOf<saga::Node>| {
         matches!(
             effect,
@@ -843,31 +839,11 @@ fn refuses_early(
 
 /// An orchestrator takes a pivot that was turned away for done.
 fn takes_turned_away_for_done(
-    node: &saga::Node,
+    _: &saga::Node,
     input: InputOf<saga::Node>,
 ) -> Option<InputOf<saga::Node>> {
-    let saga::Node::Orchestrator(_) = node else {
-        return Some(input);
-    };
-    Some(match input {
-        Input::Message {
-            from,
-            message:
-                saga::Message::Refused {
-                    txn,
-                    step,
-                    refusal: saga::Refusal::Busy,
-                },
-        } if step == 1 => Input::Message {
-            from,
-            message: saga::Message::Done {
-                txn,
-                step,
-                rows: Vec::new(),
-            },
-        },
-        input => input,
-    })
+    let is_pivot = |step, refusal| step == 1 && refusal == saga::Refusal::Busy;
+    refusal_as_done(is_pivot, input)
 }
 
 #[test]
@@ -914,11 +890,7 @@ fn stormy_runs_of_sagas_with_semantic_locks_refine_the_spec_and_mutants_of_them_
         };
         assert_storms_refine_with::<Saga, _>(&options, 8, start, &["Read", "Refuse", "BackUp"]);
         let breaks = |inputs: Inspector<_>, effects: Meddler<_>| {
-            (0..8).any(|seed| {
-                !simulated_with::<Saga, _>(&options, seed, start(), inputs, effects)
-                    .1
-                    .is_empty()
-            })
+            breaks_with::<Saga, _>(&options, 8, start, inputs, effects)
         };
         assert!(breaks(ignores_marks, honest), "{semantic_locks:?}");
         assert!(breaks(all, shards_skip_flushes), "{semantic_locks:?}");
@@ -936,11 +908,7 @@ fn stormy_runs_in_which_readers_leave_refine_the_spec_and_mutants_of_them_do_not
     let of_readers = ["ReceiveRead", "TellAbort", "VoteRead"];
     assert_storms_refine_with::<TwoPhase, _>(&options, 8, start, &of_readers);
     let breaks = |inputs: Inspector<_>, effects: Meddler<_>| {
-        (0..8).any(|seed| {
-            !simulated_with::<TwoPhase, _>(&options, seed, start(), inputs, effects)
-                .1
-                .is_empty()
-        })
+        breaks_with::<TwoPhase, _>(&options, 8, start, inputs, effects)
     };
     assert!(breaks(takes_a_no_for_a_read, honest));
     assert!(breaks(all, reads_without_locks));
@@ -955,13 +923,7 @@ fn stormy_runs_with_heuristic_decisions_refine_the_spec_and_mutants_of_them_do_n
     };
     let start = refine::two_phase::Transactions::default;
     assert_storms_refine_with::<TwoPhase, _>(&options, 8, start, &["HeuristicAbort"]);
-    let breaks = |effects: Meddler<_>| {
-        (0..8).any(|seed| {
-            !simulated_with::<TwoPhase, _>(&options, seed, start(), all, effects)
-                .1
-                .is_empty()
-        })
-    };
+    let breaks = |effects: Meddler<_>| breaks_with::<TwoPhase, _>(&options, 8, start, all, effects);
     assert!(breaks(acks_what_it_did_alone) && breaks(takes_back_its_vote));
 }
 
@@ -970,18 +932,12 @@ fn stormy_runs_of_mutants_leave_their_specs() {
     let transactions = refine::two_phase::Transactions::default;
     let sagas = refine::saga::Sagas::default;
     let breaks_2pc = |inputs: Inspector<_>, effects: Meddler<_>| {
-        (0..8).any(|seed| {
-            !simulated::<TwoPhase, _>(seed, transactions(), inputs, effects)
-                .1
-                .is_empty()
-        })
+        let options = two_phase::Options::default();
+        breaks_with::<TwoPhase, _>(&options, 8, transactions, inputs, effects)
     };
     let breaks_saga = |inputs: Inspector<_>, effects: Meddler<_>| {
-        (0..8).any(|seed| {
-            !simulated::<Saga, _>(seed, sagas(), inputs, effects)
-                .1
-                .is_empty()
-        })
+        let options = saga::Options::default();
+        breaks_with::<Saga, _>(&options, 8, sagas, inputs, effects)
     };
     assert!(breaks_2pc(all, participants_skip_flushes));
     assert!(breaks_2pc(gives_up_in_doubt, honest));

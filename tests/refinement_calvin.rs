@@ -143,7 +143,7 @@ fn right_answer() -> Message {
 }
 
 /// A shard answers, and rightly, while it still gathers.
-fn answers_while_it_gathers(node: &Node, mut effects: Vec<EffectOf<Node>>) -> Vec<EffectOf<Node>> {
+fn answers_while_it_gathers(node: &Node, mut effects: EffectsOf<Node>) -> EffectsOf<Node> {
     if let Node::Shard(shard) = node
         && shard.shard() == ShardId(0)
         && shard.turn(1) == Turn::Gathers
@@ -157,7 +157,7 @@ fn answers_while_it_gathers(node: &Node, mut effects: Vec<EffectOf<Node>>) -> Ve
 }
 
 /// A shard pushes its reads as soon as another one has, before the log has come to it.
-fn reads_ahead(node: &Node, mut effects: Vec<EffectOf<Node>>) -> Vec<EffectOf<Node>> {
+fn reads_ahead(node: &Node, mut effects: EffectsOf<Node>) -> EffectsOf<Node> {
     if let Node::Shard(shard) = node
         && shard.turn(1) == Turn::NotYet
         && shard.pushes_for(1).next().is_some()
@@ -188,7 +188,7 @@ fn makes_reads_up(node: &Node, input: InputOf<Node>) -> Option<InputOf<Node>> {
 }
 
 /// A shard says that the transaction's guard did not hold.
-fn answers_wrongly(_: &Node, effects: Vec<EffectOf<Node>>) -> Vec<EffectOf<Node>> {
+fn answers_wrongly(_: &Node, effects: EffectsOf<Node>) -> EffectsOf<Node> {
     let lie = |effect| match effect {
         Effect::Send {
             to,
@@ -204,7 +204,7 @@ fn answers_wrongly(_: &Node, effects: Vec<EffectOf<Node>>) -> Vec<EffectOf<Node>
 }
 
 /// What shards push is as old as the scenario, whatever was written since.
-fn pushes_stale_reads(_: &Node, effects: Vec<EffectOf<Node>>) -> Vec<EffectOf<Node>> {
+fn pushes_stale_reads(_: &Node, effects: EffectsOf<Node>) -> EffectsOf<Node> {
     let stale = |effect| match effect {
         Effect::Send {
             to,
@@ -319,7 +319,7 @@ fn mutants_that_leave_the_log_leave_the_spec_transaction_by_transaction_and_toge
 // Near misses.
 
 /// Pushes and answers leave twice.
-fn says_everything_twice(_: &Node, effects: Vec<EffectOf<Node>>) -> Vec<EffectOf<Node>> {
+fn says_everything_twice(_: &Node, effects: EffectsOf<Node>) -> EffectsOf<Node> {
     let twice = |effect: EffectOf<Node>| match &effect {
         Effect::Send {
             message: Message::Push(_) | Message::Client(ClientMessage::Reply { .. }),
@@ -331,7 +331,7 @@ fn says_everything_twice(_: &Node, effects: Vec<EffectOf<Node>>) -> Vec<EffectOf
 }
 
 /// Answers are never sent: a liveness bug, and no step that the spec forbids.
-fn never_answers(_: &Node, effects: Vec<EffectOf<Node>>) -> Vec<EffectOf<Node>> {
+fn never_answers(_: &Node, effects: EffectsOf<Node>) -> EffectsOf<Node> {
     let kept = effects.into_iter().filter(|effect| {
         !matches!(
             effect,
@@ -344,7 +344,7 @@ fn never_answers(_: &Node, effects: Vec<EffectOf<Node>>) -> Vec<EffectOf<Node>> 
     kept.collect()
 }
 
-fn shards_skip_flushes(node: &Node, effects: Vec<EffectOf<Node>>) -> Vec<EffectOf<Node>> {
+fn shards_skip_flushes(node: &Node, effects: EffectsOf<Node>) -> EffectsOf<Node> {
     match node {
         Node::Shard(_) => unflushed(effects),
         _ => effects,
@@ -389,11 +389,8 @@ fn a_shard_that_never_makes_a_checkpoint_durable_keeps_to_the_spec() {
 #[test]
 fn stormy_runs_of_mutants_leave_their_spec() {
     let breaks = |inputs: Inspector<Node>, effects: Meddler<Node>| {
-        (0..4).any(|seed| {
-            let each = Executions::sampled(1);
-            let run = simulated::<Calvin, _>(seed, each, inputs, effects);
-            !run.1.is_empty()
-        })
+        let (options, each) = (Options::default(), || Executions::sampled(1));
+        breaks_with::<Calvin, _>(&options, 4, each, inputs, effects)
     };
     assert!(breaks(turns_the_log_around, honest));
     assert!(breaks(all, answers_wrongly));
@@ -401,7 +398,7 @@ fn stormy_runs_of_mutants_leave_their_spec() {
 }
 
 /// What shards push is as if nobody had ever written it.
-fn forgets_writers(_: &Node, effects: Vec<EffectOf<Node>>) -> Vec<EffectOf<Node>> {
+fn forgets_writers(_: &Node, effects: EffectsOf<Node>) -> EffectsOf<Node> {
     let forget = |effect| match effect {
         Effect::Send {
             to,

@@ -83,7 +83,7 @@ fn every_edge_of_raft_is_allowed_by_its_spec() {
 
 // Mutants.
 
-fn skips_flushes(_: &Replica, effects: Vec<EffectOf<Replica>>) -> Vec<EffectOf<Replica>> {
+fn skips_flushes(_: &Replica, effects: EffectsOf<Replica>) -> EffectsOf<Replica> {
     unflushed(effects)
 }
 
@@ -96,10 +96,7 @@ fn forgets_its_disk<N: Process>(_: &N, input: InputOf<N>) -> Option<InputOf<N>> 
 }
 
 /// A follower acknowledges entries as soon as it has them in memory.
-fn acknowledges_early(
-    replica: &Replica,
-    mut effects: Vec<EffectOf<Replica>>,
-) -> Vec<EffectOf<Replica>> {
+fn acknowledges_early(replica: &Replica, mut effects: EffectsOf<Replica>) -> EffectsOf<Replica> {
     let Some(Log::Raft(raft)) = replica.logs().next() else {
         return effects;
     };
@@ -362,7 +359,7 @@ fn a_failing_disk_and_a_restart_uncover_mutants_of_a_sequencer() {
 // Near misses: odd, and allowed.
 
 /// A follower acknowledges less than it has.
-fn acknowledges_less(_: &Replica, effects: Vec<EffectOf<Replica>>) -> Vec<EffectOf<Replica>> {
+fn acknowledges_less(_: &Replica, effects: EffectsOf<Replica>) -> EffectsOf<Replica> {
     let less = |effect| match effect {
         Effect::Send {
             to,
@@ -400,7 +397,7 @@ fn hears_no_votes(_: &Replica, input: InputOf<Replica>) -> Option<InputOf<Replic
 }
 
 /// A replica hears everything twice.
-fn says_everything_twice(_: &Replica, effects: Vec<EffectOf<Replica>>) -> Vec<EffectOf<Replica>> {
+fn says_everything_twice(_: &Replica, effects: EffectsOf<Replica>) -> EffectsOf<Replica> {
     let twice = |effect: EffectOf<Replica>| match effect {
         Effect::Send { .. } => vec![effect.clone(), effect],
         effect => vec![effect],
@@ -447,8 +444,8 @@ fn run(
 
 fn fronts_skip_flushes(
     node: &calvin::Node,
-    effects: Vec<EffectOf<calvin::Node>>,
-) -> Vec<EffectOf<calvin::Node>> {
+    effects: EffectsOf<calvin::Node>,
+) -> EffectsOf<calvin::Node> {
     match node {
         calvin::Node::Front(_) => unflushed(effects),
         _ => effects,

@@ -310,11 +310,8 @@ enum Hosting {
     TwoPhaseReader,
     /// With participants in doubt that decide alone.
     TwoPhaseAlone(Heuristic),
-    Saga,
-    /// With semantic locks, and a transfer back.
-    SagasMeet(SemanticLocks),
-    /// With semantic locks, and an onlooker.
-    SagaSeen,
+    /// Alone, or with semantic locks and another client's transaction.
+    Saga(Option<(SemanticLocks, fn() -> PlannedOperation)>),
     /// How often the sequencer's election timer fires.
     Calvin(u8),
     /// How often each replica's election timer fires.
@@ -432,31 +429,31 @@ pub const WORLDS: &[Hosted] = &[
         exposed: &[FRONT], restarts: false, fails: &["all or nothing", "ends"],
         ..world("2pc-alone-released", Hosting::TwoPhaseAlone(Heuristic::Commit), CRASH, "The manager may stay down: who is in doubt commits alone, and nobody blocks.")
     },
-    world("saga", Hosting::Saga, NONE, "The saga's code without faults."),
-    world("saga-crash", Hosting::Saga, CRASH, "One machine crashes at any moment, and comes back."),
+    world("saga", Hosting::Saga(None), NONE, "The saga's code without faults."),
+    world("saga-crash", Hosting::Saga(None), CRASH, "One machine crashes at any moment, and comes back."),
     Hosted {
         exposed: &[FRONT], restarts: false, fails: &["ends"],
-        ..world("saga-orphan", Hosting::Saga, CRASH, "The orchestrator crashes and may stay down: the saga is an orphan.")
+        ..world("saga-orphan", Hosting::Saga(None), CRASH, "The orchestrator crashes and may stay down: the saga is an orphan.")
     },
-    world("saga-loss", Hosting::Saga, LOSS, "One message is lost."),
-    world("saga-duplicate", Hosting::Saga, DUPLICATE, "One message arrives twice."),
-    world("saga-timeout", Hosting::Saga, LATE, "One timer fires too early."),
-    world("saga-cut", Hosting::Saga, CUT, "Two machines are cut off from one another, and find one another again."),
-    world("saga-disk", Hosting::Saga, BAD_DISK, "One flush fails."),
+    world("saga-loss", Hosting::Saga(None), LOSS, "One message is lost."),
+    world("saga-duplicate", Hosting::Saga(None), DUPLICATE, "One message arrives twice."),
+    world("saga-timeout", Hosting::Saga(None), LATE, "One timer fires too early."),
+    world("saga-cut", Hosting::Saga(None), CUT, "Two machines are cut off from one another, and find one another again."),
+    world("saga-disk", Hosting::Saga(None), BAD_DISK, "One flush fails."),
     Hosted {
         at_least: 100, fails: &["commits"],
-        ..world("saga-refused", Hosting::Saga, CRASH, "The pivot is refused, and one machine crashes: the way back.")
+        ..world("saga-refused", Hosting::Saga(None), CRASH, "The pivot is refused, and one machine crashes: the way back.")
     },
-    world("saga-meet", Hosting::SagasMeet(SemanticLocks::Refuse), LATE, "Two sagas with semantic locks meet: who finds a marked row goes back."),
+    world("saga-meet", Hosting::Saga(Some((SemanticLocks::Refuse, transfer_back))), LATE, "Two sagas with semantic locks meet: who finds a marked row goes back."),
     Hosted {
         exposed: &[FRONT, DATA[1]],
-        ..world("saga-meet-duplicate", Hosting::SagasMeet(SemanticLocks::Refuse), LATE_DUPLICATE, "One message arrives twice: what was turned away is not taken later.")
+        ..world("saga-meet-duplicate", Hosting::Saga(Some((SemanticLocks::Refuse, transfer_back))), LATE_DUPLICATE, "One message arrives twice: what was turned away is not taken later.")
     },
-    world("saga-wait", Hosting::SagasMeet(SemanticLocks::Wait), LATE, "Who finds a marked row waits, in a circle if both do, until patience ends."),
-    world("saga-seen", Hosting::SagaSeen, LATE, "A reader waits for the end of the saga whose effect it meets."),
+    world("saga-wait", Hosting::Saga(Some((SemanticLocks::Wait, transfer_back))), LATE, "Who finds a marked row waits, in a circle if both do, until patience ends."),
+    world("saga-seen", Hosting::Saga(Some((SemanticLocks::Wait, onlooker))), LATE, "A reader waits for the end of the saga whose effect it meets."),
     Hosted {
         at_least: 100, fails: &["commits"],
-        ..world("saga-unseen", Hosting::SagaSeen, LATE, "The pivot is refused: nobody sees what is undone.")
+        ..world("saga-unseen", Hosting::Saga(Some((SemanticLocks::Wait, onlooker))), LATE, "The pivot is refused: nobody sees what is undone.")
     },
     world("calvin", Hosting::Calvin(1), NONE, "Calvin's code, with one sequencer, without faults."),
     world("calvin-duplicate", Hosting::Calvin(1), DUPLICATE, "One message arrives twice."),
@@ -541,7 +538,7 @@ impl Hosted {
                 let start = refine::two_phase::Transactions::default();
                 self.examined(judged, Some(held(self.two_phase(start, ignore), limit)?))
             }
-            Hosting::Saga | Hosting::SagasMeet(_) | Hosting::SagaSeen => {
+            Hosting::Saga(_) => {
                 let world = self.saga(Seen::default(), Seen::note);
                 let judged = ask(world.fair(self.restarts, limit)?).check()?;
                 let start = refine::saga::Sagas::default();
@@ -582,7 +579,7 @@ impl Hosted {
                 safety(),
                 address,
             ),
-            Hosting::Saga | Hosting::SagasMeet(_) | Hosting::SagaSeen => serve(
+            Hosting::Saga(_) => serve(
                 self.saga(Seen::default(), Seen::note),
                 self.saga(refine::saga::Sagas::default(), ignore),
                 safety(),
@@ -673,8 +670,7 @@ impl Hosted {
     {
         let options = saga::Options {
             semantic_locks: match self.protocol {
-                Hosting::SagasMeet(locks) => locks,
-                Hosting::SagaSeen => SemanticLocks::Wait,
+                Hosting::Saga(Some((locks, _))) => locks,
                 _ => SemanticLocks::None,
             },
             ..saga::Options::default()
@@ -713,8 +709,7 @@ impl Hosted {
         let transfer = transfer(self.at_least);
         let operations = match self.protocol {
             Hosting::TwoPhaseReader => vec![withdrawal()],
-            Hosting::SagasMeet(_) => vec![transfer, transfer_back()],
-            Hosting::SagaSeen => vec![transfer, onlooker()],
+            Hosting::Saga(Some((_, other))) => vec![transfer, other()],
             _ => vec![transfer],
         };
         let deployment = Pr::deploy(&layout(), options, &operations);

@@ -17,8 +17,9 @@ use ordain::{sim, stack};
 pub const LIMIT: u32 = 1_000_000;
 
 /// What interferes: it sees the node, the input and the effects, and says what is done instead.
-pub type Meddler<N> = fn(&N, Vec<EffectOf<N>>) -> Vec<EffectOf<N>>;
+pub type Meddler<N> = fn(&N, EffectsOf<N>) -> EffectsOf<N>;
 pub type EffectOf<N> = Effect<<N as Process>::Message, <N as Process>::Timer>;
+pub type EffectsOf<N> = Vec<EffectOf<N>>;
 pub type Inspector<N> =
     fn(&N, Input<<N as Process>::Message, <N as Process>::Timer>) -> Option<InputOf<N>>;
 pub type InputOf<N> = Input<<N as Process>::Message, <N as Process>::Timer>;
@@ -112,7 +113,7 @@ pub fn unflushed<M, T>(effects: Vec<Effect<M, T>>) -> Vec<Effect<M, T>> {
     effects.into_iter().map(skip).collect()
 }
 
-pub fn honest<N: Process>(_: &N, effects: Vec<EffectOf<N>>) -> Vec<EffectOf<N>> {
+pub fn honest<N: Process>(_: &N, effects: EffectsOf<N>) -> EffectsOf<N> {
     effects
 }
 
@@ -224,6 +225,18 @@ pub fn simulated_with<Pr: Protocol, A: Abstraction<Meddled<Pr::Process>>>(
     let broken = record.violations.into_iter().map(|v| v.explanation);
     let tally = tally.lock().unwrap().clone();
     (tally, broken.collect())
+}
+
+/// Whether interference breaks the refinement in some of so many storms.
+pub fn breaks_with<Pr: Protocol, A: Abstraction<Meddled<Pr::Process>>>(
+    options: &Pr::Options,
+    storms: u64,
+    start: impl Fn() -> A,
+    inputs: Inspector<Pr::Process>,
+    effects: Meddler<Pr::Process>,
+) -> bool {
+    let broken = |seed| simulated_with::<Pr, A>(options, seed, start(), inputs, effects).1;
+    (0..storms).any(|seed| !broken(seed).is_empty())
 }
 
 /// Runs of unchanged code through so many storms refine their spec, and take these of its actions.

@@ -543,23 +543,21 @@ impl Orchestrator {
             return; // A duplicate.
         }
         let pivot = running.plan.pivot;
-        let why = AbortReason::Compensated;
-        match refusal {
+        let undo = match refusal {
             // Durably refused: only the steps before it are undone.
-            Refusal::Guard(_) | Refusal::Busy => {
-                assert!(step <= pivot, "without guards, and ignoring marks");
-                let outcome = match refusal {
-                    Refusal::Guard(guard) => Outcome::Declined { guard },
-                    Refusal::Busy | Refusal::Disk => Outcome::Aborted { why },
-                };
-                self.go_backward(txn, outcome, step, out);
-            }
+            Refusal::Guard(_) | Refusal::Busy => step,
             // The refused step is blocked too: a duplicate of it might still be taken.
-            Refusal::Disk if step < pivot => {
-                self.go_backward(txn, Outcome::Aborted { why }, step + 1, out);
-            }
-            Refusal::Disk => {} // Again, when the timer fires.
-        }
+            Refusal::Disk if step < pivot => step + 1,
+            Refusal::Disk => return, // Again, when the timer fires.
+        };
+        assert!(step <= pivot, "retriable: without guards, ignoring marks");
+        let outcome = match refusal {
+            Refusal::Guard(guard) => Outcome::Declined { guard },
+            Refusal::Busy | Refusal::Disk => Outcome::Aborted {
+                why: AbortReason::Compensated,
+            },
+        };
+        self.go_backward(txn, outcome, undo, out);
     }
 
     fn time_out(&mut self, txn: TxnId, out: &mut Out) {

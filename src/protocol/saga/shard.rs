@@ -32,8 +32,8 @@ enum Fate {
     Refused(u16),
     /// It is undone, or was blocked before it came.
     Compensated,
-    /// It met a marked row.
-    TurnedAway,
+    /// It met a marked row, and is refused.
+    Busy,
 }
 
 /// What has become of a step, seen from outside.
@@ -74,7 +74,7 @@ enum Record {
         fates: Vec<((TxnId, u16), Fate)>,
         marks: Vec<(Key, TxnId)>,
     },
-    TurnedAway {
+    Busy {
         txn: TxnId,
         step: u16,
     },
@@ -89,7 +89,7 @@ enum Job {
     },
     Step(Arc<StepRequest>),
     /// What becomes of a step that met a marked row.
-    TurnAway {
+    RefuseBusy {
         txn: TxnId,
         step: u16,
     },
@@ -153,7 +153,7 @@ impl Shard {
     pub fn view(&self, txn: TxnId, step: u16) -> Option<StepView> {
         Some(match self.fates.get(&(txn, step))? {
             Fate::Applied { .. } => StepView::Applied,
-            Fate::Refused(_) | Fate::TurnedAway => StepView::Refused,
+            Fate::Refused(_) | Fate::Busy => StepView::Refused,
             Fate::Compensated => StepView::Compensated,
         })
     }
@@ -222,7 +222,7 @@ impl Shard {
             }
             Job::Compensate { txn, step } => self.never_take((*txn, *step)),
             Job::Read { .. } | Job::Confirm { .. } => {}
-            Job::TurnAway { .. } => unreachable!("nobody asks to be turned away"),
+            Job::RefuseBusy { .. } => unreachable!("nobody asks for a refusal"),
         }
         self.tickets += 1;
         match self.is_marked(&request.job) {
@@ -262,7 +262,7 @@ impl Shard {
                 let mut keys = step.what.reads.iter();
                 !step.retriable && keys.any(|key| of_another(key, step.txn))
             }
-            Job::TurnAway { .. } | Job::Compensate { .. } | Job::Confirm { .. } => false,
+            Job::RefuseBusy { .. } | Job::Compensate { .. } | Job::Confirm { .. } => false,
         }
     }
 
@@ -283,7 +283,7 @@ impl Shard {
     fn park(&mut self, ticket: u64, request: Request, out: &mut Out) {
         out.observe(Observation::Mark("saga.marked-row"));
         if self.site.options.semantic_locks == SemanticLocks::Refuse {
-            return self.turn_away(ticket, request, out);
+            return self.refuse_busy(ticket, request, out);
         }
         if let Job::Step(step) = &request.job {
             let (txn, shard) = (step.txn, self.shard);
@@ -299,22 +299,22 @@ impl Shard {
 
     fn wait_no_longer(&mut self, ticket: u64, out: &mut Out) {
         if let Some(request) = self.parked.remove(&ticket) {
-            self.turn_away(ticket, request, out);
+            self.refuse_busy(ticket, request, out);
         }
     }
 
     /// A step is refused durably: a duplicate of it that comes when the row is free must not be taken, for its saga is going back, perhaps from
     /// its pivot, which cannot be undone. A reader is not told: it asks again by itself.
-    fn turn_away(&mut self, ticket: u64, Request { from, job }: Request, out: &mut Out) {
+    fn refuse_busy(&mut self, ticket: u64, Request { from, job }: Request, out: &mut Out) {
         if let Job::Step(request) = job {
             let (txn, step) = (request.txn, request.step);
             if self.is_settled((txn, step), from, out) {
                 return;
             }
-            let job = Job::TurnAway { txn, step };
+            let job = Job::RefuseBusy { txn, step };
             self.active.insert((txn, step), ticket);
             self.requests.insert(ticket, Request { from, job });
-            self.journal.force(Record::TurnedAway { txn, step }, ticket);
+            self.journal.force(Record::Busy { txn, step }, ticket);
         }
     }
 
@@ -336,7 +336,7 @@ impl Shard {
                 wanted
             }
             Job::Compensate { txn, step } => self.compensation_locks((*txn, *step)),
-            Job::TurnAway { .. } | Job::Confirm { .. } => Vec::new(),
+            Job::RefuseBusy { .. } | Job::Confirm { .. } => Vec::new(),
         };
         out.work(wanted.len() as u32);
         self.requests.insert(ticket, request);
@@ -352,7 +352,7 @@ impl Shard {
         let writes = match (self.active.get(&name), self.fates.get(&name)) {
             (Some(ticket), _) => match &self.requests[ticket].job {
                 Job::Step(step) => &step.what.writes,
-                Job::TurnAway { .. } => return Vec::new(),
+                Job::RefuseBusy { .. } => return Vec::new(),
                 job => unreachable!("{job:?} is no step"),
             },
             (None, Some(Fate::Applied { undo, .. })) => undo,
@@ -371,7 +371,7 @@ impl Shard {
         let request = { self.requests.remove(&ticket) }.expect("it is served");
         match &request.job {
             Job::Step(step) => self.active.remove(&(step.txn, step.step)),
-            Job::TurnAway { txn, step } => self.active.remove(&(*txn, *step)),
+            Job::RefuseBusy { txn, step } => self.active.remove(&(*txn, *step)),
             Job::Read { .. } | Job::Compensate { .. } | Job::Confirm { .. } => None,
         };
         request
@@ -410,9 +410,9 @@ impl Shard {
                 self.finish(ticket, out);
             }
             Job::Step(step) => self.take(ticket, &step, out),
-            Job::TurnAway { .. } => unreachable!("it takes no locks"),
+            Job::RefuseBusy { .. } => unreachable!("it takes no locks"),
             Job::Compensate { txn, step } => match self.fates.get(&(txn, step)) {
-                Some(Fate::Compensated | Fate::Refused(_) | Fate::TurnedAway) => {
+                Some(Fate::Compensated | Fate::Refused(_) | Fate::Busy) => {
                     out.send(from, Message::Compensated { txn, step });
                     self.finish(ticket, out);
                 }
@@ -489,7 +489,7 @@ impl Shard {
                 let refusal = Refusal::Guard(*guard);
                 out.send(to, Message::Refused { txn, step, refusal });
             }
-            Some(Fate::TurnedAway) => {
+            Some(Fate::Busy) => {
                 let refusal = Refusal::Busy;
                 out.send(to, Message::Refused { txn, step, refusal });
             }
@@ -509,8 +509,8 @@ impl Shard {
                 self.step_durable(&request, out);
                 self.answer_step(from, (txn, step), out);
             }
-            Job::TurnAway { txn, step } => {
-                self.turned_away((txn, step));
+            Job::RefuseBusy { txn, step } => {
+                self.refused_busy((txn, step));
                 self.answer_step(from, (txn, step), out);
             }
             Job::Compensate { txn, step } => {
@@ -532,8 +532,8 @@ impl Shard {
     }
 
     /// A compensation may have come first.
-    fn turned_away(&mut self, name: (TxnId, u16)) {
-        self.fates.entry(name).or_insert(Fate::TurnedAway);
+    fn refused_busy(&mut self, name: (TxnId, u16)) {
+        self.fates.entry(name).or_insert(Fate::Busy);
     }
 
     /// The record that `take` forced is durable. Nobody else could touch its rows meanwhile, so the guards say
@@ -580,7 +580,7 @@ impl Shard {
 
     /// Undoes a step; false if there was nothing to undo, and the step is blocked.
     fn compensate(&mut self, name: (TxnId, u16)) -> bool {
-        if self.fates.get(&name) == Some(&Fate::TurnedAway) {
+        if self.fates.get(&name) == Some(&Fate::Busy) {
             return false;
         }
         let fate = self.fates.insert(name, Fate::Compensated);
@@ -613,9 +613,9 @@ impl Shard {
                 out.send(from, Message::Refused { txn, step, refusal });
                 self.finish(ticket, out);
             }
-            Job::TurnAway { txn, step } => {
+            Job::RefuseBusy { txn, step } => {
                 out.observe(Observation::Mark("saga.step-not-durable"));
-                self.journal.force(Record::TurnedAway { txn, step }, ticket);
+                self.journal.force(Record::Busy { txn, step }, ticket);
             }
             Job::Compensate { txn, step } => {
                 self.journal
@@ -643,7 +643,7 @@ impl Shard {
                 Record::Refused { txn, step, guard } => {
                     self.fates.insert((txn, step), Fate::Refused(guard));
                 }
-                Record::TurnedAway { txn, step } => self.turned_away((txn, step)),
+                Record::Busy { txn, step } => self.refused_busy((txn, step)),
                 Record::Compensated { txn, step } => {
                     self.compensate((txn, step));
                 }
