@@ -25,7 +25,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ordain::model::leads_to::{FairChecker, Report};
+use ordain::model::checker::leads_to::{FairChecker, Report};
 use ordain::model::spec::calvin::Calvin;
 use ordain::model::spec::hlc::Hlc;
 use ordain::model::spec::raft_log::RaftLog;

@@ -16,7 +16,7 @@ use ordain::protocol::calvin::Calvin;
 use ordain::protocol::saga::Saga;
 use ordain::protocol::two_phase::TwoPhase;
 use ordain::scenario::Scenario;
-use ordain::{sim, stack};
+use ordain::{run, sim};
 
 #[path = "support/cost.rs"]
 mod cost;
@@ -101,7 +101,7 @@ fn compare<P: Refined>(scenario: &Scenario) {
 fn main() {
     for (name, text) in SCENARIOS {
         println!("{name}");
-        let scenario = stack::read_scenario(name, text, &[]).expect("a good scenario");
+        let scenario = run::read_scenario(name, text, &[]).expect("a good scenario");
         compare::<TwoPhase>(&scenario);
         compare::<Saga>(&scenario);
         compare::<Calvin>(&scenario);

@@ -14,8 +14,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use ordain::plan::{Environment, Latency, Link, Machine};
-use ordain::process::{Addr, Delay, Effects, Input, NodeId, Process, WallTime};
+use ordain::base::process::{Addr, Delay, Effects, Input, NodeId, Process, WallTime};
+use ordain::fault::{Latency, Link};
+use ordain::plan::{Environment, Machine};
 use ordain::protocol::Deployment;
 use ordain::sim::{Run, simulate};
 

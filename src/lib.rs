@@ -10,32 +10,18 @@ compile_error!(
      replaces that setting silently: unset RUSTFLAGS, or add `--cfg madsim` to it."
 );
 
-pub mod artifact;
+pub mod base;
 pub mod campaign;
 pub mod check;
 pub mod cli;
-pub mod client;
-pub mod compare;
 pub mod consensus;
-pub mod digest;
-pub mod failure;
-pub mod fates;
-pub mod hlc;
+pub mod fault;
 pub mod model;
-pub mod monitor;
 pub mod plan;
-pub mod process;
 pub mod protocol;
-pub mod random;
-pub mod record;
 pub mod report;
+pub mod run;
 pub mod scenario;
 pub mod shard;
-pub mod shrink;
 pub mod sim;
-pub mod stack;
-pub mod trace;
-pub mod txn;
 pub mod verdict;
-pub mod workload;
-pub mod zoo;

@@ -9,16 +9,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use ordain::monitor::{Monitor, Violation};
+use ordain::base::monitor::{Monitor, Violation};
+use ordain::base::observation::{Observation, Observed, Outcome};
+use ordain::base::process::Addr;
+use ordain::base::txn::{Evaluation, Key, Read, Row, TxnId, WriteId};
 use ordain::plan::Plan;
-use ordain::process::Addr;
 use ordain::protocol::calvin::messages::{Batch, Entry};
 use ordain::protocol::calvin::{Calvin, Node, Options};
 use ordain::protocol::{Autopsy, Protocol};
-use ordain::record::{Observation, Observed, Outcome};
 use ordain::scenario::Scenario;
 use ordain::sim::{self, Record, Run};
-use ordain::txn::{Evaluation, Key, Read, Row, TxnId, WriteId};
 
 /// Watches what clients see and what fronts merge.
 #[derive(Default)]
@@ -285,7 +285,7 @@ fn judge(scenario: &Scenario, record: &Record<Node>, tally: &mut Tally) -> Resul
         return Err(format!("{unended:?} never end"));
     }
     let shards = 0..scenario.layout.shards.len() as u16;
-    let shards = shards.map(ordain::scenario::layout::ShardId);
+    let shards = shards.map(ordain::base::txn::ShardId);
     let rows = shards.flat_map(|shard| scenario.layout.initial_rows(shard));
     let rows = rows.map(|(key, value)| (key, Row::initial(value)));
     let serial = Serial::execute(rows.collect(), &watch.log);

@@ -8,18 +8,18 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use ordain::client::{ClientMessage, ClientTimer, Start};
-use ordain::consensus::{LogTimer, ReplicaTimer};
-use ordain::plan::PlannedOperation;
-use ordain::process::{
+use ordain::base::observation::{Observation, Outcome};
+use ordain::base::process::{
     Addr, Disk, Effect, Effects, FileId, FlushId, Input, NodeId, Process, WallTime, Wire,
 };
+use ordain::base::txn::{self, Guard, Key, Op, ShardId, TableId, Target, Txn, TxnId, Value};
+use ordain::consensus::{LogTimer, ReplicaTimer};
+use ordain::plan::{PlannedOperation, Start};
 use ordain::protocol::calvin::messages::{Batch, Before, Message, Push};
 use ordain::protocol::calvin::{Calvin, Node, Options, Sequencers, Timer};
+use ordain::protocol::kit::client::{ClientMessage, ClientTimer};
 use ordain::protocol::{Autopsy, Protocol};
-use ordain::record::{Observation, Outcome};
-use ordain::scenario::layout::{EngineKind, Layout, Region, Shard, ShardId, Table};
-use ordain::txn::{self, Guard, Key, Op, TableId, Target, Txn, TxnId, Value};
+use ordain::scenario::layout::{EngineKind, Layout, Region, Shard, Table};
 
 /// Two shards, three regions of a front, a machine for each shard and a client.
 fn layout() -> Layout {

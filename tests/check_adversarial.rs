@@ -4,10 +4,10 @@
 //! At a small scale here; `ORDAIN_ADVERSARIAL_OPS=1000000 cargo test --release --test suite check_adversarial::` is the
 //! full one.
 
-use ordain::check::linearizability;
 use ordain::check::parse::{self, Strictness};
 use ordain::check::{
     AnomalyKind, History, HistoryBuilder, Model, Options, Report, Status, Verdict, check,
+    linearizability,
 };
 
 fn scale() -> u64 {

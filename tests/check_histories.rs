@@ -10,8 +10,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use ordain::check::workload::{self, Saga};
-use ordain::check::{Anomaly, AnomalyKind, History, Options, Verdict};
-use ordain::check::{check, explain, linearizability, parse};
+use ordain::check::{
+    Anomaly, AnomalyKind, History, Options, Verdict, check, explain, linearizability, parse,
+};
 
 struct Case {
     name: String,

@@ -5,12 +5,12 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
-use ordain::client::ClientTimer;
 use ordain::model::explorer::{Asked, Explored};
-use ordain::model::host::World;
-use ordain::model::hosted::{CRASH, transfer};
 use ordain::model::refine::Abstraction;
 use ordain::model::refine::saga::Sagas;
+use ordain::model::worlds::world::World;
+use ordain::model::worlds::{CRASH, transfer};
+use ordain::protocol::kit::client::ClientTimer;
 use ordain::protocol::saga::{self, Saga};
 use serde_json::Value;
 use stateright::{Checker, Model};

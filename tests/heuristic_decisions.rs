@@ -2,10 +2,10 @@
 
 use crate::judging::{judge, play};
 use crate::scenarios::shipped;
+use ordain::base::observation::{Observation, Observed};
 use ordain::plan::Plan;
 use ordain::protocol::Protocol;
 use ordain::protocol::two_phase::{Heuristic, Options, TwoPhase};
-use ordain::record::{Observation, Observed};
 use ordain::scenario::Scenario;
 use ordain::verdict::{Finding, Property, Status};
 

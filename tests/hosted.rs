@@ -4,18 +4,19 @@
 //! Atomicity is read off the shards' ledgers, from outside; ends and promises come from what processes observe. A mutant
 //! whose disk lies (flushes complete without making anything durable) has to be caught.
 
-use ordain::client::ClientTimer;
-use ordain::model::host::{Action, Budget, Host, World};
-use ordain::model::hosted::{
-    DATA, FRONT, NONE, SINGLE_FAULTS, Seen, ask, ask_doubt, layout, transfer,
-};
-use ordain::model::leads_to::Report;
+use ordain::base::process::{Addr, Effect, Effects, Input, Process, WallTime};
+use ordain::model::checker::leads_to::Report;
 use ordain::model::refine::Tally;
 use ordain::model::report::check_all;
-use ordain::process::{Addr, Effect, Effects, Input, Process, WallTime};
+use ordain::model::worlds::world::{Action, Budget, Host, World};
+use ordain::model::worlds::{
+    DATA, FRONT, NONE, SINGLE_FAULTS, Seen, ask, ask_doubt, layout, transfer,
+};
+use ordain::protocol::kit::client::ClientTimer;
 use ordain::protocol::saga::{self, Saga};
 use ordain::protocol::two_phase::{self, TwoPhase};
-use ordain::protocol::{Autopsy, Protocol, ShardState};
+use ordain::protocol::{Autopsy, Protocol};
+use ordain::shard::ShardState;
 
 /// A process on a disk that says "flushed" at once, and keeps nothing.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

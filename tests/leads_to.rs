@@ -4,7 +4,7 @@
 //! through *all* sets of nodes that a behaviour could visit infinitely often. And each counterexample is judged by the
 //! definitions of the temporal operators on that one behaviour.
 
-use ordain::model::leads_to::{Counterexample, FairChecker, Kind, Strength, Verdict};
+use ordain::model::checker::leads_to::{Counterexample, FairChecker, Kind, Strength, Verdict};
 use stateright::Model;
 
 const NODES_MAX: u64 = 6;
@@ -233,17 +233,19 @@ impl Drawn {
     fn is_fair_cycle(
         &self,
         states: &[u8],
-        steps: &[ordain::model::leads_to::NamedStep<u8, (u8, u8)>],
+        steps: &[ordain::model::checker::leads_to::NamedStep<u8, (u8, u8)>],
     ) -> bool {
         self.constraints
             .iter()
             .enumerate()
             .all(|(index, &(strong, _))| {
                 let from = |at: usize| states[(at + states.len() - 1) % states.len()];
-                let takes =
-                    |(at, step): (usize, &ordain::model::leads_to::NamedStep<u8, (u8, u8)>)| {
-                        from(at) != step.state && self.in_class(index, step.action.0)
-                    };
+                let takes = |(at, step): (
+                    usize,
+                    &ordain::model::checker::leads_to::NamedStep<u8, (u8, u8)>,
+                )| {
+                    from(at) != step.state && self.in_class(index, step.action.0)
+                };
                 let enabled = |&state: &u8| self.enabled(index, state);
                 steps.iter().enumerate().any(takes)
                     || if strong {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::hash::Hash;
 
-use ordain::model::leads_to::{FairChecker, Kind, Report, Strength};
+use ordain::model::checker::leads_to::{FairChecker, Kind, Report, Strength};
 use serde::Deserialize;
 use stateright::{Checker, Model, Property};
 

@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use crate::scenarios::shipped;
-use ordain::compare::{Line, compare};
+use ordain::campaign::compare::{Line, compare};
 use ordain::plan::Plan;
+use ordain::run;
 use ordain::scenario::Scenario;
-use ordain::stack;
-use ordain::trace::{TraceEvent, TraceKind};
+use ordain::sim::trace::{TraceEvent, TraceKind};
 
 fn line(scenario: &Scenario, protocol: &str, seeds: u64) -> Line {
     let seeds: Vec<u64> = (1..=seeds).collect();
@@ -140,9 +140,9 @@ fn one_transfer(participants: usize, coordinator: &str) -> Vec<TraceEvent> {
         )
         .expect("memory takes every write");
     }
-    let scenario = stack::read_scenario("one", &text, &[]).unwrap_or_else(|bad| panic!("{bad}"));
+    let scenario = run::read_scenario("one", &text, &[]).unwrap_or_else(|bad| panic!("{bad}"));
     let plan = Plan::draw(&scenario, 1);
-    let run = stack::run(&scenario, "2pc", &plan, true).expect("it runs");
+    let run = run::run(&scenario, "2pc", &plan, true).expect("it runs");
     assert_eq!(run.verdict.counts.committed, 1);
     run.kept.trace.expect("it was asked for")
 }

@@ -11,9 +11,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::histories::{self, Random, Spec};
-use ordain::check::linearizability;
 use ordain::check::parse::{self, Blocks, ParseError, Strictness};
-use ordain::check::{History, Model, Options, check, explain};
+use ordain::check::{History, Model, Options, check, explain, linearizability};
 
 /// Histories to start from: every format and every sort of operation.
 fn corpus() -> Vec<Vec<u8>> {

@@ -2,10 +2,10 @@
 //! storm scenario throws at them: what each promises holds on every seed, and what it does not promise breaks.
 
 use crate::scenarios::shipped;
-use ordain::compare::{Line, compare};
+use ordain::campaign::compare::{Line, compare};
 use ordain::plan::Plan;
+use ordain::run;
 use ordain::scenario::Scenario;
-use ordain::stack;
 
 const SEEDS: u64 = 100;
 
@@ -89,7 +89,7 @@ fn a_run_after_others_is_judged_like_the_first() {
     for protocol in ["2pc", "saga", "calvin"] {
         let judged = |seed| {
             let plan = Plan::draw(&scenario, seed);
-            let run = stack::run(&scenario, protocol, &plan, false).expect("it can be deployed");
+            let run = run::run(&scenario, protocol, &plan, false).expect("it can be deployed");
             serde_json::to_value(&run).expect("plain data")
         };
         let first = judged(1);

@@ -8,18 +8,19 @@
 use std::collections::BTreeMap;
 
 use crate::support::{MS, SECOND, addr, fault, nodes, world};
+use ordain::base::digest::stable_hash;
+use ordain::base::monitor::{Monitor, Violation};
+use ordain::base::observation::{LogEvent, Observation, Observed};
+use ordain::base::process::{Addr, Delay, Effects, FileId, Input, Process, WallTime, Wire};
 use ordain::consensus::session::{Applied, Sessions};
 use ordain::consensus::{
     Algorithm, Config, Delivery, Index, Log, LogEffects, LogMessage, LogTimer, Options, Term,
 };
-use ordain::digest::stable_hash;
-use ordain::monitor::log_safety::LogSafety;
-use ordain::monitor::{Monitor, Violation};
-use ordain::plan::{CrashLoss, Environment, Fault, FaultKind, Latency};
-use ordain::process::{Addr, Delay, Effects, FileId, Input, Process, WallTime, Wire};
+use ordain::fault::{CrashLoss, Fault, FaultKind, Latency};
+use ordain::plan::Environment;
 use ordain::protocol::Deployment;
-use ordain::record::{LogEvent, Observation, Observed};
 use ordain::sim::{Record, Run, simulate};
+use ordain::verdict::log_safety::LogSafety;
 use serde::{Deserialize, Serialize};
 
 /// Commands of each client.

@@ -5,20 +5,19 @@
 
 use std::sync::Arc;
 
-use ordain::client::ClientTimer;
-use ordain::model::host::{Budget, Host};
-use ordain::model::hosted::{
+use ordain::base::observation::{AbortReason, Observation};
+use ordain::base::process::{Addr, Effect, Input, NodeId};
+use ordain::base::txn::{ShardId, TxnId};
+use ordain::model::refine::{self, Checked, Tally};
+use ordain::model::worlds::world::{Budget, Host};
+use ordain::model::worlds::{
     CRASH, DATA, FRONT, LATE, LOSS, NONE, SINGLE_FAULTS, TXN, onlooker, transfer, transfer_back,
     withdrawal,
 };
-use ordain::model::refine::{self, Checked, Tally};
 use ordain::plan::PlannedOperation;
-use ordain::process::{Addr, Effect, Input, NodeId};
+use ordain::protocol::kit::client::ClientTimer;
 use ordain::protocol::saga::{self, Saga, SemanticLocks};
 use ordain::protocol::two_phase::{self, TwoPhase};
-use ordain::record::{AbortReason, Observation};
-use ordain::scenario::layout::ShardId;
-use ordain::txn::TxnId;
 
 use crate::interferer::*;
 

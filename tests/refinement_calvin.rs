@@ -4,22 +4,21 @@
 
 use std::sync::Arc;
 
-use ordain::client::{ClientMessage, Start};
-use ordain::model::host::Budget;
-use ordain::model::hosted::{
+use ordain::base::observation::Outcome;
+use ordain::base::process::{Addr, Effect, Input, NodeId};
+use ordain::base::txn::{Key, Read, Row, ShardId, TableId, TxnId, Value};
+use ordain::model::refine::calvin::Executions;
+use ordain::model::refine::{self, Checked, Tally};
+use ordain::model::worlds::world::Budget;
+use ordain::model::worlds::{
     BAD_DISK, CLIENT, DATA, DUPLICATE, FRONT, LATE, LOSS, NONE, TORN, TXN, calvin_timer_limit,
     transfer,
 };
-use ordain::model::refine::calvin::Executions;
-use ordain::model::refine::{self, Checked, Tally};
-use ordain::plan::PlannedOperation;
-use ordain::process::{Addr, Effect, Input, NodeId};
+use ordain::plan::{PlannedOperation, Start};
 use ordain::protocol::calvin::messages::{Batch, Before, Push};
 use ordain::protocol::calvin::shard::Turn;
 use ordain::protocol::calvin::{Calvin, Message, Node, Options, Timer};
-use ordain::record::Outcome;
-use ordain::scenario::layout::ShardId;
-use ordain::txn::{Key, Read, Row, TableId, TxnId, Value};
+use ordain::protocol::kit::client::ClientMessage;
 
 use crate::interferer::*;
 

@@ -2,14 +2,14 @@
 //! worlds and in simulated runs of Calvin; and code that skips a flush, forgets its vote, answers early or hears what was
 //! not said is caught.
 
+use ordain::base::process::{Disk, Effect, FileId, Input, Process};
 use ordain::consensus::raft::RaftMessage;
 use ordain::consensus::{Log, LogMessage, LogTimer, Position};
-use ordain::model::host::{Budget, Host};
-use ordain::model::host_raft::{self, Replica};
-use ordain::model::hosted::{BAD_DISK, CRASH, CUT, NONE, SINGLE_FAULTS, TORN};
 use ordain::model::refine::raft::{KeepsLogs, Logs};
 use ordain::model::refine::{self, Checked, Tally};
-use ordain::process::{Disk, Effect, FileId, Input, Process};
+use ordain::model::worlds::replicas::{self, Replica};
+use ordain::model::worlds::world::{Budget, Host};
+use ordain::model::worlds::{BAD_DISK, CRASH, CUT, NONE, SINGLE_FAULTS, TORN};
 use ordain::protocol::calvin::{self, Calvin};
 use ordain::shard::wal::{Tail, recover};
 
@@ -39,9 +39,9 @@ fn replicas(
     inputs: Inspector<Replica>,
     effects: Meddler<Replica>,
 ) -> Checked {
-    let processes = meddled(host_raft::replicas(), inputs, effects);
+    let processes = meddled(replicas::replicas(), inputs, effects);
     let host = Host::new(processes, budget, Logs::whole(), |_, _, _| {});
-    let host = host_raft::limited(host, campaigns);
+    let host = replicas::limited(host, campaigns);
     refine::check_edges(&refine::shadow(host), LIMIT).expect("small")
 }
 

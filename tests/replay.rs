@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::scenarios::shipped;
-use ordain::random::Stream;
-use ordain::{artifact, stack};
+use ordain::plan::random::Stream;
+use ordain::run::{self, artifact};
 use serde_json::Value;
 
 const FILES: [&str; 7] = [
@@ -25,9 +25,9 @@ fn kept(name: &str) -> PathBuf {
     let _ = fs::remove_dir_all(&folder);
     let scenario = shipped("storm", &[("workload.transactions", "6")]);
     let plan = ordain::plan::Plan::draw(&scenario, 3);
-    let run = stack::run(&scenario, "2pc", &plan, true).expect("it runs");
+    let run = run::run(&scenario, "2pc", &plan, true).expect("it runs");
     let plan = run.kept.plan.clone().expect("kept");
-    artifact::write(&folder, &scenario, &plan, &run).expect("writable");
+    artifact::write(&folder, &scenario, &plan, &run, ordain::report::text::run).expect("writable");
     folder
 }
 
@@ -114,9 +114,7 @@ fn whatever_number_of_a_plan_is_edited_the_plan_is_refused_or_runs() {
         fs::write(&path, edited.to_string()).expect("writable");
         let outcome = artifact::read(&folder)
             .map_err(|error| error.to_string())
-            .and_then(|kept| {
-                stack::replay(&kept.scenario, "2pc", &kept.recorded.plan, &kept.fates)
-            });
+            .and_then(|kept| run::replay(&kept.scenario, "2pc", &kept.recorded.plan, &kept.fates));
         match outcome {
             Ok(_) => ran += 1,
             Err(message) => {

@@ -5,15 +5,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::scenarios::shipped;
+use ordain::base::observation::{Observation, Observed, Outcome};
+use ordain::base::process::{Addr, NodeId};
+use ordain::base::txn::{
+    Effect, Key, Op, Read, Row, ShardId, TableId, Target, Txn, TxnId, Value, WriteId,
+};
 use ordain::campaign::swarm;
 use ordain::plan::Plan;
-use ordain::process::{Addr, NodeId};
-use ordain::protocol::{self, LedgerEntry, Protocol, ShardState};
-use ordain::record::{Observation, Observed, Outcome};
+use ordain::protocol::{self, Protocol};
+use ordain::run::{self, Run};
 use ordain::scenario::Scenario;
-use ordain::scenario::layout::ShardId;
-use ordain::stack::{self, Run};
-use ordain::txn::{Effect, Key, Op, Read, Row, TableId, Target, Txn, TxnId, Value, WriteId};
+use ordain::shard::{LedgerEntry, ShardState};
 use ordain::verdict::{self, Evidence, Finding, Property, Status};
 use rayon::prelude::*;
 
@@ -27,7 +29,7 @@ fn property<'a>(run: &'a Run, name: &str) -> &'a Property {
 fn runs(scenario: &Scenario, protocol: &str) -> Vec<Run> {
     let run = |seed| {
         let plan = Plan::draw(scenario, seed);
-        stack::run(scenario, protocol, &plan, false).expect("it runs")
+        run::run(scenario, protocol, &plan, false).expect("it runs")
     };
     (1..=SEEDS).map(run).collect()
 }
@@ -89,7 +91,7 @@ fn semantic_locks_keep_others_from_building_on_what_is_compensated_later() {
 #[test]
 fn other_protocols_have_no_steps_to_judge() {
     let scenario = shipped("storm", &[]);
-    let run = stack::run(&scenario, "2pc", &Plan::draw(&scenario, 1), false).expect("it runs");
+    let run = run::run(&scenario, "2pc", &Plan::draw(&scenario, 1), false).expect("it runs");
     let mut names = run.verdict.properties.iter().map(|property| property.name);
     assert!(!names.any(|name| name == "saga-isolation" || name == "step-isolation"));
 }
@@ -102,7 +104,7 @@ fn each_step_is_a_transaction_in_every_storm_settlement_and_crossfire() {
         let scenario = shipped(name, &[]);
         let judged = (first..first + seeds).into_par_iter().map(|seed| {
             let plan = swarm::draw(&scenario, seed);
-            let run = stack::run(&scenario, "saga", &plan, false).expect("it runs");
+            let run = run::run(&scenario, "saga", &plan, false).expect("it runs");
             let steps = property(&run, "step-isolation");
             let why = steps.counterexample.as_deref().unwrap_or_default();
             let fine = matches!(steps.status, Status::Ok | Status::Vacuous);

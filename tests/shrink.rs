@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::scenarios::shipped;
-use ordain::artifact::{self, Regression};
-use ordain::failure::{self, Class};
-use ordain::plan::{Fault, FaultKind, Plan, When};
-use ordain::process::NodeId;
+use ordain::base::process::NodeId;
+use ordain::base::txn::Op;
+use ordain::campaign::shrink::{BUDGET, CannotShrink, Case, Reduced, Shrunk, reduce, shrink};
+use ordain::fault::{Fault, FaultKind, When};
+use ordain::plan::Plan;
 use ordain::report;
+use ordain::run;
+use ordain::run::artifact::{self, Regression};
+use ordain::run::failure::{self, Class};
 use ordain::scenario::Scenario;
-use ordain::shrink::{BUDGET, CannotShrink, Case, Reduced, Shrunk, reduce, shrink};
-use ordain::stack;
-use ordain::txn::Op;
 use proptest::prelude::*;
 
 /// A case with so many faults, told apart by their positions, and so many transactions, told apart by their ids.
@@ -83,7 +84,7 @@ fn exactly_the_faults_and_transactions_that_matter_are_left_of_hundreds() {
     assert!(found.runs < 1_000, "{} runs", found.runs);
     let plan = &found.case.plan;
     let calm =
-        |link: &ordain::plan::Link| link.loss_ppm + link.duplicate_ppm + link.reorder_ppm == 0;
+        |link: &ordain::fault::Link| link.loss_ppm + link.duplicate_ppm + link.reorder_ppm == 0;
     assert!(
         plan.environment.link_classes.iter().all(calm),
         "no noise matters"
@@ -229,7 +230,7 @@ fn class(text: &str) -> Class {
 fn failing(scenario: &Scenario, protocol: &str, class: &Class) -> (u64, Plan) {
     let found = (1..200).find_map(|seed| {
         let plan = Plan::draw(scenario, seed);
-        let run = stack::run(scenario, protocol, &plan, true).expect("it runs");
+        let run = run::run(scenario, protocol, &plan, true).expect("it runs");
         failure::shows(&run, class).then(|| (seed, run.kept.plan.expect("kept")))
     });
     found.expect("a seed shows it")
@@ -290,7 +291,7 @@ fn single_removals(plan: &Plan) -> Vec<(String, Plan)> {
 fn assert_locally_minimal(shrunk: &Shrunk) {
     assert!(shrunk.locally_minimal, "{} runs", shrunk.runs);
     for (what, less) in single_removals(&shrunk.plan) {
-        let run = stack::run(&shrunk.scenario, &shrunk.protocol, &less, false).expect("it runs");
+        let run = run::run(&shrunk.scenario, &shrunk.protocol, &less, false).expect("it runs");
         assert!(!failure::shows(&run, &shrunk.class), "{what} can go");
     }
 }
@@ -325,9 +326,16 @@ fn a_shrunk_plan_replays_from_its_folder_alone_and_from_its_file() {
     assert!(shrunk.after.transactions <= 3, "{:?}", shrunk.after);
     let happened = shrunk.run.kept.plan.as_ref().expect("kept");
     let to = folder("shrunk-saga");
-    artifact::write(&to, &shrunk.scenario, happened, &shrunk.run).expect("writable");
+    artifact::write(
+        &to,
+        &shrunk.scenario,
+        happened,
+        &shrunk.run,
+        ordain::report::text::run,
+    )
+    .expect("writable");
     let read = artifact::read(&to).unwrap_or_else(|error| panic!("{error}"));
-    let again = stack::replay(&read.scenario, "saga", &read.recorded.plan, &read.fates);
+    let again = run::replay(&read.scenario, "saga", &read.recorded.plan, &read.fates);
     let again = again.expect("it runs");
     assert_eq!(again.digest.to_string(), read.recorded.digest);
     assert!(failure::shows(&again, &class));

@@ -3,18 +3,18 @@
 #[path = "support/scenarios.rs"]
 mod scenarios;
 
-use ordain::failure::{self, Class};
+use ordain::campaign::shrink::{Shrunk, shrink};
 use ordain::plan::Plan;
+use ordain::run::failure::{self, Class};
 use ordain::scenario::Scenario;
-use ordain::shrink::{Shrunk, shrink};
-use ordain::{campaign::swarm, report, stack, zoo};
+use ordain::{base::zoo, campaign::swarm, report, run};
 use scenarios::shipped;
 
 /// The first swarm plan that the bug makes fail, and how.
 fn caught(scenario: &Scenario, protocol: &str) -> (Plan, Class) {
     let failing = (1..400).find_map(|seed| {
         let plan = swarm::draw(scenario, seed);
-        let run = stack::run(scenario, protocol, &plan, false).expect("it runs");
+        let run = run::run(scenario, protocol, &plan, false).expect("it runs");
         Some((plan, failure::class(&run)?))
     });
     failing.expect("one of 400 plans catches it")

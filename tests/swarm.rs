@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ordain::base::process::NodeId;
 use ordain::campaign::swarm::{corruptible, draw};
-use ordain::client::Start;
-use ordain::plan::{CrashLoss, Fault, FaultKind, Plan, When};
-use ordain::process::NodeId;
+use ordain::fault::{CrashLoss, Fault, FaultKind, When};
+use ordain::plan::{Plan, Start};
+use ordain::run;
 use ordain::scenario::Scenario;
 use ordain::scenario::swarm::Class;
-use ordain::stack;
 use proptest::prelude::*;
 
 fn scenario(name: &str, overrides: &[(&str, &str)]) -> Scenario {
@@ -16,7 +16,7 @@ fn scenario(name: &str, overrides: &[(&str, &str)]) -> Scenario {
     let text = std::fs::read_to_string(&path).unwrap();
     let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
     let overrides: Vec<_> = overrides.iter().map(own).collect();
-    stack::read_scenario(&path, &text, &overrides).unwrap_or_else(|bad| panic!("{bad}"))
+    run::read_scenario(&path, &text, &overrides).unwrap_or_else(|bad| panic!("{bad}"))
 }
 
 /// Scenarios of all sizes: three regions in two clouds, one region of three zones, a single machine of each
@@ -465,8 +465,8 @@ fn the_plan_that_a_run_keeps_replays_without_the_aims() {
     let mut aimed = 0;
     for seed in 0..24 {
         let plan = draw(&storm, seed);
-        for protocol in stack::NAMES {
-            let run = stack::run(&storm, protocol, &plan, true).unwrap();
+        for protocol in run::NAMES {
+            let run = run::run(&storm, protocol, &plan, true).unwrap();
             let kept = run.kept.plan.as_ref().unwrap();
             let resolved = |fault: &&Fault| matches!(fault.when, When::AfterEvent(_));
             aimed += kept.faults.iter().filter(resolved).count();
@@ -476,7 +476,7 @@ fn the_plan_that_a_run_keeps_replays_without_the_aims() {
                     .iter()
                     .any(|fault| matches!(fault.when, When::Moment { .. }))
             );
-            let again = stack::run(&storm, protocol, kept, false).unwrap();
+            let again = run::run(&storm, protocol, kept, false).unwrap();
             assert_eq!(again.digest, run.digest, "seed {seed}, {protocol}");
         }
     }
@@ -487,7 +487,7 @@ fn the_plan_that_a_run_keeps_replays_without_the_aims() {
 fn bounds_that_mean_nothing_are_refused_with_a_place() {
     let text = std::fs::read_to_string("scenarios/storm.toml").unwrap();
     let bad = format!("{text}\n[swarm]\nclasses = [\"earthquake\"]\nepisodes = 0\n");
-    let refusal = stack::read_scenario("bad.toml", &bad, &[])
+    let refusal = run::read_scenario("bad.toml", &bad, &[])
         .unwrap_err()
         .to_string();
     assert!(
@@ -499,7 +499,7 @@ fn bounds_that_mean_nothing_are_refused_with_a_place() {
         "at = [\"2s\", \"6s\"]\nfor = [\"100ms\", \"1s\"]",
         "after = { observation = \"voted\", by = \"east\" }\nfor = \"1s\"",
     );
-    let refusal = stack::read_scenario("bad.toml", &bad, &[])
+    let refusal = run::read_scenario("bad.toml", &bad, &[])
         .unwrap_err()
         .to_string();
     assert!(refusal.contains("`east` is no machine"), "{refusal}");
@@ -509,6 +509,6 @@ fn bounds_that_mean_nothing_are_refused_with_a_place() {
 #[test]
 fn a_restarted_sequencer_never_stamps_two_groups_alike() {
     let scenario = scenario("crossfire", &[]);
-    let run = stack::run(&scenario, "calvin", &draw(&scenario, 355), false).unwrap();
+    let run = run::run(&scenario, "calvin", &draw(&scenario, 355), false).unwrap();
     assert_eq!(run.verdict.verdict, ordain::verdict::Word::Ok, "{run:?}");
 }

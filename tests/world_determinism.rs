@@ -3,13 +3,14 @@
 use std::any::Any;
 
 use crate::support::*;
-use ordain::fates::{FateSource, LinkFates, MessageFate};
-use ordain::monitor::{Monitor, Violation};
-use ordain::plan::{CrashLoss, Environment, Fault, FaultKind, Latency};
-use ordain::process::Delay;
-use ordain::record::{Observation, Observed};
+use ordain::base::monitor::{Monitor, Violation};
+use ordain::base::observation::{Observation, Observed};
+use ordain::base::process::Delay;
+use ordain::fault::{CrashLoss, Fault, FaultKind, Latency};
+use ordain::plan::Environment;
+use ordain::plan::fates::{FateSource, LinkFates, MessageFate};
+use ordain::sim::trace::first_difference;
 use ordain::sim::{Options, Record, Run, RunError, simulate};
-use ordain::trace::first_difference;
 
 /// Four machines that talk to one another over imperfect links, with everything random turned on.
 fn stormy() -> (Environment, Vec<Fault>, Vec<Role>) {
@@ -211,7 +212,12 @@ impl Monitor<Actor> for Counter {
         true
     }
 
-    fn after_step(&mut self, _: u64, _: ordain::process::Addr, _: &Actor) -> Result<(), Violation> {
+    fn after_step(
+        &mut self,
+        _: u64,
+        _: ordain::base::process::Addr,
+        _: &Actor,
+    ) -> Result<(), Violation> {
         self.steps += 1;
         Ok(())
     }

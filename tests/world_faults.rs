@@ -1,9 +1,9 @@
 //! Every kind of fault shows its effect, and the effect ends when the fault does.
 
 use crate::support::*;
-use ordain::plan::{CrashLoss, Fault, FaultKind, Latency, When};
-use ordain::process::{Delay, WallTime};
-use ordain::trace::TraceKind;
+use ordain::base::process::{Delay, WallTime};
+use ordain::fault::{CrashLoss, Fault, FaultKind, Latency, When};
+use ordain::sim::trace::TraceKind;
 
 /// What a ticker's echo receives without faults: one number every 10 ms, less the last one's way.
 fn all() -> Vec<u64> {
@@ -618,7 +618,7 @@ fn a_fault_aimed_at_a_moment_strikes_there_and_replays_without_the_aim() {
     let replayed = ping(&world(2), &record.faults);
     assert_eq!(replayed.digest, record.digest);
     assert_eq!(
-        ordain::trace::first_difference(trace, replayed.trace.as_ref().unwrap()),
+        ordain::sim::trace::first_difference(trace, replayed.trace.as_ref().unwrap()),
         None
     );
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::support::*;
-use ordain::plan::{CrashLoss, Fault, FaultKind};
-use ordain::process::{NodeId, WallTime};
-use ordain::record::Observation;
+use ordain::base::observation::Observation;
+use ordain::base::process::{NodeId, WallTime};
+use ordain::fault::{CrashLoss, Fault, FaultKind};
 use ordain::sim::{Guest, GuestSocket, Record, Run, simulate};
 
 /// Answers every number, and remembers in memory only how many it has answered.

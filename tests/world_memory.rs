@@ -6,8 +6,8 @@ mod support;
 
 use std::sync::Arc;
 
-use ordain::plan::{CrashLoss, FaultKind};
-use ordain::process::{Delay, Effects, Input, NodeId, Process, WallTime};
+use ordain::base::process::{Delay, Effects, Input, NodeId, Process, WallTime};
+use ordain::fault::{CrashLoss, FaultKind};
 use ordain::protocol::Deployment;
 use ordain::sim::{Guest, GuestSocket, Run, simulate};
 use support::*;

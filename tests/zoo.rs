@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ordain::artifact::Regression;
-use ordain::failure;
+use ordain::base::zoo::{self, ALL, with};
+use ordain::run::artifact::Regression;
+use ordain::run::failure;
 use ordain::verdict::Word;
-use ordain::zoo::{self, ALL, with};
 
 fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -59,7 +59,10 @@ fn each_bug_is_planted_in_the_code_that_runs() {
     let code: Vec<String> = ["src/protocol", "src/consensus", "src/shard"]
         .iter()
         .flat_map(|folder| files(folder, "rs"))
-        .chain([PathBuf::from("src/hlc.rs"), PathBuf::from("src/txn.rs")])
+        .chain([
+            PathBuf::from("src/base/hlc.rs"),
+            PathBuf::from("src/base/txn.rs"),
+        ])
         .map(|path| fs::read_to_string(path).expect("UTF-8"))
         .collect();
     for planted in ALL {

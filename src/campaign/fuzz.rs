@@ -11,11 +11,11 @@ use rayon::prelude::*;
 use super::regress::Committed;
 use super::report::{Line, Nondeterministic, Outcome, Reached, Regression, Report, Tally};
 use super::swarm;
-use crate::digest::stable_hash;
-use crate::failure::{self, Size};
+use crate::base::digest::stable_hash;
 use crate::plan::Plan;
+use crate::run::failure::{self, Size};
+use crate::run::{self, Run};
 use crate::scenario::Scenario;
-use crate::stack::{self, Run};
 use crate::verdict::{Status, Word};
 
 /// How many runs each thread has to do before results are looked at.
@@ -83,7 +83,7 @@ pub fn fuzz(
         .collect();
     let run = |protocol: usize, seed: u64| {
         let plan = swarm::draw(scenario, seed);
-        let run = stack::run(scenario, &span.protocols[protocol], &plan, false)?;
+        let run = run::run(scenario, &span.protocols[protocol], &plan, false)?;
         Ok(outcome(protocol, &plan, &run))
     };
     drive(span, &run, watch, |event| match event {
@@ -123,7 +123,7 @@ fn blank(scenario: &Scenario, span: &Span) -> Report {
         expected: 0,
         unknown: 0,
         counts: Tally::default(),
-        marks: { stack::marks(protocol).into_iter() }
+        marks: { run::marks(protocol).into_iter() }
             .map(|(name, _)| (name.to_owned(), Reached::default()))
             .collect(),
     };
@@ -170,7 +170,7 @@ fn outcome(protocol: usize, plan: &Plan, run: &Run) -> Outcome {
 }
 
 fn regress(one: &Committed) -> Result<Regression, String> {
-    let run = stack::run(&one.scenario, &one.protocol, &one.plan, false)
+    let run = run::run(&one.scenario, &one.protocol, &one.plan, false)
         .map_err(|error| format!("{}: {error}", one.path.display()))?;
     Ok(Regression {
         path: one.path.display().to_string(),

@@ -4,8 +4,12 @@
 //! matrix can [`merge`](report::merge), [`regress`] reads committed plans that are run first, and [`junit`] writes
 //! what CI servers read.
 
+pub mod compare;
 pub mod fuzz;
+#[cfg(feature = "zoo")]
+pub mod hunt;
 pub mod junit;
 pub mod regress;
 pub mod report;
+pub mod shrink;
 pub mod swarm;

@@ -8,11 +8,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::report::LeftOut;
-use crate::artifact::{Recorded, Regression, Unreadable};
+use crate::plan::random::GENERATOR;
 use crate::plan::{PLAN_VERSION, Plan};
-use crate::random::GENERATOR;
+use crate::run;
+use crate::run::artifact::{Recorded, Regression, Unreadable};
 use crate::scenario::Scenario;
-use crate::stack;
 
 /// A committed plan, with the scenario that it stands on.
 #[derive(Clone, Debug)]
@@ -95,7 +95,7 @@ fn folder_at(path: PathBuf) -> Result<Committed, String> {
     }
     let file = path.join("scenario.toml").display().to_string();
     let scenario =
-        stack::read_scenario(&file, &read("scenario.toml")?, &[]).map_err(|bad| bad.to_string())?;
+        run::read_scenario(&file, &read("scenario.toml")?, &[]).map_err(|bad| bad.to_string())?;
     Ok(Committed {
         protocol: recorded.protocol,
         plan,

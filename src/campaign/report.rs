@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::stable_hash;
-use crate::failure::{Class, Size};
+use crate::base::digest::stable_hash;
+use crate::run::failure::{Class, Size};
 use crate::verdict::{Counts, Word};
 
 /// A campaign, or a part of one.

@@ -27,15 +27,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::plan::{CrashLoss, Fault, FaultKind, Latency, Plan, When, faults};
-use crate::process::NodeId;
-use crate::random::Stream;
-use crate::scenario::layout::{Layout, ShardId};
+use crate::base::process::NodeId;
+use crate::base::txn::{ShardId, Value};
+use crate::fault::{CrashLoss, Fault, FaultKind, Latency, When};
+use crate::plan::random::Stream;
+use crate::plan::{Plan, faults, workload};
+use crate::scenario::layout::Layout;
 use crate::scenario::swarm::Class;
 use crate::scenario::units::Share;
 use crate::scenario::{Arrivals, Scenario, Workload};
-use crate::txn::Value;
-use crate::workload;
 
 /// Most transactions of a swarm run where the scenario does not say.
 const TRANSACTIONS_MAX: u32 = 100;

@@ -13,16 +13,16 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Failure, at, complain, exit, key_value, known_protocol, load, say, say_json};
-use crate::artifact;
 use crate::campaign::fuzz::{self, Stop, Watch};
 use crate::campaign::junit::junit;
 use crate::campaign::regress;
 use crate::campaign::report::{self, Outcome, Report};
 use crate::plan::Plan;
 use crate::report::fuzz as text;
+use crate::run;
+use crate::run::artifact;
 use crate::scenario::Scenario;
 use crate::scenario::units::Span;
-use crate::stack;
 
 /// Runs where neither `--runs` nor `--duration` is given.
 const RUNS: u64 = 1_000;
@@ -291,7 +291,7 @@ impl<'a> Console<'a> {
     /// Writes a run's folder, and takes the one of the larger run away.
     fn keep(&self, plan: &Plan, outcome: &Outcome, before: Option<&str>) -> Result<String, String> {
         let protocol = &self.protocols[outcome.protocol];
-        let run = stack::record(self.scenario, protocol, plan)?;
+        let run = run::record(self.scenario, protocol, plan)?;
         assert_eq!(
             run.digest.to_string(),
             outcome.digest,
@@ -300,7 +300,7 @@ impl<'a> Console<'a> {
         let kept = run.kept.plan.as_ref().unwrap_or(plan);
         let folder = artifact::folder(self.out, &self.scenario.name, protocol, plan.seed);
         let name = folder.display().to_string();
-        artifact::write(&folder, self.scenario, kept, &run)
+        artifact::write(&folder, self.scenario, kept, &run, crate::report::text::run)
             .map_err(|error| format!("{name}: {error}"))?;
         let mut written = self.written.lock().expect("nobody panics while holding it");
         // Only what this campaign itself wrote is taken away again.

@@ -23,9 +23,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::process::{Addr, Delay, Effects, FileId, Input, WallTime, Wire};
-use crate::record::Mark;
-use crate::zoo::{self, Bug};
+use crate::base::observation::Mark;
+use crate::base::process::{Addr, Delay, Effects, FileId, Input, WallTime, Wire};
+use crate::base::zoo::{self, Bug};
 
 pub mod paxos;
 mod progress;
@@ -172,7 +172,7 @@ mod milliseconds {
 
     pub mod range {
         use super::{Deserialize, Deserializer, Error, NS, Serialize, Serializer, to_ns};
-        use crate::process::Delay;
+        use crate::base::process::Delay;
 
         pub fn serialize<S: Serializer>(delay: &Delay, serializer: S) -> Result<S::Ok, S::Error> {
             [delay.min_ns / NS, delay.max_ns / NS].serialize(serializer)

@@ -20,8 +20,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::process::{Addr, Wire};
-use crate::record::Observation;
+use crate::base::observation::Observation;
+use crate::base::process::{Addr, Wire};
 
 use super::replica::{self, Heading, Protocol, Replica, Role};
 use super::{Command, Entry, Index, Position, Snapshot, Term};

@@ -7,13 +7,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::process::{Addr, Wire};
-use crate::record::LogEvent;
+use crate::base::observation::LogEvent;
+use crate::base::process::{Addr, Wire};
 
 use super::replica::{self, Heading, Protocol, Replica, Role};
 use super::storage::HardState;
 use super::{Command, Entry, Index, Position, Snapshot, Term};
-use crate::zoo::{self, Bug};
+use crate::base::zoo::{self, Bug};
 
 /// A replica of a log kept by Raft.
 pub type Raft<C> = Replica<RaftMessage<C>>;

@@ -25,13 +25,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
 use std::hash::Hash;
 
-use crate::process::{Addr, Delay, Disk, Effects, FlushId, Input, WallTime, Wire};
-use crate::record::{LogEvent, Observation};
+use crate::base::observation::{LogEvent, Observation};
+use crate::base::process::{Addr, Delay, Disk, Effects, FlushId, Input, WallTime, Wire};
 
 use super::progress::{Mode, PendingRead, Progress};
 use super::storage::{HardState, Storage};
 use super::{Command, Config, Delivery, Entry, Index, NotLeader, Position, Snapshot, Term};
-use crate::zoo::{self, Bug};
+use crate::base::zoo::{self, Bug};
 
 /// What a protocol does in its own way. Implemented by its messages.
 pub trait Protocol: Wire {

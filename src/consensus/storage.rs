@@ -10,13 +10,13 @@ use std::hash::Hash;
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::stable_hash;
-use crate::process::{Addr, Disk, Effects, FlushId};
-use crate::record::{LogEvent, Observation};
+use crate::base::digest::stable_hash;
+use crate::base::observation::{LogEvent, Observation};
+use crate::base::process::{Addr, Disk, Effects, FlushId};
 use crate::shard::wal::{Corrupt, Tail, Wal};
 
 use super::{Algorithm, Command, Config, Index, Position, Snapshot, Term};
-use crate::zoo::{self, Bug};
+use crate::base::zoo::{self, Bug};
 
 /// A log entry. Its index is its place.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]

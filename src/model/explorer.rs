@@ -13,11 +13,11 @@ use std::hash::Hash;
 
 use stateright::{Model, Property};
 
-use super::host::{Action, Host, World};
-use super::leads_to::FairChecker;
 use super::refine::{self, Abstraction, StateOf};
 use super::spec::{Spec, Value};
-use crate::process::Process;
+use crate::base::process::Process;
+use crate::model::checker::leads_to::FairChecker;
+use crate::model::worlds::world::{Action, Host, World};
 
 /// A predicate on the states of a world, with its name.
 pub type Named<P, G> = (&'static str, fn(&World<P, G>) -> bool);

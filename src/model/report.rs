@@ -9,10 +9,10 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::hosted::{self, Hosted};
-use super::leads_to::Kind;
 use super::refine::Tally;
 use super::spec::{self, CheckError, Instance, Outcome};
+use crate::model::checker::leads_to::Kind;
+use crate::model::worlds::{self, Hosted};
 
 /// A model of more distinct states than this is refused: about a gigabyte.
 pub const STATES_MAX: u32 = 8_000_000;
@@ -266,7 +266,7 @@ pub fn list() -> Vec<Listed> {
         Listed::Spec(Box::new(Recollected { instance, recorded }))
     });
     specs
-        .chain(hosted::WORLDS.iter().map(Listed::Code))
+        .chain(worlds::WORLDS.iter().map(Listed::Code))
         .collect()
 }
 
@@ -335,7 +335,7 @@ mod tests {
         assert_eq!(count("two_phase/MCTwoPhaseBlocking"), 1);
         assert_eq!(count("MCTwoPhaseBlocking"), 1);
         assert!(count("two_phase") > 1);
-        let worlds = hosted::WORLDS.len();
+        let worlds = worlds::WORLDS.len();
         assert_eq!(count("code"), worlds);
         assert_eq!(
             select(None).unwrap().len(),

@@ -19,9 +19,9 @@ use std::fmt::Write as _;
 
 use super::testing::*;
 use super::{Protocol, naive::Naive, saga::Saga, two_phase::TwoPhase};
-use crate::process::{Addr, NodeId, Wire};
-use crate::scenario::layout::{Layout, ShardId};
-use crate::txn::{Guard, Key, Op, Target, Txn, Value};
+use crate::base::process::{Addr, NodeId, Wire};
+use crate::base::txn::{Guard, Key, Op, ShardId, Target, Txn, Value};
+use crate::scenario::layout::Layout;
 
 struct Session<Pr: Protocol> {
     layout: Layout,
@@ -40,7 +40,7 @@ fn transaction(id: u64, text: &str) -> Txn {
     for part in text.split(',') {
         let words: Vec<&str> = part.split_whitespace().collect();
         match words[..] {
-            ["add", key, by] => result.effects.push(crate::txn::Effect {
+            ["add", key, by] => result.effects.push(crate::base::txn::Effect {
                 target: Target::Key(row(key)),
                 op: Op::Add(by.parse().unwrap()),
             }),

@@ -1,27 +1,25 @@
 //! The protocols: one file or folder each, written sans-io, and what each of them promises.
 
 pub mod calvin;
-pub mod common;
 #[cfg(test)]
 mod interaction;
-pub mod journal;
+pub mod kit;
 pub mod naive;
 pub mod saga;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod two_phase;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::base::observation::Mark;
+use crate::base::process::Process;
 use crate::plan::PlannedOperation;
-use crate::process::Process;
-use crate::record::Mark;
-use crate::scenario::layout::{Layout, ShardId};
-use crate::txn::{Key, Row, TxnId, WriteId};
+use crate::scenario::layout::Layout;
+use crate::shard::ShardState;
 
 /// The isolation that a protocol promises for the transactions that it acknowledges.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -118,32 +116,6 @@ impl fmt::Display for Promises {
 pub struct Deployment<P> {
     /// By node, then port.
     pub processes: Vec<Vec<P>>,
-}
-
-/// One write that a shard's state contains, in the order of application.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub struct LedgerEntry {
-    /// The row.
-    pub key: Key,
-    /// The write, or the compensation of one.
-    pub write: WriteId,
-}
-
-/// What an autopsy finds at one copy of a shard.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub struct ShardState {
-    /// The shard.
-    pub shard: ShardId,
-    /// Position of the region of this copy.
-    pub region: usize,
-    /// Every row.
-    pub rows: BTreeMap<Key, Row>,
-    /// Every write applied since the start, in order.
-    pub ledger: Vec<LedgerEntry>,
-    /// Transactions that the copy has voted for and does not know the decision of.
-    pub in_doubt: BTreeSet<TxnId>,
-    /// How far the copy has applied its log, where the protocol has one.
-    pub applied_to: u64,
 }
 
 /// A process whose state can be read from outside when a run is over.

@@ -14,16 +14,17 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::common::{HoldsClientTimers, client_processes, own_front, step_client};
-use super::journal::{self, CHECKPOINT_MIN_BYTES, Journal};
-use super::{Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol, ShardState};
-use crate::client::{CarriesClient, Client, ClientMessage, ClientTimer, Patience};
+use super::kit::deploy::{HoldsClientTimers, client_processes, own_front, step_client};
+use super::kit::journal::{self, CHECKPOINT_MIN_BYTES, Journal};
+use super::{Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol};
+use crate::base::observation::{AbortReason, Mark, Observation, Outcome};
+use crate::base::process::{Addr, Delay, Disk, Effects, FileId, Input, Process, WallTime, Wire};
+use crate::base::txn::{Footprint, Guard, Key, Read, Row, ShardId, Txn, TxnId, Write, WriteId};
 use crate::plan::PlannedOperation;
-use crate::process::{Addr, Delay, Disk, Effects, FileId, Input, Process, WallTime, Wire};
-use crate::record::{AbortReason, Mark, Observation, Outcome};
-use crate::scenario::layout::{Layout, ShardId};
+use crate::protocol::kit::client::{CarriesClient, Client, ClientMessage, ClientTimer, Patience};
+use crate::scenario::layout::Layout;
+use crate::shard::ShardState;
 use crate::shard::store::Store;
-use crate::txn::{Footprint, Guard, Key, Read, Row, Txn, TxnId, Write, WriteId};
 
 const LOG: FileId = FileId(0);
 
@@ -652,27 +653,27 @@ impl Protocol for Naive {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::txn::{Op, Value};
     use crate::protocol::testing::*;
-    use crate::txn::{Op, Value};
 
     const TRANSFER: [(Key, Op); 3] = [
         (
             Key {
-                table: crate::txn::TableId(0),
+                table: crate::base::txn::TableId(0),
                 row: 0,
             },
             Op::Add(-500),
         ),
         (
             Key {
-                table: crate::txn::TableId(1),
+                table: crate::base::txn::TableId(1),
                 row: 0,
             },
             Op::Add(250),
         ),
         (
             Key {
-                table: crate::txn::TableId(2),
+                table: crate::base::txn::TableId(2),
                 row: 0,
             },
             Op::Add(250),

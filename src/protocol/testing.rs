@@ -6,13 +6,13 @@ use std::fmt::Write as _;
 
 use petgraph::graphmap::DiGraphMap;
 
-use super::{Autopsy, Deployment, LedgerEntry, Protocol, ShardState};
-use crate::client::Start;
-use crate::plan::PlannedOperation;
-use crate::process::*;
-use crate::record::{Observation, Outcome};
+use super::{Autopsy, Deployment, Protocol};
+use crate::base::observation::{Observation, Outcome};
+use crate::base::process::*;
+use crate::base::txn::*;
+use crate::plan::{PlannedOperation, Start};
 use crate::scenario::layout::*;
-use crate::txn::*;
+use crate::shard::{LedgerEntry, ShardState};
 
 /// Two regions, each with a front, a client machine, and a copy of each of `shards` shards, whose tables
 /// alternate between the engines and whose homes alternate between the regions. Table t is shard t.
@@ -58,7 +58,7 @@ pub fn key(shard: u8, row: u32) -> Key {
 
 /// A transaction of effects on known rows.
 pub fn txn(id: u64, effects: &[(Key, Op)], guards: Vec<Guard>) -> Txn {
-    let effect = |(key, op): &(Key, Op)| crate::txn::Effect {
+    let effect = |(key, op): &(Key, Op)| crate::base::txn::Effect {
         target: Target::Key(*key),
         op: *op,
     };
@@ -222,34 +222,34 @@ impl<P: Process> Bench<P> {
         let mut halted = false;
         for effect in out.drain() {
             match effect {
-                crate::process::Effect::Send { to, message } => {
+                crate::base::process::Effect::Send { to, message } => {
                     let _ = writeln!(self.log, "  {addr} -> {to} {}", message.label());
                     self.sent.push((addr, to, message.label()));
                     let from = addr;
                     self.flights.push(Flight { from, to, message });
                 }
-                crate::process::Effect::SetTimer { timer, after } => {
+                crate::base::process::Effect::SetTimer { timer, after } => {
                     live.timers.insert(timer, self.now_ns + after.max_ns);
                 }
-                crate::process::Effect::CancelTimer(timer) => {
+                crate::base::process::Effect::CancelTimer(timer) => {
                     live.timers.remove(&timer);
                 }
-                crate::process::Effect::Append { file, bytes } => {
+                crate::base::process::Effect::Append { file, bytes } => {
                     live.pending.push((file, bytes, false));
                 }
-                crate::process::Effect::Replace { file, bytes } => {
+                crate::base::process::Effect::Replace { file, bytes } => {
                     live.pending.push((file, bytes, true));
                 }
-                crate::process::Effect::Flush(id) => {
+                crate::base::process::Effect::Flush(id) => {
                     let _ = writeln!(self.log, "  {addr} flushes");
                     live.flushes.push((id, live.pending.len()));
                 }
-                crate::process::Effect::Work(_) => {}
-                crate::process::Effect::Observe(what) => {
+                crate::base::process::Effect::Work(_) => {}
+                crate::base::process::Effect::Observe(what) => {
                     let _ = writeln!(self.log, "  {addr} {what:?}");
                     self.observed.push((addr, what));
                 }
-                crate::process::Effect::Halt(why) => {
+                crate::base::process::Effect::Halt(why) => {
                     let _ = writeln!(self.log, "  {addr} halts: {why}");
                     halted = true;
                     break;

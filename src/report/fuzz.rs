@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::text::table;
 use crate::campaign::report::{Failure, LeftOut, Line, Report};
-use crate::stack;
+use crate::run;
 
 /// The command that repeats a run.
 pub fn again(report: &Report, protocol: &str, seed: u64) -> String {
@@ -110,7 +110,7 @@ fn heading(report: &Report) -> String {
 fn never_reached(report: &Report) -> String {
     let mut never = table(&["protocol", "never reached", "what it is"]);
     for line in &report.protocols {
-        let declared = stack::marks(&line.protocol);
+        let declared = run::marks(&line.protocol);
         for name in Report::never(line) {
             let what = declared.iter().find(|(mark, _)| *mark == name);
             never.add_row([

@@ -3,12 +3,12 @@
 use std::fmt::Write;
 
 use super::text;
-use crate::client::Start;
-use crate::plan::{CrashLoss, Environment, Fault, FaultKind, When};
-use crate::process::NodeId;
+use crate::base::process::NodeId;
+use crate::base::txn::{Effect, Guard, Key, Op, Target, Txn};
+use crate::campaign::shrink::{Extent, Shrunk};
+use crate::fault::{CrashLoss, Fault, FaultKind, When};
+use crate::plan::{Environment, Start};
 use crate::scenario::Scenario;
-use crate::shrink::{Extent, Shrunk};
-use crate::txn::{Effect, Guard, Key, Op, Target, Txn};
 
 /// A duration or an instant to the last digit, in the largest unit that it reaches.
 fn exact(ns: u64) -> String {

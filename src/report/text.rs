@@ -4,12 +4,12 @@ use std::fmt::Write;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
+use crate::campaign::compare::paired::{Difference, PAIRS_MIN, Paired};
+use crate::campaign::compare::{Comparison, Line, PropertyLine};
 use crate::check;
-use crate::compare::paired::{Difference, PAIRS_MIN, Paired};
-use crate::compare::{Comparison, Line, PropertyLine};
 use crate::model::report::ModelReport;
+use crate::run::{Listed, Run};
 use crate::scenario::units::human_ns;
-use crate::stack::{Listed, Run};
 use crate::verdict::{Status, Word};
 
 /// Width of the tables, in characters.
@@ -530,19 +530,19 @@ pub fn models(reports: &[ModelReport]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stack;
+    use crate::run;
 
     #[test]
     fn listed_options_are_accepted_back_as_they_are_printed() {
         let storm = include_str!("../../scenarios/storm.toml");
-        let written: Vec<String> = stack::list().iter().map(options).collect();
+        let written: Vec<String> = run::list().iter().map(options).collect();
         let text = format!("{storm}\n{}\n", written.join("\n"));
-        let scenario = stack::read_scenario("storm", &text, &[]).unwrap();
-        assert_eq!(scenario.options.len(), stack::NAMES.len());
+        let scenario = run::read_scenario("storm", &text, &[]).unwrap();
+        assert_eq!(scenario.options.len(), run::NAMES.len());
         let long = text.replace("heartbeat-ms = 100", "heartbeat-ms = 99999999999999999");
-        assert!(stack::read_scenario("storm", &long, &[]).is_err());
+        assert!(run::read_scenario("storm", &long, &[]).is_err());
         let turned = text.replace("election-ms = [600, 1200]", "election-ms = [9, 3]");
-        let refused = stack::read_scenario("storm", &turned, &[]).unwrap_err();
+        let refused = run::read_scenario("storm", &turned, &[]).unwrap_err();
         assert!(
             refused.to_string().contains("[9, 3] is no range"),
             "{refused}"

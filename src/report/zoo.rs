@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::zoo::hunt::{Hunted, Limits};
+use crate::campaign::hunt::{Hunted, Limits};
 
 /// What the hunts came to, as a Markdown document.
 pub fn markdown(hunted: &[Hunted], limits: Limits) -> String {

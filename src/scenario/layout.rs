@@ -5,23 +5,10 @@
 //! (coordinator, orchestrator, sequencer and log replica), one *data* machine for each shard, and one
 //! *client* machine from which the region's sessions run.
 
-use std::fmt::{self, Display};
-
 use serde::{Deserialize, Serialize};
 
-use crate::process::NodeId;
-use crate::txn::{Key, TableId, Value};
-
-/// A data partition, by position.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ShardId(pub u16);
-
-impl Display for ShardId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "s{}", self.0)
-    }
-}
+use crate::base::process::NodeId;
+use crate::base::txn::{Key, ShardId, TableId, Value};
 
 /// Which storage engine a table lives on.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::plan::{FaultKind, Latency, Link};
-use crate::process::NodeId;
+use crate::base::process::NodeId;
+use crate::fault::{FaultKind, Latency, Link};
 use units::Share;
 
 pub mod file;
@@ -147,7 +147,7 @@ pub enum WhenSpec {
         /// Latest.
         high_ns: u64,
     },
-    /// At a moment; see [`crate::plan::When::Moment`].
+    /// At a moment; see [`crate::fault::When::Moment`].
     Moment {
         /// Watch from this time on, nanoseconds.
         from_ns: u64,

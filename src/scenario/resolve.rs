@@ -6,14 +6,14 @@ use std::ops::Range;
 use toml::Spanned;
 
 use super::file::{self, FaultEntry, FaultName, File, WorkloadKind};
-use super::layout::{Layout, Region, Shard, ShardId, Table};
+use super::layout::{Layout, Region, Shard, Table};
 use super::problem::Problem;
 use super::swarm::{Bounds, Class};
 use super::units::Span;
 use super::{Arrivals, Clocks, FaultSpec, Scenario, WhenSpec, Workload};
-use crate::plan::{CrashLoss, FaultKind, Latency, Link};
-use crate::process::NodeId;
-use crate::txn::{TableId, Value};
+use crate::base::process::NodeId;
+use crate::base::txn::{ShardId, TableId, Value};
+use crate::fault::{CrashLoss, FaultKind, Latency, Link};
 
 const DAY_NS: i64 = 86_400_000_000_000;
 

@@ -12,8 +12,8 @@ use thiserror::Error;
 
 use super::postgres::Postgres;
 use super::scylla::Scylla;
+use crate::base::txn::{Key, Row, TxnId, Value, Write, WriteId};
 use crate::scenario::layout::EngineKind;
-use crate::txn::{Key, Row, TxnId, Value, Write, WriteId};
 
 /// What a write to a row that was never loaded starts from.
 pub(super) const ABSENT: Value = Value::Int(0);

@@ -16,8 +16,8 @@ use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
 
-use crate::txn::Key;
-use crate::zoo::{self, Bug};
+use crate::base::txn::Key;
+use crate::base::zoo::{self, Bug};
 
 /// How a row is locked.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -239,7 +239,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::txn::TableId;
+    use crate::base::txn::TableId;
 
     fn key(row: u32) -> Key {
         let table = TableId(0);

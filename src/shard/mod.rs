@@ -7,3 +7,35 @@ pub mod postgres;
 pub mod scylla;
 pub mod store;
 pub mod wal;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::txn::{Key, Row, ShardId, TxnId, WriteId};
+
+/// One write that a shard's state contains, in the order of application.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct LedgerEntry {
+    /// The row.
+    pub key: Key,
+    /// The write, or the compensation of one.
+    pub write: WriteId,
+}
+
+/// What an autopsy finds at one copy of a shard.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ShardState {
+    /// The shard.
+    pub shard: ShardId,
+    /// Position of the region of this copy.
+    pub region: usize,
+    /// Every row.
+    pub rows: BTreeMap<Key, Row>,
+    /// Every write applied since the start, in order.
+    pub ledger: Vec<LedgerEntry>,
+    /// Transactions that the copy has voted for and does not know the decision of.
+    pub in_doubt: BTreeSet<TxnId>,
+    /// How far the copy has applied its log, where the protocol has one.
+    pub applied_to: u64,
+}

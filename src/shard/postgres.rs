@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::engine::{ABSENT, Engine, EngineError};
-use crate::txn::{Key, Row, TxnId, Write, WriteId};
+use crate::base::txn::{Key, Row, TxnId, Write, WriteId};
 
 /// The state of the transaction that created or deleted a version.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]

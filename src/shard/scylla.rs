@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::engine::{ABSENT, Engine, EngineError};
-use crate::txn::{Key, Op, Row, TxnId, Write, WriteId};
+use crate::base::txn::{Key, Op, Row, TxnId, Write, WriteId};
 
 /// A cell: what was written, and when.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::engine::{AnyEngine, Engine, EngineError};
-use crate::protocol::{LedgerEntry, ShardState};
-use crate::scenario::layout::{Layout, ShardId};
-use crate::txn::{Key, Read, Row, TxnId, Write, WriteId};
-use crate::zoo::{self, Bug};
+use crate::base::txn::{Key, Read, Row, ShardId, TxnId, Write, WriteId};
+use crate::base::zoo::{self, Bug};
+use crate::scenario::layout::Layout;
+use crate::shard::{LedgerEntry, ShardState};
 
 /// A checkpoint that cannot be restored.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
@@ -200,9 +200,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::base::txn::{Op, TableId, Value};
     use crate::scenario::layout::{EngineKind, Region, Shard, Table};
-    use crate::txn::{Op, TableId, Value};
-    use crate::{process::NodeId, shard::postgres::Postgres};
+    use crate::{base::process::NodeId, shard::postgres::Postgres};
 
     fn store(engine: EngineKind) -> Store {
         let layout = Layout {

@@ -20,7 +20,7 @@
 //! what an honest disk shows when the flush had not completed. A disk that does so has lied about a flush.
 //!
 //! ```
-//! use ordain::process::{Effect, Effects, FileId};
+//! use ordain::base::process::{Effect, Effects, FileId};
 //! use ordain::shard::wal::{Tail, Wal, recover};
 //!
 //! let mut out = Effects::<(), ()>::default();
@@ -38,8 +38,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use crate::process::{Effects, FileId};
-use crate::zoo::{self, Bug};
+use crate::base::process::{Effects, FileId};
+use crate::base::zoo::{self, Bug};
 
 /// Bytes before the payload.
 const HEADER_BYTES: usize = 20;
@@ -259,7 +259,7 @@ const CRC_TABLE: [u32; 256] = {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::Effect;
+    use crate::base::process::Effect;
     use proptest::prelude::*;
 
     type Records = Vec<Vec<u8>>;

@@ -13,9 +13,9 @@ use madsim::rand::GlobalRng;
 use madsim::time::TimeHandle;
 
 use super::hosts::Hosts;
-use crate::fates::{Sequence, Teller};
+use crate::base::process::{Addr, Delay, NodeId, WallTime};
 use crate::plan::Environment;
-use crate::process::{Addr, Delay, NodeId, WallTime};
+use crate::plan::fates::{Sequence, Teller};
 
 const MILLION: i128 = 1_000_000;
 

@@ -12,9 +12,10 @@ use madsim::rand::GlobalRng;
 use madsim::time::TimeHandle;
 
 use super::hosts::Hosts;
-use crate::fates::{FlushFate, Sequence, Teller};
-use crate::plan::{CrashLoss, Environment, Latency};
-use crate::process::{Addr, Disk, FileId, FlushId, NodeId};
+use crate::base::process::{Addr, Disk, FileId, FlushId, NodeId};
+use crate::fault::{CrashLoss, Latency};
+use crate::plan::Environment;
+use crate::plan::fates::{FlushFate, Sequence, Teller};
 
 /// The simulator; its state is filled in before the nodes are created.
 pub(super) struct Disks {

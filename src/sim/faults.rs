@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use super::disk::Corruption;
 use super::network::Degradation;
 use super::world::{Event, Phase, Tag, World};
-use crate::digest::stable_hash;
-use crate::plan::{Fault, FaultKind, When};
-use crate::process::{FileId, NodeId, Process};
-use crate::trace::TraceKind;
+use crate::base::digest::stable_hash;
+use crate::base::process::{FileId, NodeId, Process};
+use crate::fault::{Fault, FaultKind, When};
+use crate::sim::trace::TraceKind;
 
 /// The plan's faults and how far each has come.
 pub(super) struct Strikes {

@@ -13,9 +13,9 @@ use std::time::Duration;
 use super::panics;
 use super::pump::Shared;
 use super::world::{Event, Letter, World};
-use crate::process::{Addr, NodeId, Process, WallTime};
-use crate::record::Observation;
-use crate::trace::DropReason;
+use crate::base::observation::Observation;
+use crate::base::process::{Addr, NodeId, Process, WallTime};
+use crate::sim::trace::DropReason;
 
 type Body<P> = dyn Fn(GuestSocket<P>) -> Pin<Box<dyn Future<Output = ()>>> + Send + Sync;
 
@@ -120,7 +120,7 @@ impl<P: Process> GuestSocket<P> {
         self.act(|world| world.send(from, to, message));
     }
 
-    /// Records a fact, as a process does with [`crate::process::Effects::observe`].
+    /// Records a fact, as a process does with [`crate::base::process::Effects::observe`].
     pub fn observe(&self, what: &Observation) {
         let by = self.addr();
         self.act(|world| world.observe(by, what));

@@ -118,7 +118,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::digest::stable_hash;
+    use crate::base::digest::stable_hash;
 
     #[test]
     fn events_come_by_time_and_then_in_the_order_of_scheduling() {

@@ -1,6 +1,6 @@
 //! Which of madsim's nodes carries which machine.
 
-use crate::process::NodeId;
+use crate::base::process::NodeId;
 
 /// madsim numbers its nodes by itself and creates its own supervisor node first; machines follow in order.
 #[derive(Debug, Default)]

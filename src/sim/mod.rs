@@ -12,6 +12,7 @@ mod hosts;
 mod network;
 mod panics;
 mod pump;
+pub mod trace;
 mod world;
 
 use std::collections::BTreeMap;
@@ -20,14 +21,15 @@ use serde::Serialize;
 
 pub use guest::{Guest, GuestSocket};
 
-use crate::digest::Digest;
-use crate::fates::{FateSource, Fates};
-use crate::monitor::{Monitor, Violation};
-use crate::plan::{Environment, Fault, FaultKind};
-use crate::process::{Addr, NodeId, Process};
+use crate::base::digest::Digest;
+use crate::base::monitor::{Monitor, Violation};
+use crate::base::observation::{Observed, Panicked};
+use crate::base::process::{Addr, NodeId, Process};
+use crate::fault::{Fault, FaultKind};
+use crate::plan::Environment;
+use crate::plan::fates::{FateSource, Fates};
 use crate::protocol::Deployment;
-use crate::record::{Observed, Panicked};
-use crate::trace::TraceEvent;
+use crate::sim::trace::TraceEvent;
 
 /// What a run is asked to keep, and when it must stop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

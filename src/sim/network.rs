@@ -12,10 +12,11 @@ use madsim::rand::GlobalRng;
 use madsim::time::TimeHandle;
 
 use super::hosts::Hosts;
-use crate::fates::{MessageFate, Sequence, Teller};
-use crate::plan::{Environment, Latency, Link};
-use crate::process::NodeId;
-use crate::trace::DropReason;
+use crate::base::process::NodeId;
+use crate::fault::{Latency, Link};
+use crate::plan::Environment;
+use crate::plan::fates::{MessageFate, Sequence, Teller};
+use crate::sim::trace::DropReason;
 
 /// The simulator; its state is filled in before the nodes are created.
 pub(super) struct Network {

@@ -23,8 +23,8 @@ use super::faults::Strikes;
 use super::network::Network;
 use super::world::{Power, Turn, World};
 use super::{Record, Run, guest, panics};
-use crate::fates::{FlushFates, LinkFates, Teller, TimerFates};
-use crate::process::{Addr, Effects, NodeId, Process};
+use crate::base::process::{Addr, Effects, NodeId, Process};
+use crate::plan::fates::{FlushFates, LinkFates, Teller, TimerFates};
 
 /// How far behind a timer madsim's clock stands after it has jumped to it.
 const MADSIM_LATE: Duration = Duration::from_nanos(50);
@@ -232,7 +232,7 @@ impl<P: Process> World<P> {
         }
     }
 
-    fn take_fates(&mut self, mut blank: crate::fates::Fates) -> crate::fates::Fates {
+    fn take_fates(&mut self, mut blank: crate::plan::fates::Fates) -> crate::plan::fates::Fates {
         let links = self.network.lock().take_fates().into_iter();
         let links = links.filter(|(_, _, messages)| !messages.is_empty());
         blank.links = links

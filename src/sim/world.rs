@@ -19,12 +19,15 @@ use super::guest::GuestState;
 use super::heap::EventHeap;
 use super::network::{Network, Routed};
 use super::{Halted, Marks, MessageCounts, Options, panics};
-use crate::digest::{StableHasher, stable_hash};
-use crate::monitor::{Monitor, Violation};
-use crate::plan::{CrashLoss, Environment};
-use crate::process::{Addr, Effect, Effects, FlushId, Input, NodeId, Process, WallTime, Wire};
-use crate::record::{Observation, Observed, Panicked};
-use crate::trace::{DropReason, TraceEvent, TraceKind};
+use crate::base::digest::{StableHasher, stable_hash};
+use crate::base::monitor::{Monitor, Violation};
+use crate::base::observation::{Observation, Observed, Panicked};
+use crate::base::process::{
+    Addr, Effect, Effects, FlushId, Input, NodeId, Process, WallTime, Wire,
+};
+use crate::fault::CrashLoss;
+use crate::plan::Environment;
+use crate::sim::trace::{DropReason, TraceEvent, TraceKind};
 
 /// A machine whose processes panic this often stays down: its supervisor gives up.
 const PANICS_MAX: u32 = 10;
@@ -824,7 +827,7 @@ impl<P: Process> World<P> {
         }
     }
 
-    fn set_timer(&mut self, by: Addr, timer: P::Timer, after: crate::process::Delay) {
+    fn set_timer(&mut self, by: Addr, timer: P::Timer, after: crate::base::process::Delay) {
         let (scheduled, replaced) = self
             .clocks
             .lock()
@@ -1051,7 +1054,7 @@ impl<P: Process> World<P> {
         }
     }
 
-    pub(super) fn digest(&self) -> crate::digest::Digest {
+    pub(super) fn digest(&self) -> crate::base::digest::Digest {
         self.digest.digest()
     }
 

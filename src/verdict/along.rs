@@ -7,15 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::history::{key_number, version_number};
+use crate::base::monitor::{Monitor, Violation};
+use crate::base::observation::{Observation, Observed, Outcome};
+use crate::base::process::Process;
+use crate::base::txn::{Key, Op, Read, Txn, TxnId, Value, Write, WriteId};
 use crate::check::Status;
 use crate::check::online::{Action, Online, Stop, TimeOrder};
-use crate::monitor::{Monitor, Violation};
 use crate::plan::Plan;
-use crate::process::Process;
 use crate::protocol::Isolation;
-use crate::record::{Observation, Observed, Outcome};
 use crate::scenario::{Scenario, WorkloadKind};
-use crate::txn::{Key, Op, Read, Txn, TxnId, Value, Write, WriteId};
 
 /// The name under which its violations are reported.
 pub const PROPERTY: &str = "isolation";

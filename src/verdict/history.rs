@@ -10,10 +10,10 @@ use std::collections::BTreeMap;
 use super::Evidence;
 use super::ledger::Ledger;
 use super::lives::Lives;
+use crate::base::observation::Outcome;
+use crate::base::txn::{Key, Op, Read, Txn, TxnId, Value, WriteId};
 use crate::check::{Anomaly, History, HistoryBuilder, Status};
-use crate::record::Outcome;
 use crate::scenario::WorkloadKind;
-use crate::txn::{Key, Op, Read, Txn, TxnId, Value, WriteId};
 
 /// A history, with the way back from the checker's numbers to transactions.
 pub struct Seen {

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::lives::Lives;
 use super::{Evidence, Finding, Property, atomicity_words, property};
+use crate::base::observation::Outcome;
+use crate::base::txn::{Key, Op, Row, ShardId, Target, Txn, TxnId, Value, WriteId};
 use crate::plan::PlannedOperation;
-use crate::protocol::{Atomicity, ShardState};
-use crate::record::Outcome;
+use crate::protocol::Atomicity;
 use crate::scenario::WorkloadKind;
-use crate::scenario::layout::ShardId;
-use crate::txn::{Key, Op, Row, Target, Txn, TxnId, Value, WriteId};
+use crate::shard::ShardState;
 
 /// The writes of the reference copy of each shard: the one that has applied furthest.
 #[derive(Clone, Debug, Default)]

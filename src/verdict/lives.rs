@@ -6,9 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::{Counts, Evidence};
-use crate::record::{AbortReason, Observation, Outcome};
-use crate::scenario::layout::ShardId;
-use crate::txn::TxnId;
+use crate::base::observation::{AbortReason, Observation, Outcome};
+use crate::base::txn::{ShardId, TxnId};
 
 /// One transaction's life. Times are nanoseconds of true simulated time.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

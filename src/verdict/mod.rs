@@ -9,22 +9,24 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::base::monitor::Violation;
+use crate::base::observation::{AbortReason, Observation, Observed, Panicked, shape_of_panic};
+use crate::base::process::NodeId;
+use crate::base::txn::TxnId;
 use crate::check::{self, Model};
-use crate::failure::shape_of_panic;
+use crate::fault::FaultKind;
 use crate::model::refine::{self, Tally};
-use crate::monitor::Violation;
-use crate::plan::{FaultKind, Plan};
-use crate::process::NodeId;
-use crate::protocol::{Atomicity, Isolation, Progress, Promises, ShardState};
-use crate::record::{AbortReason, Observation, Observed, Panicked};
+use crate::plan::Plan;
+use crate::protocol::{Atomicity, Isolation, Progress, Promises};
 use crate::scenario::Scenario;
 use crate::scenario::file::Expectation;
-use crate::txn::TxnId;
+use crate::shard::ShardState;
 
 pub mod along;
 pub mod history;
 pub mod ledger;
 pub mod lives;
+pub mod log_safety;
 mod sagas;
 
 use ledger::Ledger;
@@ -105,7 +107,7 @@ pub struct Property {
     /// How many times it failed, each anomaly, transaction or row counted once.
     pub instances: u64,
     /// The shape of the counterexample, where it failed: the kind of the anomaly, say. It names nothing that
-    /// differs from seed to seed, and with the property's name makes the run's [`crate::failure::Class`].
+    /// differs from seed to seed, and with the property's name makes the run's [`crate::run::failure::Class`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shape: Option<String>,
     /// One way in which it failed, to check by hand.

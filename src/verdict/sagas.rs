@@ -23,11 +23,10 @@ use super::history::{key_number, version_number};
 use super::ledger::Ledger;
 use super::lives::{Life, Lives};
 use super::{Evidence, Finding, Property, property};
+use crate::base::observation::{Observation, Outcome};
+use crate::base::txn::{Key, Read, ShardId, Target, Txn, TxnId, WriteId};
 use crate::check::workload::{self, Saga};
 use crate::check::{self, Anomaly, History, HistoryBuilder, Model, Options, Status};
-use crate::record::{Observation, Outcome};
-use crate::scenario::layout::ShardId;
-use crate::txn::{Key, Read, Target, Txn, TxnId, WriteId};
 
 /// What of a saga took effect at once.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -1,6 +1,6 @@
 //! `specs/litmus/GrayLamport.tla` in Rust: shared by the litmus test and the bench.
 
-use ordain::model::leads_to::{FairChecker, Strength};
+use ordain::model::checker::leads_to::{FairChecker, Strength};
 use stateright::Model;
 
 /// Two-phase commit with this many participants, at most 8.

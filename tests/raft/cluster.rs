@@ -8,16 +8,16 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 
+use ordain::base::observation::{LogEvent, Observation};
+use ordain::base::process::{
+    Addr, Delay, Disk, Effect, Effects, FileId, FlushId, Input, NodeId, WallTime,
+};
 use ordain::consensus::paxos::PaxosMessage;
 use ordain::consensus::raft::RaftMessage;
 use ordain::consensus::{
     Algorithm, Config, Delivery, Index, Log, LogEffects, LogMessage, LogTimer, Options, Position,
     ReplicaTimer, Term,
 };
-use ordain::process::{
-    Addr, Delay, Disk, Effect, Effects, FileId, FlushId, Input, NodeId, WallTime,
-};
-use ordain::record::{LogEvent, Observation};
 
 const FILE: FileId = FileId(0);
 const OWNER: u8 = 1;

@@ -4,14 +4,14 @@
 use std::fmt::{self, Debug};
 use std::hash::{Hash, Hasher};
 
-use ordain::model::host::{Budget, Host};
-use ordain::model::hosted::{DATA, FRONT, calvin_timer_limit, layout, transfer};
+use ordain::base::process::{Effect, Effects, Input, Process, WallTime};
 use ordain::model::refine::{self, Abstraction, Checked, Online, Shows, Tally};
+use ordain::model::worlds::world::{Budget, Host};
+use ordain::model::worlds::{DATA, FRONT, calvin_timer_limit, layout, transfer};
 use ordain::plan::PlannedOperation;
-use ordain::process::{Effect, Effects, Input, Process, WallTime};
 use ordain::protocol::Protocol;
 use ordain::protocol::calvin::{self, Calvin};
-use ordain::{sim, stack};
+use ordain::{run, sim};
 
 /// More states than any of these worlds has.
 pub const LIMIT: u32 = 1_000_000;
@@ -82,7 +82,7 @@ impl<N: Process> Process for Meddled<N> {
                 match effect {
                     // A flush that was replaced by its owner's number backwards: see `unflushed`.
                     Effect::Flush(flush) if flush.owner == SKIPPED => {
-                        let flush = ordain::process::FlushId { owner: 0, ..flush };
+                        let flush = ordain::base::process::FlushId { owner: 0, ..flush };
                         inputs.insert(0, Input::Flushed(flush));
                     }
                     effect => out.push(effect),
@@ -104,7 +104,7 @@ const SKIPPED: u8 = 255;
 /// The flush "succeeds" at once, and nothing is durable.
 pub fn unflushed<M, T>(effects: Vec<Effect<M, T>>) -> Vec<Effect<M, T>> {
     let skip = |effect| match effect {
-        Effect::Flush(flush) => Effect::Flush(ordain::process::FlushId {
+        Effect::Flush(flush) => Effect::Flush(ordain::base::process::FlushId {
             owner: SKIPPED,
             ..flush
         }),
@@ -211,7 +211,7 @@ pub fn simulated_with<Pr: Protocol, A: Abstraction<Meddled<Pr::Process>>>(
     inputs: Inspector<Pr::Process>,
     effects: Meddler<Pr::Process>,
 ) -> (Tally, Vec<String>) {
-    let scenario = stack::read_scenario("storm.toml", STORM, &[]).expect("a good scenario");
+    let scenario = run::read_scenario("storm.toml", STORM, &[]).expect("a good scenario");
     let plan = ordain::plan::Plan::draw(&scenario, seed);
     let deployment = Pr::deploy(&scenario.layout, options, &plan.operations).expect("it fits");
     let deployment = ordain::protocol::Deployment {

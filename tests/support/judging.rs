@@ -1,10 +1,10 @@
 //! Runs that are judged by what a test says is promised and was observed.
 
-use ordain::fates::FateSource;
-use ordain::monitor::Monitor;
+use ordain::base::monitor::Monitor;
+use ordain::base::observation::Observed;
 use ordain::plan::Plan;
+use ordain::plan::fates::FateSource;
 use ordain::protocol::{Autopsy, Promises, Protocol};
-use ordain::record::Observed;
 use ordain::scenario::Scenario;
 use ordain::sim::{self, Record};
 use ordain::verdict::{self, Evidence, Verdict};

@@ -1,12 +1,13 @@
 //! Small processes and worlds for the tests of the simulated world.
 #![allow(dead_code, reason = "every test file uses its part")]
 
-use ordain::plan::{Environment, Fault, FaultKind, Latency, Link, Machine, When};
-use ordain::process::{
+use ordain::base::observation::Observation;
+use ordain::base::process::{
     Addr, Delay, Effects, FileId, FlushId, Input, NodeId, Process, WallTime, Wire,
 };
+use ordain::fault::{Fault, FaultKind, Latency, Link, When};
+use ordain::plan::{Environment, Machine};
 use ordain::protocol::Deployment;
-use ordain::record::Observation;
 use ordain::sim::{Record, Run, simulate};
 
 pub const MS: u64 = 1_000_000;

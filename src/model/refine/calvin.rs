@@ -39,22 +39,21 @@ use stateright::Model;
 use super::{
     Abstraction, Cause, Change, Guided, Refined, SAMPLED, Sample, Shows, Watch, raft, watch,
 };
-use crate::client::ClientMessage;
+use crate::base::digest::stable_hash;
+use crate::base::observation::Outcome;
+use crate::base::process::{Addr, Effect, Effects, Input, Process};
+use crate::base::txn::{ShardId, TxnId};
 use crate::consensus::Algorithm;
-use crate::digest::stable_hash;
 use crate::model::spec::Members;
 use crate::model::spec::calvin::{
     Budget, Calvin as Spec, Client, Footprint, Footprints, Kept, Memory, Reads, RemoteRead,
     Shard as Number, State, Txn,
 };
-use crate::process::{Addr, Effect, Effects, Input, Process};
 use crate::protocol::calvin::messages::{Before, Push};
 use crate::protocol::calvin::sequencer::Front;
 use crate::protocol::calvin::shard::{Shard, Turn};
 use crate::protocol::calvin::{Calvin, Message, Node, Options, Place, Timer};
-use crate::record::Outcome;
-use crate::scenario::layout::ShardId;
-use crate::txn::TxnId;
+use crate::protocol::kit::client::ClientMessage;
 
 mod serial;
 

@@ -8,7 +8,7 @@
 //!
 //! # Two ways to check
 //!
-//! - [`check_edges`]: on every edge of the graph of a small hosted world ([`super::host`]).
+//! - [`check_edges`]: on every edge of the graph of a small hosted world ([`crate::model::worlds::world`]).
 //! - [`Online`]: on every step of a simulated run, as a [`Monitor`].
 //!
 //! # What counts as allowed
@@ -36,16 +36,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use stateright::Model;
 
-use super::graph::{self, Counts, Fingerprint, Observer, Step, Unfinished};
-use super::host::{Action, Host, World};
 use super::spec::{Spec, Value};
-use crate::digest::stable_hash;
-use crate::monitor::{Monitor, Violation};
-use crate::process::{Addr, Effect, Effects, Input, Process};
+use crate::base::digest::stable_hash;
+use crate::base::monitor::{Monitor, Violation};
+use crate::base::observation::Observed;
+use crate::base::process::{Addr, Effect, Effects, Input, Process};
+use crate::base::txn::TxnId;
+use crate::model::checker::graph::{self, Counts, Fingerprint, Observer, Step, Unfinished};
+use crate::model::worlds::world::{Action, Host, World};
 use crate::protocol::Protocol;
 use crate::protocol::naive::Naive;
-use crate::record::Observed;
-use crate::txn::TxnId;
 
 pub mod calvin;
 pub mod raft;

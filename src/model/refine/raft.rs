@@ -12,7 +12,7 @@
 //!
 //! Not messages of the spec: pre-votes, refusals, heartbeats from the log's start, acknowledgements of nothing, rounds of reads. What
 //! a term in them does is `HearTerm`, what a leader's presence does to a candidate is `Resign`. Entries are terms; that entries of one
-//! term and index are one command is judged by [`crate::monitor::log_safety`].
+//! term and index are one command is judged by [`crate::verdict::log_safety`].
 //!
 //! History: the log below a snapshot, which the code forgets; what was written and not flushed, which only the disk knows.
 //!
@@ -34,18 +34,18 @@ use std::fmt::{self, Display};
 use std::sync::Arc;
 
 use super::{Abstraction, Cause, Change, Guided, LOG_PROPERTY};
+use crate::base::digest::stable_hash;
+use crate::base::observation::{LogEvent, Observation};
+use crate::base::process::{Addr, Effect, Effects, Input, Process};
 use crate::consensus::raft::{Raft, RaftMessage};
 use crate::consensus::{Command, Index, Log, LogMessage, Term};
-use crate::digest::stable_hash;
 use crate::model::spec::Members;
 use crate::model::spec::raft_disk::{
     Action, Body, Budget, Message as Sent, RaftDisk as Spec, Replica, Saved, State,
 };
 use crate::model::spec::raft_log::{Role, Server};
-use crate::process::{Addr, Effect, Effects, Input, Process};
 use crate::protocol::calvin::messages::Batch;
 use crate::protocol::calvin::{Message, Node, Timer};
-use crate::record::{LogEvent, Observation};
 
 /// How far below the end of its log a step may look.
 pub const WINDOW: u64 = 256;

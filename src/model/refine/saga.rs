@@ -22,16 +22,15 @@ use std::collections::BTreeSet;
 
 use super::transactions::{self, EffectsOf, messages_stay, nets_differ};
 use super::{Guided, Refined, SAMPLED, Shows, Watch, watch};
+use crate::base::process::{Addr, Effect};
+use crate::base::txn::{Key, Read, ShardId, TxnId};
 use crate::model::spec::Members;
 use crate::model::spec::saga::{
     Budget, Message as Sent, Phase, Reply, S, STEPS_MAX, Saga as Spec, Service, State,
 };
-use crate::process::{Addr, Effect};
 use crate::protocol::saga::{
     Message, Node, Options, Orchestrator, Refusal, Saga, SagaView, Shard, Step, StepView, Timer,
 };
-use crate::scenario::layout::ShardId;
-use crate::txn::{Key, Read, TxnId};
 
 /// Enough for every step.
 const AMPLE: Budget = Budget {

@@ -7,9 +7,9 @@ use std::hash::Hash;
 use stateright::Model;
 
 use super::{Abstraction, Cause, Change, Guided, Sample, Shows};
+use crate::base::process::{Addr, Effect, Effects, Input, Process};
+use crate::base::txn::TxnId;
 use crate::model::spec::Members;
-use crate::process::{Addr, Effect, Effects, Input, Process};
-use crate::txn::TxnId;
 
 /// The messages of an instance's node.
 type MessageOf<I> = <<I as Instance>::Node as Process>::Message;

@@ -22,19 +22,18 @@ use std::sync::Arc;
 
 use super::transactions::{self, EffectsOf, messages_stay, nets_differ};
 use super::{Guided, Refined, SAMPLED, Shows, Watch, watch};
+use crate::base::observation::Observation;
+use crate::base::process::{Addr, Effect};
+use crate::base::txn::{ShardId, TxnId};
 use crate::model::spec::Members;
 use crate::model::spec::two_phase::{
     Budget, Coordinator, Heuristics, Message as Sent, PARTICIPANTS_MAX, Participant as Part,
     Record, State, TwoPhase as Spec,
 };
-use crate::process::{Addr, Effect};
 use crate::protocol::two_phase::{
     Heuristic, Manager, ManagerView, Message, Node, Options, Participant, ParticipantView, Start,
     Timer, TwoPhase,
 };
-use crate::record::Observation;
-use crate::scenario::layout::ShardId;
-use crate::txn::TxnId;
 
 /// Enough for every step.
 const AMPLE: Budget = Budget {

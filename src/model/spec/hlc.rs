@@ -9,7 +9,7 @@ use stateright::{Model, Property};
 
 use super::value::{Config, ConfigError, Value};
 use super::{Invariant, Members, Spec, label, unknown};
-use crate::model::leads_to::FairChecker;
+use crate::model::checker::leads_to::FairChecker;
 
 /// The largest number of nodes.
 pub const NODES_MAX: usize = 4;
@@ -443,7 +443,7 @@ impl Spec for Hlc {
         checker: FairChecker<'m, Self>,
         specification: &str,
     ) -> Result<FairChecker<'m, Self>, ConfigError> {
-        use crate::model::leads_to::Strength::Weak;
+        use crate::model::checker::leads_to::Strength::Weak;
         let back = |checker: FairChecker<'m, Self>| {
             checker.each(Weak, "Restart", self.nodes(), |i, action| {
                 *action == Action::Restart(*i)

@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 
 use stateright::Model;
 
-use super::graph::{self, Counts, Observer, Step, Unfinished};
-use super::leads_to::{Counterexample, FairChecker, Kind, Refusal, Verdict};
+use crate::model::checker::graph::{self, Counts, Observer, Step, Unfinished};
+use crate::model::checker::leads_to::{Counterexample, FairChecker, Kind, Refusal, Verdict};
 
 pub mod calvin;
 pub mod hlc;

@@ -10,7 +10,7 @@ use stateright::{Model, Property};
 use super::raft_log::{Role, SERVERS_MAX, Server};
 use super::value::{Config, ConfigError, Value};
 use super::{Invariant, Members, Spec, label, unknown};
-use crate::model::leads_to::FairChecker;
+use crate::model::checker::leads_to::FairChecker;
 
 /// The constants of the spec.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -9,7 +9,7 @@ use stateright::{Model, Property};
 
 use super::value::{Config, ConfigError, Value};
 use super::{Invariant, Members, Spec, label, unknown};
-use crate::model::leads_to::{FairChecker, Strength};
+use crate::model::checker::leads_to::{FairChecker, Strength};
 
 /// The largest number of servers.
 pub const SERVERS_MAX: u8 = 5;

@@ -8,7 +8,7 @@ use stateright::{Model, Property};
 
 use super::value::{Config, ConfigError, Value};
 use super::{Invariant, Members, Spec, label, unknown};
-use crate::model::leads_to::{FairChecker, Strength};
+use crate::model::checker::leads_to::{FairChecker, Strength};
 
 /// The largest number of participants.
 pub const PARTICIPANTS_MAX: usize = 8;

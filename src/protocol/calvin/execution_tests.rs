@@ -12,12 +12,13 @@ use proptest::prelude::*;
 use super::messages::{Batch, Entry, Message};
 use super::shard::Shard;
 use super::{Options, Place, Timer};
-use crate::client::ClientMessage;
-use crate::hlc::Stamp;
-use crate::process::{Addr, Disk, Effect, Effects, FlushId, Input, NodeId};
-use crate::record::{Observation, Outcome};
-use crate::scenario::layout::{self, EngineKind, Layout, Region, ShardId, Table};
-use crate::txn::*;
+use crate::base::hlc::Stamp;
+use crate::base::observation::{Observation, Outcome};
+use crate::base::process::{Addr, Disk, Effect, Effects, FlushId, Input, NodeId};
+use crate::base::txn::ShardId;
+use crate::base::txn::*;
+use crate::protocol::kit::client::ClientMessage;
+use crate::scenario::layout::{self, EngineKind, Layout, Region, Table};
 
 const SHARDS: u16 = 3;
 const REGIONS: u16 = 2;
@@ -118,8 +119,8 @@ struct Machine {
 }
 
 enum DiskOperation {
-    Append(crate::process::FileId, Vec<u8>),
-    Replace(crate::process::FileId, Vec<u8>),
+    Append(crate::base::process::FileId, Vec<u8>),
+    Replace(crate::base::process::FileId, Vec<u8>),
     Flush(FlushId),
 }
 
@@ -444,7 +445,7 @@ fn txn_of(id: u64) -> Txn {
         then: at(1),
         otherwise: other(2),
     };
-    let effect = |target, op| crate::txn::Effect { target, op };
+    let effect = |target, op| crate::base::txn::Effect { target, op };
     let (reads, guards, effects) = match id % 5 {
         // A transfer that may decline.
         0 => (

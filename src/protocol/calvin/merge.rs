@@ -18,8 +18,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::messages::Batch;
-use crate::hlc::Stamp;
-use crate::zoo::{self, Bug};
+use crate::base::hlc::Stamp;
+use crate::base::zoo::{self, Bug};
 
 /// A point of the merged order: everything up to it, nothing after it.
 #[derive(
@@ -172,9 +172,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::process::{Addr, NodeId};
+    use crate::base::process::{Addr, NodeId};
+    use crate::base::txn::{Footprint, Txn, TxnId};
     use crate::protocol::calvin::messages::Entry;
-    use crate::txn::{Footprint, Txn, TxnId};
 
     fn entry(id: u64) -> Arc<Entry> {
         let txn = Txn {

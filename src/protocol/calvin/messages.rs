@@ -5,13 +5,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::replica::{Checkpoint, Ended};
-use crate::client::{CarriesClient, ClientMessage};
+use crate::base::hlc::Stamp;
+use crate::base::observation::Outcome;
+use crate::base::process::{Addr, Wire};
+use crate::base::txn::{Footprint, Key, Read, ShardId, Txn, TxnId};
 use crate::consensus::LogMessage;
-use crate::hlc::Stamp;
-use crate::process::{Addr, Wire};
-use crate::record::Outcome;
-use crate::scenario::layout::{Layout, ShardId};
-use crate::txn::{Footprint, Key, Read, Txn, TxnId};
+use crate::protocol::kit::client::{CarriesClient, ClientMessage};
+use crate::scenario::layout::Layout;
 
 /// A transaction as it stands in the log.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]

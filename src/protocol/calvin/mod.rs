@@ -28,16 +28,16 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::client::{Client, ClientTimer, Operation, Patience};
+use crate::base::observation::Mark;
+use crate::base::process::{Addr, Delay, Effects, FileId, Input, NodeId, Process, WallTime};
+use crate::base::txn::ShardId;
 use crate::consensus::{self, Config, Log, LogTimer};
 use crate::plan::PlannedOperation;
-use crate::process::{Addr, Delay, Effects, FileId, Input, NodeId, Process, WallTime};
-use crate::protocol::common::{HoldsClientTimers, step_client};
-use crate::protocol::{
-    Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol, ShardState,
-};
-use crate::record::Mark;
-use crate::scenario::layout::{Layout, ShardId};
+use crate::protocol::kit::client::{Client, ClientTimer, Operation, Patience};
+use crate::protocol::kit::deploy::{HoldsClientTimers, step_client};
+use crate::protocol::{Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol};
+use crate::scenario::layout::Layout;
+use crate::shard::ShardState;
 
 #[cfg(test)]
 mod execution_tests;

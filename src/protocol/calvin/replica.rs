@@ -16,14 +16,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::messages::{Before, Push, Restart, Transfer};
-use crate::process::{Disk, Effects, FileId};
-use crate::protocol::{LedgerEntry, ShardState};
-use crate::record::Outcome;
-use crate::scenario::layout::{Layout, ShardId};
+use crate::base::observation::Outcome;
+use crate::base::process::{Disk, Effects, FileId};
+use crate::base::txn::{Key, Read, Row, ShardId, TxnId, Value, Write, WriteId};
+use crate::base::zoo::{self, Bug};
+use crate::scenario::layout::Layout;
 use crate::shard::engine::{AnyEngine, Engine};
 use crate::shard::wal::{self, Wal};
-use crate::txn::{Key, Read, Row, TxnId, Value, Write, WriteId};
-use crate::zoo::{self, Bug};
+use crate::shard::{LedgerEntry, ShardState};
 
 /// The latest checkpoint, replaced as a whole.
 pub const CHECKPOINT: FileId = FileId(0);

@@ -15,9 +15,9 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 use petgraph::graphmap::GraphMap;
 use petgraph::{Directed, Direction};
 
-use crate::digest::StableHasher;
-use crate::txn::{Key, TxnId};
-use crate::zoo::{self, Bug};
+use crate::base::digest::StableHasher;
+use crate::base::txn::{Key, TxnId};
+use crate::base::zoo::{self, Bug};
 
 /// What a transaction locks at a shard.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -180,7 +180,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::txn::TableId;
+    use crate::base::txn::TableId;
 
     fn key(row: u32) -> Key {
         Key {

@@ -16,14 +16,13 @@ use std::sync::Arc;
 use super::merge::{Cut, Merge};
 use super::messages::{Batch, Entry, Message};
 use super::{Place, Timer};
-use crate::client::ClientMessage;
+use crate::base::hlc::{Hlc, Stamp};
+use crate::base::observation::{Observation, Outcome};
+use crate::base::process::{Addr, Delay, Effects, Input, WallTime};
+use crate::base::txn::{Key, ShardId, Txn, TxnId};
+use crate::base::zoo::{self, Bug};
 use crate::consensus::{Command, Delivery, Log, LogEffects, LogMessage, LogTimer, Term};
-use crate::hlc::{Hlc, Stamp};
-use crate::process::{Addr, Delay, Effects, Input, WallTime};
-use crate::record::{Observation, Outcome};
-use crate::scenario::layout::ShardId;
-use crate::txn::{Key, Txn, TxnId};
-use crate::zoo::{self, Bug};
+use crate::protocol::kit::client::ClientMessage;
 
 /// Most batches in one message to a follower.
 const FEED_BATCHES: usize = 128;
@@ -249,7 +248,7 @@ impl Front {
     fn accept(
         &mut self,
         txn: Arc<Txn>,
-        footprint: crate::txn::Footprint,
+        footprint: crate::base::txn::Footprint,
         attempt: u32,
         client: Addr,
         out: &mut Effects<Message, Timer>,

@@ -18,13 +18,12 @@ use super::messages::{Batch, Before, Entry, Message, Push, Restart, Transfer};
 use super::replica::Replica;
 use super::schedule::{ConflictGraph, Locks};
 use super::{Place, Timer};
-use crate::client::ClientMessage;
-use crate::process::{Addr, Delay, Disk, Effects, FlushId, Input};
-use crate::protocol::ShardState;
-use crate::record::{Observation, Outcome};
-use crate::scenario::layout::ShardId;
-use crate::txn::{Evaluation, Key, Read, Row, TxnId, Write};
-use crate::zoo::{self, Bug};
+use crate::base::observation::{Observation, Outcome};
+use crate::base::process::{Addr, Delay, Disk, Effects, FlushId, Input};
+use crate::base::txn::{Evaluation, Key, Read, Row, ShardId, TxnId, Write};
+use crate::base::zoo::{self, Bug};
+use crate::protocol::kit::client::ClientMessage;
+use crate::shard::ShardState;
 
 /// A followed front is given up after this many rounds of housekeeping without an answer.
 const SILENT_ROUNDS: u32 = 3;

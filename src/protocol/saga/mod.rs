@@ -35,15 +35,16 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::common::{HoldsClientTimers, client_processes, own_front, step_client};
-use super::journal;
-use super::{Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol, ShardState};
-use crate::client::{CarriesClient, Client, ClientMessage, ClientTimer, Patience};
+use super::kit::deploy::{HoldsClientTimers, client_processes, own_front, step_client};
+use super::kit::journal;
+use super::{Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol};
+use crate::base::observation::Mark;
+use crate::base::process::{Addr, Delay, Effects, Input, Process, WallTime, Wire};
+use crate::base::txn::{Guard, Key, Read, ShardId, TxnId, Write};
 use crate::plan::PlannedOperation;
-use crate::process::{Addr, Delay, Effects, Input, Process, WallTime, Wire};
-use crate::record::Mark;
-use crate::scenario::layout::{Layout, ShardId};
-use crate::txn::{Guard, Key, Read, TxnId, Write};
+use crate::protocol::kit::client::{CarriesClient, Client, ClientMessage, ClientTimer, Patience};
+use crate::scenario::layout::Layout;
+use crate::shard::ShardState;
 
 pub use orchestrator::{Orchestrator, SagaView};
 pub use shard::{Shard, StepView};

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{Message, Out, Refusal, Site, Step, StepRequest, Timer, about};
-use crate::client::ClientMessage;
-use crate::process::{Addr, Delay, Disk, FileId, Input};
-use crate::protocol::journal::Journal;
-use crate::record::{AbortReason, Observation, Outcome};
-use crate::scenario::layout::{Layout, ShardId};
-use crate::txn::{Footprint, Guard, Key, Read, Row, Txn, TxnId};
-use crate::zoo::{self, Bug};
+use crate::base::observation::{AbortReason, Observation, Outcome};
+use crate::base::process::{Addr, Delay, Disk, FileId, Input};
+use crate::base::txn::{Footprint, Guard, Key, Read, Row, ShardId, Txn, TxnId};
+use crate::base::zoo::{self, Bug};
+use crate::protocol::kit::client::ClientMessage;
+use crate::protocol::kit::journal::Journal;
+use crate::scenario::layout::Layout;
 
 const LOG: FileId = FileId(0);
 

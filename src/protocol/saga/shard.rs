@@ -6,15 +6,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{Message, Out, Refusal, SemanticLocks, Site, StepRequest, Timer};
-use crate::process::{Addr, Delay, Disk, FileId, Input};
-use crate::protocol::ShardState;
-use crate::protocol::journal::Journal;
-use crate::record::Observation;
-use crate::scenario::layout::ShardId;
+use crate::base::observation::Observation;
+use crate::base::process::{Addr, Delay, Disk, FileId, Input};
+use crate::base::txn::{Key, Op, Read, ShardId, TxnId, Write, WriteId};
+use crate::base::zoo::{self, Bug};
+use crate::protocol::kit::journal::Journal;
+use crate::shard::ShardState;
 use crate::shard::locks::{Locks, Mode};
 use crate::shard::store::Store;
-use crate::txn::{Key, Op, Read, TxnId, Write, WriteId};
-use crate::zoo::{self, Bug};
 
 const LOG: FileId = FileId(0);
 

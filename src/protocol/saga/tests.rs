@@ -1,13 +1,13 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::base::observation::{Observation, Outcome};
+use crate::base::txn::{Op, TxnId, Value};
 use crate::plan::PlannedOperation;
 use crate::protocol::testing::*;
-use crate::record::{Observation, Outcome};
-use crate::txn::{Op, TxnId, Value};
 
 /// Seat, wallet, ticket: three shards, the wallet being the pivot.
-fn booking(id: u64, funds_needed: i64) -> crate::txn::Txn {
+fn booking(id: u64, funds_needed: i64) -> crate::base::txn::Txn {
     let effects = [
         (key(0, 0), Op::Add(-1)),
         (key(1, 0), Op::Add(-funds_needed)),
@@ -23,7 +23,7 @@ fn booking(id: u64, funds_needed: i64) -> crate::txn::Txn {
             at_least: funds_needed,
         },
     ];
-    crate::txn::Txn {
+    crate::base::txn::Txn {
         pivot: Some(1),
         ..txn(id, &effects, guards)
     }
@@ -174,7 +174,7 @@ fn take_one(txn: u64, retriable: bool) -> Message {
             shard: ShardId(0),
             reads: [key(0, 0)].into(),
             guards: vec![],
-            writes: vec![crate::txn::Write {
+            writes: vec![crate::base::txn::Write {
                 key: key(0, 0),
                 op: Op::Add(-1),
             }],
@@ -373,9 +373,9 @@ fn a_reader_sees_what_will_be_compensated_unless_rows_are_marked() {
         };
 
         let mut read = txn(2, &[], vec![]);
-        read.reads = vec![crate::txn::Target::Key(key(0, 0))];
+        read.reads = vec![crate::base::txn::Target::Key(key(0, 0))];
         let reader = PlannedOperation {
-            start: crate::client::Start::At(1),
+            start: crate::plan::Start::At(1),
             ..operation(2, read)
         };
         let (_, mut table) = bench(&options, &[operation(1, booking(1, 11)), reader]);

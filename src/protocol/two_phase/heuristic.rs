@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use super::participant::{Origin, Participant, Phase, Record, Then, Vote};
 use super::{Message, Out, Timer, about};
-use crate::process::{Addr, Delay};
-use crate::record::{AbortReason, Observation, Outcome};
-use crate::txn::TxnId;
+use crate::base::observation::{AbortReason, Observation, Outcome};
+use crate::base::process::{Addr, Delay};
+use crate::base::txn::TxnId;
 
 /// What a participant does that has been in doubt for too long.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]

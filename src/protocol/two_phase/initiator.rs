@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use super::participant::{Origin, Participant, Phase, Record, Then};
 use super::{Attempt, Grant, LockRequest, Message, Out, Part, Start, Timer, about};
-use crate::client::ClientMessage;
-use crate::hlc::Stamp;
-use crate::process::{Addr, Delay, WallTime};
-use crate::record::{AbortReason, Observation, Outcome};
-use crate::scenario::layout::ShardId;
+use crate::base::hlc::Stamp;
+use crate::base::observation::{AbortReason, Observation, Outcome};
+use crate::base::process::{Addr, Delay, WallTime};
+use crate::base::txn::{
+    Evaluation, Footprint, Key, Read, Row, ShardId, Target, Txn, TxnId, Write, WriteId,
+};
+use crate::protocol::kit::client::ClientMessage;
 use crate::shard::locks::Mode;
-use crate::txn::{Evaluation, Footprint, Key, Read, Row, Target, Txn, TxnId, Write, WriteId};
 
 /// How many committed transactions' reads are kept for replies that got lost.
 const REPLIES_KEPT: usize = 1_024;

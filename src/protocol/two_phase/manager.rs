@@ -6,12 +6,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{Message, Out, Part, PrepareRequest, Site, Start, Timer, about};
-use crate::process::{Addr, Delay, Disk, FileId, Input, WallTime};
-use crate::protocol::journal::Journal;
-use crate::record::{AbortReason, Observation};
-use crate::scenario::layout::ShardId;
-use crate::txn::TxnId;
-use crate::zoo::{self, Bug};
+use crate::base::observation::{AbortReason, Observation};
+use crate::base::process::{Addr, Delay, Disk, FileId, Input, WallTime};
+use crate::base::txn::{ShardId, TxnId};
+use crate::base::zoo::{self, Bug};
+use crate::protocol::kit::journal::Journal;
 
 const LOG: FileId = FileId(0);
 

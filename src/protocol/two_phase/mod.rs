@@ -54,17 +54,18 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::common::{HoldsClientTimers, client_processes, home_key, step_client};
-use super::journal;
-use super::{Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol, ShardState};
-use crate::client::{CarriesClient, Client, ClientMessage, ClientTimer, Patience};
-use crate::hlc::Stamp;
+use super::kit::deploy::{HoldsClientTimers, client_processes, home_key, step_client};
+use super::kit::journal;
+use super::{Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol};
+use crate::base::hlc::Stamp;
+use crate::base::observation::{AbortReason, Mark};
+use crate::base::process::{Addr, Delay, Effects, Input, Process, WallTime, Wire};
+use crate::base::txn::{Key, Read, ShardId, TxnId, Write};
 use crate::plan::PlannedOperation;
-use crate::process::{Addr, Delay, Effects, Input, Process, WallTime, Wire};
-use crate::record::{AbortReason, Mark};
-use crate::scenario::layout::{Layout, ShardId};
+use crate::protocol::kit::client::{CarriesClient, Client, ClientMessage, ClientTimer, Patience};
+use crate::scenario::layout::Layout;
+use crate::shard::ShardState;
 use crate::shard::locks::Mode;
-use crate::txn::{Key, Read, TxnId, Write};
 
 pub use heuristic::Heuristic;
 pub use manager::{Manager, ManagerView};

@@ -10,17 +10,16 @@ use super::initiator::Execution;
 use super::{
     Attempt, Grant, LockRequest, Message, Options, Out, PrepareRequest, Site, Start, Timer, about,
 };
-use crate::client::ClientMessage;
-use crate::hlc::{Hlc, Stamp};
-use crate::process::{Addr, Delay, Disk, FileId, Input, WallTime};
-use crate::protocol::ShardState;
-use crate::protocol::journal::Journal;
-use crate::record::{AbortReason, Observation, Outcome};
-use crate::scenario::layout::ShardId;
+use crate::base::hlc::{Hlc, Stamp};
+use crate::base::observation::{AbortReason, Observation, Outcome};
+use crate::base::process::{Addr, Delay, Disk, FileId, Input, WallTime};
+use crate::base::txn::{Key, Read, ShardId, TxnId, Write, WriteId};
+use crate::base::zoo::{self, Bug};
+use crate::protocol::kit::client::ClientMessage;
+use crate::protocol::kit::journal::Journal;
+use crate::shard::ShardState;
 use crate::shard::locks::{Locks, Mode};
 use crate::shard::store::Store;
-use crate::txn::{Key, Read, TxnId, Write, WriteId};
-use crate::zoo::{self, Bug};
 
 const LOG: FileId = FileId(0);
 

@@ -1,7 +1,7 @@
 use super::*;
+use crate::base::observation::{Observation, Outcome};
+use crate::base::txn::{Op, TxnId, Value};
 use crate::protocol::testing::*;
-use crate::record::{Observation, Outcome};
-use crate::txn::{Op, TxnId, Value};
 
 /// One failure-free commit over the first `n` shards: the messages of the commit phase between machines, the flushes
 /// up to the decision, and the acknowledgements. Beside them only the execution's messages travel.

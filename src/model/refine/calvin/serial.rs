@@ -2,15 +2,15 @@
 //!
 //! The spec names the version of a row by the position in the log that wrote it. In the code a version is a value and its
 //! writer. Which of them is meant by a position follows from the log alone, and from what the transactions say that they do
-//! ([`Txn::evaluate`](crate::txn::Txn::evaluate)).
+//! ([`Txn::evaluate`](crate::base::txn::Txn::evaluate)).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::base::observation::Outcome;
+use crate::base::txn::{Evaluation, Key, Read, Row, ShardId, TxnId, Value, WriteId};
 use crate::protocol::calvin::messages::Entry;
-use crate::record::Outcome;
-use crate::scenario::layout::{Layout, ShardId};
-use crate::txn::{Evaluation, Key, Read, Row, TxnId, Value, WriteId};
+use crate::scenario::layout::Layout;
 
 /// What the occurrence at which a transaction ends reads, writes and answers.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

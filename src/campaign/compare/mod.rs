@@ -1,0 +1,242 @@
+//! Several protocols on the same plans, side by side.
+
+pub mod paired;
+
+use std::collections::BTreeMap;
+
+use paired::Paired;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::plan::Plan;
+use crate::run::{self, Run};
+use crate::scenario::Scenario;
+use crate::verdict::{Counts, Finding, Word};
+
+/// One protocol's line: sums over its runs, medians of their medians.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Line {
+    /// The protocol.
+    pub protocol: String,
+    /// Number of runs.
+    pub runs: u64,
+    /// How many were as promised.
+    pub ok: u64,
+    /// How many broke a promise.
+    pub violations: u64,
+    /// How many could not be decided.
+    pub unknown: u64,
+    /// How many were not as the scenario expects.
+    pub unexpected: u64,
+    /// Properties over all runs.
+    pub properties: Vec<PropertyLine>,
+    /// Sums.
+    pub counts: Counts,
+    /// Latency of committed transactions, milliseconds: median over the runs of each run's percentile.
+    pub latency_p50_ms: f64,
+    /// 99th percentile, likewise.
+    pub latency_p99_ms: f64,
+    /// Sum over all runs of transaction-seconds beyond the patience, while the protocol was in charge.
+    pub blocked_txn_s: f64,
+    /// The same, while clients had no answer.
+    pub unanswered_txn_s: f64,
+    /// Sum of transaction-seconds in doubt.
+    pub in_doubt_txn_s: f64,
+    /// Longest time in any run in which nothing ended although something was under way, seconds.
+    pub stall_max_s: f64,
+    /// Largest number of transactions under way at one moment of any run.
+    pub open_max: u64,
+    /// Time-average number of saga steps whose effects stood and were compensated later.
+    pub held_in_vain_mean: f64,
+    /// Messages between machines for each transaction taken charge of.
+    pub messages_per_txn: f64,
+    /// Flushes for each transaction taken charge of.
+    pub flushes_per_txn: f64,
+    /// The runs' digests, by seed.
+    pub digests: BTreeMap<u64, String>,
+}
+
+/// A property over all runs of a protocol.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct PropertyLine {
+    /// Its name.
+    pub name: &'static str,
+    /// What is promised.
+    pub promised: String,
+    /// In how many runs it held.
+    pub held: u64,
+    /// In how many it was broken.
+    pub broken: u64,
+    /// In how many it had no chance to fail.
+    pub vacuous: u64,
+    /// In how many it could not be decided.
+    pub unknown: u64,
+    /// What the first broken run showed, or else the first run.
+    pub observed: String,
+    /// The first counterexample, with its seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counterexample: Option<(u64, String)>,
+}
+
+/// A comparison.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Comparison {
+    /// The scenario's name.
+    pub scenario: String,
+    /// Its summary.
+    pub summary: String,
+    /// The seeds that were run.
+    pub seeds: Vec<u64>,
+    /// One line a protocol, in the order asked for.
+    pub protocols: Vec<Line>,
+    /// Differences from the first protocol, seed by seed, if there are several protocols and seeds.
+    pub paired: Option<Paired>,
+}
+
+/// How a plan is drawn from a scenario and a seed: [`Plan::draw`], or [`crate::campaign::swarm::draw`].
+pub type Draw = fn(&Scenario, u64) -> Plan;
+
+/// Runs every protocol on the scenario's own plan of every seed; see [`compare_plans`].
+///
+/// # Errors
+///
+/// As [`compare_plans`].
+pub fn compare(
+    scenario: &Scenario,
+    protocols: &[String],
+    seeds: &[u64],
+    done: impl Fn(&Run) + Sync,
+) -> Result<Comparison, String> {
+    compare_plans(scenario, protocols, seeds, Plan::draw, done)
+}
+
+/// Runs every protocol on the plans of every seed. `done` is called after each run, from several threads;
+/// `failing` is given every run that broke a promise or an expectation.
+///
+/// # Errors
+///
+/// When a protocol does not exist or does not fit the scenario.
+pub fn compare_plans(
+    scenario: &Scenario,
+    protocols: &[String],
+    seeds: &[u64],
+    draw: Draw,
+    done: impl Fn(&Run) + Sync,
+) -> Result<Comparison, String> {
+    let jobs: Vec<(&String, u64)> = protocols
+        .iter()
+        .flat_map(|protocol| seeds.iter().map(move |seed| (protocol, *seed)))
+        .collect();
+    let runs: Vec<Run> = jobs
+        .par_iter()
+        .map(|(protocol, seed)| {
+            let mut run = run::run(scenario, protocol, &draw(scenario, *seed), false)?;
+            run.kept = run::Kept::default();
+            done(&run);
+            Ok(run)
+        })
+        .collect::<Result<_, String>>()?;
+    let line = |protocol: &String| {
+        let of_protocol: Vec<&Run> = runs
+            .iter()
+            .filter(|run| run.protocol == *protocol)
+            .collect();
+        sum(protocol, &of_protocol)
+    };
+    Ok(Comparison {
+        scenario: scenario.name.clone(),
+        summary: scenario.summary.clone(),
+        seeds: seeds.to_vec(),
+        protocols: protocols.iter().map(line).collect(),
+        paired: paired::compare(protocols, &runs),
+    })
+}
+
+fn sum(protocol: &str, runs: &[&Run]) -> Line {
+    let words = |word| {
+        runs.iter()
+            .filter(|run| run.verdict.verdict == word)
+            .count() as u64
+    };
+    let total = |of: fn(&Run) -> f64| runs.iter().map(|run| of(run)).sum::<f64>();
+    let counts = runs
+        .iter()
+        .fold(Counts::default(), |sum, run| sum.plus(&run.verdict.counts));
+    let per_txn = |sum: f64| sum / (counts.initiated.max(1) as f64);
+    Line {
+        protocol: protocol.to_owned(),
+        runs: runs.len() as u64,
+        ok: words(Word::Ok),
+        violations: words(Word::Violation),
+        unknown: words(Word::Unknown),
+        unexpected: runs.iter().filter(|run| !run.unexpected.is_empty()).count() as u64,
+        properties: properties(runs),
+        counts,
+        latency_p50_ms: median(runs.iter().map(|run| run.latency_ms.p50)),
+        latency_p99_ms: median(runs.iter().map(|run| run.latency_ms.p99)),
+        blocked_txn_s: total(|run| run.verdict.metrics.blocked_txn_s),
+        unanswered_txn_s: total(|run| run.verdict.metrics.unanswered_txn_s),
+        in_doubt_txn_s: total(|run| run.verdict.metrics.in_doubt_txn_s),
+        stall_max_s: runs
+            .iter()
+            .map(|run| run.verdict.metrics.stall_max_s)
+            .fold(0.0, f64::max),
+        open_max: runs
+            .iter()
+            .map(|run| run.verdict.metrics.open_max)
+            .max()
+            .unwrap_or(0),
+        held_in_vain_mean: median(runs.iter().map(|run| run.verdict.metrics.held_in_vain_mean)),
+        messages_per_txn: per_txn(total(|run| run.messages as f64)),
+        flushes_per_txn: per_txn(total(|run| run.flushes as f64)),
+        digests: runs
+            .iter()
+            .map(|run| (run.seed, run.digest.to_string()))
+            .collect(),
+    }
+}
+
+fn properties(runs: &[&Run]) -> Vec<PropertyLine> {
+    let Some(first) = runs.first() else {
+        return Vec::new();
+    };
+    let line = |position: usize| {
+        let of_run = |run: &&Run| run.verdict.properties[position].clone();
+        let all: Vec<_> = runs.iter().map(of_run).collect();
+        let count = |finding| {
+            all.iter()
+                .filter(|property| property.outcome == finding)
+                .count() as u64
+        };
+        let broken = all
+            .iter()
+            .position(|property| property.outcome == Finding::Broken);
+        let shown = &all[broken.unwrap_or(0)];
+        PropertyLine {
+            name: shown.name,
+            promised: shown.promised.clone(),
+            held: count(Finding::Held),
+            broken: count(Finding::Broken),
+            vacuous: count(Finding::Vacuous),
+            unknown: count(Finding::Unknown),
+            observed: shown.observed.clone(),
+            counterexample: broken.and_then(|at| {
+                all[at]
+                    .counterexample
+                    .clone()
+                    .map(|example| (runs[at].seed, example))
+            }),
+        }
+    };
+    (0..first.verdict.properties.len()).map(line).collect()
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => 0.0,
+        n if n % 2 == 1 => values[n / 2],
+        n => (values[n / 2 - 1] + values[n / 2]) / 2.0,
+    }
+}

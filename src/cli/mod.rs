@@ -1,0 +1,1191 @@
+//! The command line: the only place that prints, exits or reads the environment.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::base::zoo::{self, Planted};
+use crate::campaign::compare;
+use crate::campaign::shrink::{self, Shrunk};
+use crate::check::{self, Model, parse};
+use crate::plan::Plan;
+use crate::report::{self, text};
+use crate::run::artifact::{self, Regression};
+use crate::run::failure::{self, Class};
+use crate::run::{self, Run};
+use crate::scenario::{BadInput, Scenario};
+use crate::sim::trace::{Divergence, TraceEvent, first_difference};
+use crate::verdict::Word;
+
+mod fuzz;
+
+/// Exit codes.
+pub mod exit {
+    /// As promised, or as the scenario expects.
+    pub const OK: u8 = 0;
+    /// A promise or an expectation was broken.
+    pub const VIOLATION: u8 = 1;
+    /// Something could not be decided.
+    pub const UNKNOWN: u8 = 2;
+    /// A replay did not do what was recorded.
+    pub const DIVERGED: u8 = 3;
+    /// The command line is wrong.
+    pub const USAGE: u8 = 64;
+    /// An input file is wrong.
+    pub const INPUT: u8 = 65;
+    /// A bug in ordain.
+    pub const BUG: u8 = 70;
+    /// Somebody interrupted it.
+    pub const INTERRUPTED: u8 = 130;
+}
+
+/// The scenarios that come with the program, by name.
+pub const SHIPPED: [(&str, &str); 8] = [
+    (
+        "settlement",
+        include_str!("../../scenarios/settlement.toml"),
+    ),
+    (
+        "locked-merchant",
+        include_str!("../../scenarios/locked-merchant.toml"),
+    ),
+    (
+        "seat-booking",
+        include_str!("../../scenarios/seat-booking.toml"),
+    ),
+    (
+        "naive-partial",
+        include_str!("../../scenarios/naive-partial.toml"),
+    ),
+    ("storm", include_str!("../../scenarios/storm.toml")),
+    ("crossfire", include_str!("../../scenarios/crossfire.toml")),
+    ("churn", include_str!("../../scenarios/churn.toml")),
+    (
+        "figure-eight",
+        include_str!("../../scenarios/figure-eight.toml"),
+    ),
+];
+
+/// Runs whole distributed-transaction stacks in one seeded, simulated world, breaks that world on purpose,
+/// and says what each protocol did to its promises.
+///
+/// Without a command: `compare settlement`.
+#[derive(Parser, Debug)]
+#[command(name = "ordain", version, max_term_width = 100, after_help = AFTER_HELP)]
+struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Print one JSON document on standard output, and nothing else there.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 as promised; 1 a violation; 2 unknown; 3 a replay diverged; 64 usage; 65 bad input file; \
+70 a bug in ordain; 130 interrupted.
+A SCENARIO is a TOML file, or the name of one that comes with the program (see `ordain list`).";
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run one protocol on a scenario and judge it.
+    Run {
+        /// The scenario: a file, or a name from `ordain list`.
+        #[arg(required_unless_present = "plan")]
+        scenario: Option<String>,
+        /// Play the plan in this file, which `shrink --regression` wrote, instead of drawing one.
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["scenario", "protocol", "seed", "stop_at_violation", "overrides"])]
+        plan: Option<PathBuf>,
+        /// The protocol; by default the first that the scenario lists.
+        #[arg(long, short)]
+        protocol: Option<String>,
+        /// The seed that the plan is drawn with.
+        #[arg(long, short, default_value_t = 1)]
+        seed: u64,
+        /// Draw a swarm plan, as `fuzz` does, instead of the scenario's own. What the scenario expects is
+        /// left aside: the run is judged by the protocol's promises.
+        #[arg(long)]
+        swarm: bool,
+        /// Leave the run's folder here, whatever the verdict. A run that fails always leaves one, by
+        /// default below `store/`.
+        #[arg(long, short)]
+        out: Option<PathBuf>,
+        /// Judge isolation while the run goes on, and end it at the first violation. For protocols that promise
+        /// serializability; a folder that is left holds the run to its end.
+        #[arg(long)]
+        stop_at_violation: bool,
+        /// Override a key of the scenario, as in `workload.rate=100` or `region.0.zones=3`.
+        #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+        overrides: Vec<(String, String)>,
+    },
+    /// Run several protocols on the same plans, side by side.
+    Compare {
+        /// The scenario: a file, or a name from `ordain list`.
+        #[arg(default_value = "settlement")]
+        scenario: String,
+        /// The protocols; by default those that the scenario lists.
+        #[arg(long, short, value_delimiter = ',')]
+        protocols: Vec<String>,
+        /// How many seeds.
+        #[arg(long, short = 'n', default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+        seeds: u64,
+        /// The first seed.
+        #[arg(long, default_value_t = 1)]
+        first_seed: u64,
+        /// Draw swarm plans, as `fuzz` does, instead of the scenario's own.
+        #[arg(long)]
+        swarm: bool,
+        /// Leave the folders of failing runs below this one.
+        #[arg(long, short, default_value = "store")]
+        out: PathBuf,
+        /// Override a key of the scenario.
+        #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+        overrides: Vec<(String, String)>,
+    },
+    /// Run a recorded run again from its folder, and name the first event that differs.
+    Replay {
+        /// The folder that `run` or `compare` left.
+        dir: PathBuf,
+    },
+    /// Find the smallest plan that still fails the same way, and leave it as a folder of its own.
+    Shrink {
+        /// The folder that a failing run left.
+        dir: PathBuf,
+        /// How many runs it may take.
+        #[arg(long, default_value_t = shrink::BUDGET)]
+        budget: usize,
+        /// How many runs at once; by default as many as there are processors. Does not change the result.
+        #[arg(long, short, value_parser = clap::value_parser!(u16).range(1..=1024))]
+        jobs: Option<u16>,
+        /// Where to leave the result; by default in `shrunk` below DIR.
+        #[arg(long, short)]
+        out: Option<PathBuf>,
+        /// What to keep, as PROPERTY/SHAPE: by default the most telling promise that the run broke. A property
+        /// that is not promised will do, as in atomicity/partial-commit for the naive protocol.
+        #[arg(long)]
+        class: Option<Class>,
+        /// Also write the plan as one small file, to commit and to play with `run --plan`.
+        #[arg(long, value_name = "FILE")]
+        regression: Option<PathBuf>,
+    },
+    /// Run swarm plans on all cores: faults and workloads drawn by seed, to find one that breaks a promise.
+    Fuzz(fuzz::FuzzArgs),
+    /// Put the parts of a campaign together that `fuzz --partition --json` printed.
+    Merge(fuzz::MergeArgs),
+    /// Check a history against a consistency model.
+    ///
+    /// Reads native NDJSON and Jepsen's JSON and EDN, plain or gzipped: lists, registers. `-` is standard
+    /// input.
+    Check {
+        /// The history.
+        history: PathBuf,
+        /// The model: strict-serializable, serializable, snapshot-isolation, prefix, causal-consistency, read-atomic,
+        /// read-committed, linearizable, ...
+        #[arg(long, short, default_value = "strict-serializable")]
+        model: Model,
+        /// Accept completions without invocations, as hand-written fragments have them.
+        #[arg(long)]
+        lenient: bool,
+        /// What all accounts of a bank hold together (operations `transfer`, and reads of maps from accounts to balances).
+        #[arg(long, value_name = "TOTAL", allow_hyphen_values = true)]
+        bank_total: Option<i64>,
+        /// Accounts of a bank may hold less than nothing.
+        #[arg(long, requires = "bank_total")]
+        overdraft: bool,
+        /// How many seats each list holds, to which sales are appended.
+        #[arg(long, value_name = "CAPACITY")]
+        seats: Option<usize>,
+        /// Also judge this property, whatever the model: long-fork, causal-reverse, read-atomicity, monotonic-reads,
+        /// monotonic-writes, read-your-writes, writes-follow-reads. May be given several times.
+        #[arg(long = "property", value_name = "PROPERTY")]
+        properties: Vec<check::workload::Property>,
+        /// Draw the first cycle that violates the model as SVG into this file.
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
+    },
+    /// Check the specs' models: safety, fair leads-to, and the sizes that TLC found.
+    Model {
+        /// A spec's folder, a model's name, or FOLDER/NAME; all of them if absent.
+        name: Option<String>,
+        /// Serve stateright's Explorer of one model at this address instead.
+        #[arg(long, value_name = "ADDR", requires = "name")]
+        explore: Option<std::net::SocketAddr>,
+    },
+    /// Hunt for planted bugs: which are found, by which check, after how many seeds, and how small.
+    ///
+    /// Needs a build with the feature `zoo`; others list the bugs.
+    Zoo {
+        /// A bug's name, or what its name begins with; all of them if absent.
+        name: Option<String>,
+        /// List the bugs and hunt for none.
+        #[arg(long)]
+        list: bool,
+        /// How many seeds a hunt may take. Default: 2000.
+        #[arg(long, short = 'n', conflicts_with = "list")]
+        seeds: Option<u64>,
+        /// How many hunts for each bug, from different first seeds. Default: 5.
+        #[arg(long, conflicts_with = "list", value_parser = clap::value_parser!(u64).range(1..))]
+        repetitions: Option<u64>,
+        /// How many runs shrinking may take for each bug; 0 shrinks nothing. Default: 600.
+        #[arg(long, conflicts_with = "list")]
+        budget: Option<usize>,
+        /// Leave zoo.json, zoo.md, and in plans/ the shrunk plan of each bug that was found in this folder.
+        #[arg(long, short, conflicts_with = "list")]
+        out: Option<PathBuf>,
+    },
+    /// List protocols with their promises and options, and the scenarios that come with the program.
+    List,
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page in roff.
+    Man,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text
+        .split_once('=')
+        .ok_or("write KEY=VALUE, as in workload.rate=100")?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
+}
+
+/// What ends a command early.
+enum Failure {
+    Usage(String),
+    Input(String),
+    Io(io::Error),
+}
+
+impl From<BadInput> for Failure {
+    fn from(bad: BadInput) -> Self {
+        Failure::Input(bad.to_string())
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Failure::Io(error)
+    }
+}
+
+/// Runs the program with the process's arguments.
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let code = if error.use_stderr() {
+                exit::USAGE
+            } else {
+                exit::OK
+            };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let json = args.json;
+    let command = args.command.unwrap_or(Command::Compare {
+        scenario: "settlement".to_owned(),
+        protocols: Vec::new(),
+        seeds: 1,
+        first_seed: 1,
+        swarm: false,
+        out: PathBuf::from("store"),
+        overrides: Vec::new(),
+    });
+    // Protocol panics are caught inside a run: what arrives here is a bug of ours.
+    match std::panic::catch_unwind(|| execute(command, json)) {
+        Ok(Ok(code)) => ExitCode::from(code),
+        Ok(Err(failure)) => {
+            let (code, message) = match failure {
+                Failure::Usage(message) => (exit::USAGE, message),
+                Failure::Input(message) => (exit::INPUT, message),
+                Failure::Io(error) => (exit::INPUT, error.to_string()),
+            };
+            if json {
+                // Whoever reads the document learns why it is not the one asked for.
+                let _ = say_json(&BTreeMap::from([("error", message.trim_end())]));
+            }
+            complain(format!("error: {}", message.trim_end()));
+            ExitCode::from(code)
+        }
+        Err(_) => {
+            complain(
+                "this is a bug in ordain: please report it with the command line and the scenario",
+            );
+            ExitCode::from(exit::BUG)
+        }
+    }
+}
+
+fn execute(command: Command, json: bool) -> Result<u8, Failure> {
+    match command {
+        Command::Run {
+            plan: Some(plan),
+            out,
+            ..
+        } => run_plan(&plan, out.as_deref(), json),
+        Command::Run {
+            scenario,
+            protocol,
+            seed,
+            swarm,
+            out,
+            stop_at_violation,
+            overrides,
+            ..
+        } => run(
+            &scenario.expect("clap asks for a scenario or a plan"),
+            protocol.as_deref(),
+            (seed, swarm, stop_at_violation),
+            out.as_deref(),
+            &overrides,
+            json,
+        ),
+        Command::Compare {
+            scenario,
+            protocols,
+            seeds,
+            first_seed,
+            swarm,
+            out,
+            overrides,
+        } => {
+            let seeds: Vec<u64> = (0..seeds).map(|n| first_seed.wrapping_add(n)).collect();
+            compare_protocols(
+                &scenario,
+                protocols,
+                (&seeds, swarm),
+                &out,
+                &overrides,
+                json,
+            )
+        }
+        Command::Replay { dir } => replay(&dir, json),
+        Command::Shrink {
+            dir,
+            budget,
+            jobs,
+            out,
+            class,
+            regression,
+        } => {
+            let out = out.unwrap_or_else(|| dir.join("shrunk"));
+            shrink_folder(&dir, budget, jobs, &out, class, regression.as_deref(), json)
+        }
+        Command::Fuzz(args) => fuzz::fuzz(&args, json),
+        Command::Merge(args) => fuzz::merge(&args, json),
+        Command::Check {
+            history,
+            model,
+            lenient,
+            bank_total,
+            overdraft,
+            seats,
+            mut properties,
+            svg,
+        } => {
+            properties.extend(seats.map(check::workload::Property::Seats));
+            let bank = bank_total.map(|total| check::Bank { total, overdraft });
+            let options = check::Options {
+                bank,
+                ..check::Options::new(model)
+            };
+            let asked = (&options, &properties[..]);
+            check_history(&history, asked, lenient, svg.as_deref(), json)
+        }
+        Command::Model { name, explore } => models(name.as_deref(), explore, json),
+        Command::Zoo {
+            name,
+            list,
+            seeds,
+            repetitions,
+            budget,
+            out,
+        } => {
+            let asked = Hunt {
+                seeds,
+                repetitions,
+                budget,
+                out,
+            };
+            show_zoo(name.as_deref(), list, &asked, json)
+        }
+        Command::List => list(json),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "ordain", &mut script);
+            say_document("script", script, json)
+        }
+        Command::Man => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Args::command()).render(&mut page)?;
+            say_document("page", page, json)
+        }
+    }
+}
+
+/// Prints a text that another program reads, or a JSON document that holds it.
+fn say_document(name: &str, text: Vec<u8>, json: bool) -> Result<u8, Failure> {
+    let text = String::from_utf8(text).expect("clap writes UTF-8");
+    match json {
+        true => say_json(&BTreeMap::from([(name, text)]))?,
+        false => say(text.trim_end())?,
+    }
+    Ok(exit::OK)
+}
+
+fn say(text: impl Display) -> Result<(), Failure> {
+    match writeln!(anstream::stdout().lock(), "{text}") {
+        // A reader that closed the pipe has seen all it wanted; what was found stays what it is.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
+}
+
+fn complain(text: impl Display) {
+    let _ = writeln!(anstream::stderr().lock(), "{text}");
+}
+
+fn say_json(value: &impl Serialize) -> Result<(), Failure> {
+    say(serde_json::to_string_pretty(value).expect("results are plain data"))
+}
+
+fn load(name: &str, overrides: &[(String, String)]) -> Result<Scenario, Failure> {
+    let path = Path::new(name);
+    if !path.exists()
+        && let Some((_, text)) = SHIPPED.iter().find(|(shipped, _)| *shipped == name)
+    {
+        let shown = shown_name(&format!("{name} (shipped)"), overrides);
+        return Ok(run::read_scenario(&shown, text, overrides)?);
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let names: Vec<&str> = SHIPPED.iter().map(|(name, _)| *name).collect();
+        Failure::Input(format!(
+            "{name}: {error}\n  help: name a TOML file, or one of {}",
+            names.join(", ")
+        ))
+    })?;
+    let shown = shown_name(name, overrides);
+    Ok(run::read_scenario(&shown, &text, overrides)?)
+}
+
+/// Overrides move lines: a place in the text that they leave is none in the file.
+fn shown_name(file: &str, overrides: &[(String, String)]) -> String {
+    match overrides {
+        [] => file.to_owned(),
+        _ => format!("{file} with --set"),
+    }
+}
+
+fn known_protocol(name: &str) -> Result<String, Failure> {
+    match run::NAMES.contains(&name) {
+        true => Ok(name.to_owned()),
+        false => Err(Failure::Usage(format!(
+            "there is no protocol `{name}`\n  help: the protocols are {}",
+            run::NAMES.join(", ")
+        ))),
+    }
+}
+
+/// How plans are drawn. Under swarm plans what the scenario expects of its own faults is left aside.
+fn drawer(scenario: &mut Scenario, swarm: bool) -> compare::Draw {
+    match swarm {
+        true => {
+            scenario.expect.clear();
+            crate::campaign::swarm::draw
+        }
+        false => Plan::draw,
+    }
+}
+
+/// The command that repeats a run.
+fn again(scenario: &str, run: &Run, overrides: &[(String, String)], swarm: bool) -> String {
+    let set: String = overrides
+        .iter()
+        .map(|(key, value)| format!(" --set '{key}={value}'"))
+        .collect();
+    let swarm = if swarm { " --swarm" } else { "" };
+    format!(
+        "ordain run {scenario}{swarm} --protocol {} --seed {}{set}",
+        run.protocol, run.seed
+    )
+}
+
+fn code(run: &Run) -> u8 {
+    match (run.unexpected.is_empty(), run.verdict.verdict) {
+        (true, _) => exit::OK,
+        (false, Word::Unknown) => exit::UNKNOWN,
+        (false, _) => exit::VIOLATION,
+    }
+}
+
+fn run(
+    name: &str,
+    protocol: Option<&str>,
+    (seed, swarm, stop_at_violation): (u64, bool, bool),
+    out: Option<&Path>,
+    overrides: &[(String, String)],
+    json: bool,
+) -> Result<u8, Failure> {
+    let mut scenario = load(name, overrides)?;
+    let protocol = match protocol {
+        Some(protocol) => known_protocol(protocol)?,
+        None => scenario.protocols[0].clone(),
+    };
+    check_vacant(out)?;
+    let plan = drawer(&mut scenario, swarm)(&scenario, seed);
+    let run = match stop_at_violation {
+        true => run::run_until_violation(&scenario, &protocol, &plan).map_err(Failure::Usage)?,
+        false => run::run(&scenario, &protocol, &plan, out.is_some()).map_err(Failure::Input)?,
+    };
+    let code = code(&run);
+    let folder = match (out, code) {
+        (None, exit::OK) => None,
+        (Some(out), _) => Some(out.to_owned()),
+        (None, _) => Some(artifact::folder(
+            Path::new("store"),
+            &scenario.name,
+            &protocol,
+            seed,
+        )),
+    };
+    if let Some(folder) = &folder {
+        match stop_at_violation {
+            true => {
+                let whole = run::run(&scenario, &protocol, &plan, false);
+                keep(folder, &scenario, &plan, &whole.map_err(Failure::Input)?)?;
+            }
+            false => keep(folder, &scenario, &plan, &run)?,
+        }
+    }
+    if json {
+        say_json(&run)?;
+        return Ok(code);
+    }
+    let again = format!("seed {seed}: {}", again(name, &run, overrides, swarm));
+    say(format!("{again}\n\n{}", text::run(&run)))?;
+    if let Some(folder) = &folder {
+        say(format!("kept in {0}: ordain replay {0}", folder.display()))?;
+    }
+    if code != exit::OK {
+        say(again)?;
+    }
+    Ok(code)
+}
+
+/// Writes a run's folder. Runs are repeatable, so the trace is recorded only now, by running again.
+fn keep(folder: &Path, scenario: &Scenario, plan: &Plan, run: &Run) -> Result<(), Failure> {
+    let recorded = run::record(scenario, &run.protocol, plan).map_err(Failure::Input)?;
+    assert_eq!(
+        recorded.digest, run.digest,
+        "the same plan gave two digests: ordain is not deterministic"
+    );
+    let kept = recorded.kept.plan.as_ref().unwrap_or(plan);
+    artifact::write(folder, scenario, kept, &recorded, report::text::run)
+        .map_err(|error| at(folder, error))
+}
+
+/// Refuses a folder that a run must not be written to, before the work begins.
+fn check_vacant(out: Option<&Path>) -> Result<(), Failure> {
+    out.map_or(Ok(()), |out| {
+        artifact::vacant(out).map_err(|error| at(out, error))
+    })
+}
+
+/// An I/O error with the path that it is about.
+fn at(path: &Path, error: io::Error) -> Failure {
+    let message = format!("{}: {error}", path.display());
+    Failure::Io(io::Error::new(error.kind(), message))
+}
+
+/// Plays a committed plan.
+fn run_plan(file: &Path, out: Option<&Path>, json: bool) -> Result<u8, Failure> {
+    let regression = Regression::read(file).map_err(|error| Failure::Input(error.to_string()))?;
+    check_vacant(out)?;
+    let run = regression.run().map_err(Failure::Input)?;
+    if let Some(out) = out {
+        keep(out, &regression.scenario, &regression.plan, &run)?;
+    }
+    if json {
+        say_json(&run)?;
+        return Ok(code(&run));
+    }
+    let again = format!("ordain run --plan {}", file.display());
+    let (about, class) = (&regression.about, &regression.class);
+    say(format!("{again}\n\n{about}\n\n{}", text::run(&run)))?;
+    say(match failure::shows(&run, class) {
+        true => format!("fails as recorded: {class}"),
+        false => format!("does not fail as recorded, which was {class}"),
+    })?;
+    if let Some(out) = out {
+        say(format!("kept in {0}: ordain replay {0}", out.display()))?;
+    }
+    Ok(code(&run))
+}
+
+/// What `shrink --json` prints.
+#[derive(Serialize)]
+struct ShrunkFolder<'a> {
+    #[serde(flatten)]
+    shrunk: &'a Shrunk,
+    dir: &'a Path,
+}
+
+fn shrink_folder(
+    dir: &Path,
+    budget: usize,
+    jobs: Option<u16>,
+    out: &Path,
+    class: Option<Class>,
+    regression: Option<&Path>,
+    json: bool,
+) -> Result<u8, Failure> {
+    let kept = artifact::read(dir).map_err(|error| Failure::Input(error.to_string()))?;
+    check_vacant(Some(out))?;
+    let (protocol, plan) = (&kept.recorded.protocol, &kept.recorded.plan);
+    let class = match class {
+        Some(class) => class,
+        None => class_to_keep(dir, &kept.scenario, protocol, plan)?,
+    };
+    let bar = progress(budget as u64);
+    let mut show = |progress: shrink::Progress| {
+        bar.set_position(progress.runs as u64);
+        bar.set_message(format!(
+            "{}: {} faults, {} transactions",
+            progress.stage, progress.faults, progress.transactions
+        ));
+    };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs.map_or(0, usize::from));
+    let pool = { pool.build() }.map_err(|error| Failure::Usage(error.to_string()))?;
+    let shrunk =
+        pool.install(|| shrink::shrink(&kept.scenario, protocol, plan, &class, budget, &mut show));
+    bar.finish_and_clear();
+    let shrunk = shrunk.map_err(|error| Failure::Input(format!("{}: {error}", dir.display())))?;
+    let as_happened = shrunk.run.kept.plan.as_ref().unwrap_or(&shrunk.plan);
+    artifact::write(
+        out,
+        &shrunk.scenario,
+        as_happened,
+        &shrunk.run,
+        report::text::run,
+    )
+    .map_err(|error| at(out, error))?;
+    if let Some(file) = regression {
+        let regression = Regression {
+            about: format!("Shrunk from seed {} of {}.", plan.seed, kept.scenario.name),
+            bug: None,
+            protocol: protocol.clone(),
+            class: class.clone(),
+            scenario: shrunk.scenario.clone(),
+            plan: shrunk.plan.clone(),
+        };
+        regression.write(file).map_err(|error| at(file, error))?;
+    }
+    if json {
+        say_json(&ShrunkFolder {
+            shrunk: &shrunk,
+            dir: out,
+        })?;
+    } else {
+        say(report::plan::shrunk(&shrunk))?;
+        say(format!("kept in {0}: ordain replay {0}", out.display()))?;
+    }
+    Ok(exit::OK)
+}
+
+/// The class of a folder's run, if it broke a promise.
+fn class_to_keep(
+    dir: &Path,
+    scenario: &Scenario,
+    protocol: &str,
+    plan: &Plan,
+) -> Result<Class, Failure> {
+    let run = run::run(scenario, protocol, plan, false).map_err(Failure::Input)?;
+    failure::class(&run).ok_or_else(|| {
+        let weaknesses = failure::weaknesses(&run).into_iter();
+        let weaknesses: Vec<String> = weaknesses
+            .map(|weakness| format!("--class '{weakness}'"))
+            .collect();
+        let help = match weaknesses.is_empty() {
+            true => "name the folder of a failing run".to_owned(),
+            false => format!(
+                "what it showed without a promise to the contrary can be shrunk: {}",
+                weaknesses.join(", ")
+            ),
+        };
+        Failure::Input(format!(
+            "{}: this run broke no promise\n  help: {help}",
+            dir.display()
+        ))
+    })
+}
+
+fn compare_protocols(
+    name: &str,
+    protocols: Vec<String>,
+    (seeds, swarm): (&[u64], bool),
+    out: &Path,
+    overrides: &[(String, String)],
+    json: bool,
+) -> Result<u8, Failure> {
+    let mut scenario = load(name, overrides)?;
+    let draw = drawer(&mut scenario, swarm);
+    let protocols = match protocols.is_empty() {
+        true => scenario.protocols.clone(),
+        false => protocols
+            .iter()
+            .map(|p| known_protocol(p))
+            .collect::<Result<_, _>>()?,
+    };
+    fuzz::check_writable_below(out)?;
+    let bar = progress(protocols.len() as u64 * seeds.len() as u64);
+    let failing = std::sync::Mutex::new(Vec::new());
+    let comparison = compare::compare_plans(&scenario, &protocols, seeds, draw, |run| {
+        bar.inc(1);
+        if !run.unexpected.is_empty() {
+            failing
+                .lock()
+                .expect("no thread panics while it holds the list")
+                .push(run.clone());
+        }
+    })
+    .map_err(Failure::Input)?;
+    bar.finish_and_clear();
+    let mut failing = failing.into_inner().expect("all threads are done");
+    failing.sort_by(|a, b| (&a.protocol, a.seed).cmp(&(&b.protocol, b.seed)));
+    // A folder for the first failures of each protocol: one is enough to work on, thousands help nobody.
+    for protocol in &protocols {
+        for run in failing
+            .iter()
+            .filter(|run| run.protocol == *protocol)
+            .take(3)
+        {
+            keep(
+                &artifact::folder(out, &scenario.name, protocol, run.seed),
+                &scenario,
+                &draw(&scenario, run.seed),
+                run,
+            )?;
+        }
+    }
+    if json {
+        say_json(&comparison)?;
+    } else {
+        say(text::comparison(&comparison))?;
+        for run in failing.iter().take(5) {
+            say(format!(
+                "seed {}: {}",
+                run.seed,
+                again(name, run, overrides, swarm)
+            ))?;
+            for difference in &run.unexpected {
+                say(format!("    {difference}"))?;
+            }
+            let folder = artifact::folder(out, &scenario.name, &run.protocol, run.seed);
+            if folder.exists() {
+                say(format!("    ordain replay {}", folder.display()))?;
+            }
+        }
+    }
+    Ok(failing
+        .iter()
+        .map(code)
+        .fold(exit::OK, |worst, code| match (worst, code) {
+            (exit::VIOLATION, _) | (_, exit::VIOLATION) => exit::VIOLATION,
+            (worst, code) => worst.max(code),
+        }))
+}
+
+/// A progress bar on standard error, hidden when that is no terminal.
+fn progress(length: u64) -> ProgressBar {
+    if length < 2 || !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let template = "{bar:40} {pos}/{len} runs, {per_sec}, {eta} left {msg}";
+    let style = ProgressStyle::with_template(template);
+    ProgressBar::new(length).with_style(style.expect("the template is fixed"))
+}
+
+/// What a replay found.
+#[derive(Debug, Serialize)]
+struct Replayed {
+    scenario: String,
+    protocol: String,
+    seed: u64,
+    recorded_digest: String,
+    digest: String,
+    identical: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_difference: Option<Divergence>,
+    /// Files of the folder that do not follow from the replayed run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    files_that_differ: Vec<&'static str>,
+}
+
+fn replay(dir: &Path, json: bool) -> Result<u8, Failure> {
+    let artifact = artifact::read(dir).map_err(|error| Failure::Input(error.to_string()))?;
+    let recorded = &artifact.recorded;
+    let run = run::replay(
+        &artifact.scenario,
+        &recorded.protocol,
+        &recorded.plan,
+        &artifact.fates,
+    )
+    .map_err(Failure::Input)?;
+    let trace = run.kept.trace.as_deref().unwrap_or_default();
+    let digest = run.digest.to_string();
+    let first = first_difference(&artifact.trace, trace);
+    let derived = artifact::derived(&run, report::text::run);
+    let files = artifact::DERIVED
+        .into_iter()
+        .zip(&artifact.derived)
+        .zip(&derived);
+    let differ = files.filter_map(|((name, old), new)| (old != new).then_some(name));
+    let files_that_differ: Vec<&str> = differ.collect();
+    let identical = digest == recorded.digest && first.is_none() && files_that_differ.is_empty();
+    let replayed = Replayed {
+        scenario: artifact.scenario.name.clone(),
+        protocol: recorded.protocol.clone(),
+        seed: recorded.plan.seed,
+        recorded_digest: recorded.digest.clone(),
+        digest,
+        identical,
+        first_difference: first,
+        files_that_differ,
+    };
+    if json {
+        say_json(&replayed)?;
+    } else if identical {
+        say(text::run(&run))?;
+        say(format!(
+            "identical: {} events, digest {}",
+            trace.len(),
+            replayed.digest
+        ))?;
+    } else {
+        say(format!(
+            "DIVERGED: recorded digest {}, replayed {}",
+            replayed.recorded_digest, replayed.digest
+        ))?;
+        if let Some(Divergence {
+            line,
+            recorded,
+            replayed,
+        }) = &replayed.first_difference
+        {
+            let show = |event: &Option<TraceEvent>| match event {
+                Some(event) => serde_json::to_string(event).expect("events are plain data"),
+                None => "(the trace ends here)".to_owned(),
+            };
+            let line = line + 1;
+            say(format!("first difference, line {line} of trace.ndjson:"))?;
+            say(format!(
+                "  recorded {}\n  replayed {}",
+                show(recorded),
+                show(replayed)
+            ))?;
+        }
+        for name in &replayed.files_that_differ {
+            say(format!("{name} is not what this run gives"))?;
+        }
+    }
+    Ok(if identical { exit::OK } else { exit::DIVERGED })
+}
+
+/// Opens a history, with a bar that follows the reading of a long one on a terminal.
+fn read_history(path: &Path, strictness: parse::Strictness) -> Result<check::History, Failure> {
+    /// Shorter files are read before a bar could be seen.
+    const LONG_BYTES: u64 = 8 << 20;
+    if path == Path::new("-") {
+        let history = parse::read(io::stdin().lock(), strictness);
+        return history.map_err(|error| Failure::Input(error.to_string()));
+    }
+    let failed = |error| Failure::Input(format!("{}: {error}", path.display()));
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    let bar = match length >= LONG_BYTES && io::stderr().is_terminal() {
+        false => ProgressBar::hidden(),
+        true => {
+            let style = "reading {bar:40} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left";
+            let style = ProgressStyle::with_template(style).expect("the template is fixed");
+            ProgressBar::new(length).with_style(style)
+        }
+    };
+    let history = parse::read_named(bar.wrap_read(file), path, strictness);
+    bar.finish_and_clear();
+    history.map_err(|error| Failure::Input(error.to_string()))
+}
+
+/// Checks a history; of a long one, a terminal shows what is being done and for how long.
+fn check_watched(history: &check::History, options: &check::Options) -> check::Report {
+    /// Shorter histories are checked before a line could be seen.
+    const LONG: usize = 100_000;
+    let spinner = match history.len() >= LONG && io::stderr().is_terminal() {
+        false => ProgressBar::hidden(),
+        true => {
+            let style = ProgressStyle::with_template("{spinner} {msg}, {elapsed}");
+            let spinner = ProgressBar::new_spinner();
+            spinner.enable_steady_tick(std::time::Duration::from_millis(100));
+            spinner.with_style(style.expect("the template is fixed"))
+        }
+    };
+    let count = history.len();
+    let mut show = |phase: check::Phase| {
+        spinner.set_message(format!("checking {count} transactions: {}", phase.name()));
+    };
+    let report = check::check_observed(history, options, &mut show);
+    spinner.finish_and_clear();
+    report
+}
+
+fn check_history(
+    path: &Path,
+    (options, properties): (&check::Options, &[check::workload::Property]),
+    lenient: bool,
+    svg: Option<&Path>,
+    json: bool,
+) -> Result<u8, Failure> {
+    let strictness = if lenient {
+        parse::Strictness::Lenient
+    } else {
+        parse::Strictness::Strict
+    };
+    let history = read_history(path, strictness)?;
+    let mut report = check_watched(&history, options);
+    for &property in properties {
+        let added = report.add_property(&history, property, options);
+        added.map_err(|unfit| Failure::Input(format!("{}: {unfit}", path.display())))?;
+    }
+    if let Some(file) = svg {
+        let violate = |anomaly: &&check::Anomaly| anomaly.violates(options.model);
+        let mut anomalies = report.anomalies.iter().filter(violate);
+        match anomalies.find_map(|anomaly| check::explain::svg(&history, anomaly)) {
+            Some(drawing) => std::fs::write(file, drawing).map_err(|error| {
+                Failure::Io(io::Error::new(
+                    error.kind(),
+                    format!("{}: {error}", file.display()),
+                ))
+            })?,
+            None => complain(format!(
+                "no cycle to draw that violates {}: {} is not written",
+                options.model,
+                file.display()
+            )),
+        }
+    }
+    if json {
+        /// The report, and where to find the transactions that it cites.
+        #[derive(serde::Serialize)]
+        struct Document<'a> {
+            #[serde(flatten)]
+            report: &'a check::Report,
+            transactions: std::collections::BTreeMap<check::TxnId, check::Cited>,
+        }
+        say_json(&Document {
+            report: &report,
+            transactions: report.cited(&history),
+        })?;
+    } else {
+        say(text::history(&report))?;
+    }
+    Ok(match report.verdict {
+        check::Verdict::Valid => exit::OK,
+        check::Verdict::Invalid => exit::VIOLATION,
+        check::Verdict::Unknown => exit::UNKNOWN,
+    })
+}
+
+fn models(
+    name: Option<&str>,
+    explore: Option<std::net::SocketAddr>,
+    json: bool,
+) -> Result<u8, Failure> {
+    use crate::model::report;
+    let failure = |error: report::ReportError| Failure::Usage(error.to_string());
+    if let (Some(name), Some(address)) = (name, explore) {
+        let serve = report::explorer(name).map_err(failure)?;
+        // The server panics where it cannot listen.
+        std::net::TcpListener::bind(address).map_err(|error| {
+            Failure::Usage(format!(
+                "cannot listen on {address}: {error}\n  help: a free port of this machine, such as 127.0.0.1:3000"
+            ))
+        })?;
+        complain(format!(
+            "http://{address}/ serves the Explorer of {name}; interrupt to stop"
+        ));
+        serve(address);
+        return Ok(exit::OK);
+    }
+    let selected = report::select(name).map_err(failure)?;
+    let bar = progress(selected.len() as u64);
+    let mut reports = Vec::new();
+    for listed in &selected {
+        reports.push(listed.check().map_err(failure)?);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    if json {
+        say_json(&reports)?;
+    } else {
+        say(text::models(&reports))?;
+    }
+    let as_recorded = reports.iter().all(|report| report.as_recorded);
+    Ok(if as_recorded {
+        exit::OK
+    } else {
+        exit::VIOLATION
+    })
+}
+
+/// What was asked of a hunt.
+#[derive(PartialEq, Eq, Default)]
+struct Hunt {
+    seeds: Option<u64>,
+    repetitions: Option<u64>,
+    budget: Option<usize>,
+    out: Option<PathBuf>,
+}
+
+fn show_zoo(name: Option<&str>, list: bool, asked: &Hunt, json: bool) -> Result<u8, Failure> {
+    let begins = |planted: &&Planted| name.is_none_or(|name| planted.name.starts_with(name));
+    let selected: Vec<&Planted> = zoo::ALL.iter().filter(begins).collect();
+    if selected.is_empty() {
+        let name = name.unwrap_or_default();
+        return Err(Failure::Usage(format!(
+            "no planted bug is called `{name}`\n  help: `ordain zoo --list` lists them"
+        )));
+    }
+    let can_hunt = cfg!(feature = "zoo");
+    if !list && (can_hunt || name.is_some() || *asked != Hunt::default()) {
+        return hunt_zoo(&selected, asked, json);
+    }
+    if json {
+        say_json(&selected)?;
+        return Ok(exit::OK);
+    }
+    say(format!("{} planted bugs", selected.len()))?;
+    for Planted {
+        name,
+        protocol,
+        scenario,
+        wrong,
+        source,
+        ..
+    } in selected
+    {
+        say(format!(
+            "\n  {name} ({protocol}, {scenario})\n    {wrong}\n    {source}"
+        ))?;
+    }
+    if !can_hunt {
+        say(format!("\n{HOW_TO_HUNT}"))?;
+    }
+    Ok(exit::OK)
+}
+
+const HOW_TO_HUNT: &str =
+    "This build has no planted bugs in it. To hunt for them, build with the feature `zoo`:
+  cargo run --release --features zoo -- zoo";
+
+#[cfg(not(feature = "zoo"))]
+fn hunt_zoo(_: &[&Planted], _: &Hunt, _: bool) -> Result<u8, Failure> {
+    Err(Failure::Usage(HOW_TO_HUNT.to_owned()))
+}
+
+#[cfg(feature = "zoo")]
+fn hunt_zoo(selected: &[&Planted], asked: &Hunt, json: bool) -> Result<u8, Failure> {
+    let usual = zoo::hunt::Limits::default();
+    let limits = zoo::hunt::Limits {
+        seeds: asked.seeds.unwrap_or(usual.seeds),
+        repetitions: asked.repetitions.unwrap_or(usual.repetitions),
+        shrink_runs: asked.budget.unwrap_or(usual.shrink_runs),
+    };
+    asked
+        .out
+        .as_deref()
+        .map_or(Ok(()), fuzz::check_writable_below)?;
+    let bar = progress(selected.len() as u64);
+    let mut hunted = Vec::new();
+    for planted in selected {
+        bar.set_message(planted.name);
+        let scenario = load(planted.scenario, &[])?;
+        let (found, regression) =
+            zoo::hunt::hunt(planted, &scenario, limits).map_err(Failure::Input)?;
+        if let (Some(out), Some(regression)) = (&asked.out, regression) {
+            let plans = out.join("plans");
+            regression.write(&plans.join(format!("{}.json", planted.name)))?;
+        }
+        hunted.push(found);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let table = crate::report::zoo::markdown(&hunted, limits);
+    if let Some(out) = &asked.out {
+        std::fs::create_dir_all(out)?;
+        let text = serde_json::to_string_pretty(&hunted).expect("results are plain data");
+        std::fs::write(out.join("zoo.json"), text + "\n")?;
+        std::fs::write(out.join("zoo.md"), &table)?;
+    }
+    match json {
+        true => say_json(&hunted)?,
+        false => say(table.trim_end())?,
+    }
+    let all_found = hunted.iter().all(|hunted| hunted.found);
+    Ok(if all_found { exit::OK } else { exit::VIOLATION })
+}
+
+/// What `list --json` prints.
+#[derive(Debug, Serialize)]
+struct Listing {
+    protocols: Vec<run::Listed>,
+    scenarios: Vec<ListedScenario>,
+}
+
+#[derive(Debug, Serialize)]
+struct ListedScenario {
+    name: String,
+    summary: String,
+    protocols: Vec<String>,
+}
+
+fn list(json: bool) -> Result<u8, Failure> {
+    let scenarios = SHIPPED.iter().map(|(name, text)| {
+        let scenario = run::read_scenario(&format!("{name} (shipped)"), text, &[])?;
+        Ok(ListedScenario {
+            name: scenario.name,
+            summary: scenario.summary,
+            protocols: scenario.protocols,
+        })
+    });
+    let listing = Listing {
+        protocols: run::list(),
+        scenarios: scenarios.collect::<Result<_, BadInput>>()?,
+    };
+    if json {
+        say_json(&listing)?;
+        return Ok(exit::OK);
+    }
+    say("Protocols")?;
+    for protocol in &listing.protocols {
+        say(format!("\n  {}: {}", protocol.name, protocol.title))?;
+        say(format!("    promises: {}", protocol.promises))?;
+        say(text::options(protocol))?;
+    }
+    say("\nScenarios")?;
+    for scenario in &listing.scenarios {
+        say(format!(
+            "\n  {} ({})\n    {}",
+            scenario.name,
+            scenario.protocols.join(", "),
+            scenario.summary
+        ))?;
+    }
+    Ok(exit::OK)
+}

@@ -1,0 +1,205 @@
+//! Everything random, made explicit: what happens in a run, before it happens.
+//!
+//! A plan follows from (scenario, seed) and is what a run executes, a replay reads and shrinking edits. Each
+//! concern draws from its own random stream, so that removing one fault leaves everything else unchanged.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::txn::Txn;
+use crate::fault::{CrashLoss, Fault, FaultKind, Latency, Link, When};
+use crate::plan::random::{GENERATOR, Stream};
+use crate::scenario::{FaultSpec, Scenario, WhenSpec};
+
+pub mod fates;
+pub mod random;
+pub mod workload;
+
+/// Version of the plan's format and of the meaning of what it holds: a plan of another version is refused.
+pub const PLAN_VERSION: u32 = 1;
+
+/// Everything that a run depends on, besides the scenario's layout and the protocol's options.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// [`PLAN_VERSION`].
+    pub version: u32,
+    /// [`GENERATOR`].
+    pub generator: String,
+    /// The scenario's name.
+    pub scenario: String,
+    /// The seed that the plan was drawn with, and that fates follow from unless they are given as a record
+    /// ([`crate::plan::fates::Fates`]).
+    pub seed: u64,
+    /// Machines and links.
+    pub environment: Environment,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
+    /// What clients do.
+    pub operations: Vec<PlannedOperation>,
+}
+
+impl Plan {
+    /// Draws the plan of a seed.
+    pub fn draw(scenario: &Scenario, seed: u64) -> Plan {
+        Plan {
+            version: PLAN_VERSION,
+            generator: GENERATOR.to_owned(),
+            scenario: scenario.name.clone(),
+            seed,
+            environment: environment(scenario, seed),
+            faults: scenario
+                .faults
+                .iter()
+                .enumerate()
+                .flat_map(|(at, spec)| faults(spec, seed, at))
+                .collect(),
+            operations: workload::draw(scenario, seed),
+        }
+    }
+}
+
+fn environment(scenario: &Scenario, seed: u64) -> Environment {
+    let machine = |(node, place): (usize, &crate::scenario::Place)| {
+        let mut clock = Stream::new(seed, &("clock", node));
+        let skew_ns = scenario.clocks.skew_ns;
+        let drawn_ns = clock.between(0, 2 * skew_ns) as i64 - skew_ns as i64;
+        let drift = scenario.clocks.drift_ppm;
+        Machine {
+            name: place.name.clone(),
+            client: scenario
+                .layout
+                .regions
+                .iter()
+                .any(|region| usize::from(region.client.0) == node),
+            region: place.region,
+            zone: place.zone,
+            clock_offset_ns: scenario.clocks.region_offset_ns[usize::from(place.region)]
+                .unwrap_or(drawn_ns),
+            clock_drift_ppm: clock.between(0, 2 * u64::from(drift)) as i32 - drift as i32,
+            handle_ns: scenario.handle_ns,
+            operation_ns: scenario.operation_ns,
+            flush: scenario.flush,
+        }
+    };
+    Environment {
+        machines: scenario.places.iter().enumerate().map(machine).collect(),
+        links: scenario.links.clone(),
+        link_classes: scenario.link_classes.clone(),
+        supervisor_ns: scenario.supervisor_ns,
+        safety_ns: scenario.safety_ns,
+        settle_ns: scenario.settle_ns,
+        power_cycle_ns: scenario.power_cycle_ns,
+    }
+}
+
+/// Draws what a scenario leaves open about a fault. Each entry has a stream of its own; its parts begin
+/// and end together.
+pub(crate) fn faults(spec: &FaultSpec, seed: u64, position: usize) -> Vec<Fault> {
+    let mut stream = Stream::new(seed, &("fault", position));
+    let when = match &spec.when {
+        WhenSpec::At { low_ns, high_ns } => When::At(stream.between(*low_ns, *high_ns)),
+        WhenSpec::Moment {
+            from_ns,
+            observation,
+            by,
+            count,
+            latest_ns,
+        } => When::Moment {
+            from_ns: *from_ns,
+            observation: observation.clone(),
+            by: *by,
+            count: *count,
+            latest_ns: *latest_ns,
+        },
+    };
+    let for_ns = spec.for_ns.map(|(low, high)| stream.between(low, high));
+    let mut draw = |kind: &FaultKind| {
+        let mut kind = kind.clone();
+        match &mut kind {
+            FaultKind::Crash {
+                loss: CrashLoss::Torn(cut),
+                ..
+            } => *cut = stream.word() as u16,
+            FaultKind::CorruptRead { position, .. } => *position = stream.word() as u32,
+            _ => {}
+        }
+        Fault {
+            when: when.clone(),
+            for_ns,
+            permanent: spec.permanent,
+            kind,
+        }
+    };
+    spec.kinds.iter().map(&mut draw).collect()
+}
+
+/// When an operation starts.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Start {
+    /// Open loop: this long after the start of the run, in nanoseconds, whatever else is under way.
+    At(u64),
+    /// Closed loop: this long, in nanoseconds, after the session's previous operation returned (after the
+    /// start of the run, for the first).
+    Think(u64),
+}
+
+/// One client operation of a plan.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct PlannedOperation {
+    /// Position of the region from whose client machine it is made.
+    pub region: u16,
+    /// The session, unique over all regions.
+    pub session: u32,
+    /// When it starts.
+    pub start: Start,
+    /// What it does.
+    pub txn: Txn,
+}
+
+/// A machine as the world runs it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Machine {
+    /// Its name in traces: `eu/front0`, `eu/equities1`, `eu/clients`.
+    pub name: String,
+    /// Whether it hosts client sessions. They keep nothing on disk and would start over, so the power cycle
+    /// at the end of a run switches client machines off for good.
+    #[serde(default)]
+    pub client: bool,
+    /// Position of its region.
+    pub region: u16,
+    /// Position of its zone within the region.
+    pub zone: u16,
+    /// Its wall clock's offset from true time at the start, in nanoseconds.
+    pub clock_offset_ns: i64,
+    /// Its wall clock's drift in parts per million: positive runs fast.
+    pub clock_drift_ppm: i32,
+    /// CPU time to handle one input, in nanoseconds. Inputs queue.
+    pub handle_ns: u64,
+    /// CPU time for one operation that a process charges with `Effects::work`, in nanoseconds.
+    pub operation_ns: u64,
+    /// Time of one flush. Flushes of one machine queue.
+    pub flush: Latency,
+}
+
+/// The world without its faults.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Environment {
+    /// The machines, by [`NodeId`].
+    pub machines: Vec<Machine>,
+    /// The links within a zone, between zones of a region, and between regions: `links[from][to]`
+    /// positions into `link_classes`, by machine.
+    pub links: Vec<Vec<u16>>,
+    /// The distinct kinds of link.
+    pub link_classes: Vec<Link>,
+    /// How long after a process halts itself its machine comes back, in nanoseconds.
+    pub supervisor_ns: u64,
+    /// Length of the safety phase, in which faults strike, in nanoseconds.
+    pub safety_ns: u64,
+    /// Bound of the settle phase, by whose end every initiated transaction must have ended, in nanoseconds.
+    /// The run ends as soon as everything has.
+    pub settle_ns: u64,
+    /// After settling, cut the power of every machine and let them recover for this long before the autopsy
+    /// reads their state, in nanoseconds. 0: read the state as it stands.
+    pub power_cycle_ns: u64,
+}

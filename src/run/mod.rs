@@ -1,0 +1,474 @@
+//! Whole stacks by name: deploys a protocol on a scenario, runs it in the simulated world, and judges it.
+
+pub mod artifact;
+pub mod failure;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+
+use crate::base::digest::Digest;
+use crate::base::monitor::{Monitor, Violation};
+use crate::base::observation::{Mark, Observation, Observed};
+use crate::base::process::Process;
+use crate::base::txn::TxnId;
+use crate::model::refine::{self, Refined, Tally};
+use crate::plan::Plan;
+use crate::plan::fates::{FateSource, Fates};
+use crate::protocol::{
+    Autopsy, Promises, Protocol, calvin::Calvin, naive::Naive, saga::Saga, two_phase::TwoPhase,
+};
+use crate::scenario::{BadInput, Problem, Scenario};
+use crate::sim;
+use crate::sim::trace::TraceEvent;
+use crate::verdict::along::Along;
+use crate::verdict::log_safety::LogSafety;
+use crate::verdict::{self, Evidence, Verdict};
+
+/// Calls `$body` with the type that implements the protocol called `$name`, or returns `None`.
+macro_rules! with_protocol {
+    ($name:expr, $type:ident => $body:expr) => {
+        match $name {
+            name if name == Naive::NAME => {
+                type $type = Naive;
+                Some($body)
+            }
+            name if name == TwoPhase::NAME => {
+                type $type = TwoPhase;
+                Some($body)
+            }
+            name if name == Saga::NAME => {
+                type $type = Saga;
+                Some($body)
+            }
+            name if name == Calvin::NAME => {
+                type $type = Calvin;
+                Some($body)
+            }
+            _ => None,
+        }
+    };
+}
+
+/// The protocols that exist, in the order in which tables list them.
+pub const NAMES: [&str; 4] = [Naive::NAME, TwoPhase::NAME, Saga::NAME, Calvin::NAME];
+
+/// A protocol as `ordain list` shows it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Listed {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// Full name and source.
+    pub title: &'static str,
+    /// What it promises with default options.
+    pub promises: Promises,
+    /// Its options with their defaults.
+    pub options: serde_json::Value,
+}
+
+/// Every protocol.
+pub fn list() -> Vec<Listed> {
+    fn listed<P: Protocol>() -> Listed {
+        let options = P::Options::default();
+        Listed {
+            name: P::NAME,
+            title: P::TITLE,
+            promises: P::promises(&options),
+            options: serde_json::to_value(&options).expect("options are plain data"),
+        }
+    }
+    NAMES
+        .iter()
+        .filter_map(|name| with_protocol!(*name, P => listed::<P>()))
+        .collect()
+}
+
+/// Reads a scenario and checks it against the protocols that it names: their options, and whether they can
+/// be deployed on its machines.
+///
+/// # Errors
+///
+/// Everything that is wrong with it, with places and remedies.
+pub fn read_scenario(
+    file_name: &str,
+    text: &str,
+    overrides: &[(String, String)],
+) -> Result<Scenario, BadInput> {
+    fn check<P: Protocol>(scenario: &Scenario) -> Result<(), String> {
+        let options = options::<P>(scenario)?;
+        P::deploy(&scenario.layout, &options, &[]).map(drop)
+    }
+    let scenario = Scenario::read(file_name, text, &NAMES, overrides)?;
+    let named = scenario.protocols.iter().chain(scenario.options.keys());
+    let mut problems: Vec<Problem> = named
+        .filter_map(|name| {
+            let problem = with_protocol!(name.as_str(), P => check::<P>(&scenario))?.err()?;
+            let span = scenario
+                .options
+                .get(name)
+                .map_or(0..0, |(span, _)| span.clone());
+            let help = format!("`ordain list` shows the options of `{name}` and their defaults");
+            Some(Problem::new(span, format!("{name}: {problem}"), help))
+        })
+        .collect();
+    problems.dedup();
+    match problems.is_empty() {
+        true => Ok(scenario),
+        false => Err(BadInput {
+            file: file_name.to_owned(),
+            text: scenario.text,
+            problems,
+        }),
+    }
+}
+
+/// The rare branches that a protocol's code marks, with what each of them is; nothing if there is no such
+/// protocol.
+pub fn marks(protocol: &str) -> Vec<Mark> {
+    let groups = with_protocol!(protocol, P => P::MARKS).unwrap_or_default();
+    groups.concat()
+}
+
+fn options<P: Protocol>(scenario: &Scenario) -> Result<P::Options, String> {
+    match scenario.options.get(P::NAME) {
+        None => Ok(P::Options::default()),
+        Some((_, table)) => table
+            .clone()
+            .try_into()
+            .map_err(|error: toml::de::Error| error.message().to_owned()),
+    }
+}
+
+/// A run and its verdict.
+#[derive(Clone, Debug, Serialize)]
+pub struct Run {
+    /// The scenario's name.
+    pub scenario: String,
+    /// The protocol's name.
+    pub protocol: String,
+    /// The plan's seed.
+    pub seed: u64,
+    /// Digest of the trace: equal digests mean equal runs.
+    pub digest: Digest,
+    /// The verdict, its properties, counts and measurements.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// Messages sent between machines, clients' included.
+    pub messages: u64,
+    /// The same by label.
+    pub messages_by_label: BTreeMap<&'static str, u64>,
+    /// Flushes that completed or failed.
+    pub flushes: u64,
+    /// Latency of committed transactions as clients saw it.
+    pub latency_ms: Latency,
+    /// Simulated time, milliseconds.
+    pub simulated_ms: f64,
+    /// Events in the trace.
+    pub events: u64,
+    /// Rare branches of protocol code that the run reached, and how often.
+    pub marks: BTreeMap<&'static str, u64>,
+    /// What differs from what the scenario expects; empty if the run is as expected.
+    pub unexpected: Vec<String>,
+    /// What only a failure folder needs.
+    #[serde(skip)]
+    pub kept: Kept,
+}
+
+/// Percentiles in milliseconds.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct Latency {
+    /// Median.
+    pub p50: f64,
+    /// 99th percentile.
+    pub p99: f64,
+}
+
+/// What a run leaves besides its verdict.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    /// The history that clients saw, as `ordain check` reads it (NDJSON).
+    pub history: String,
+    /// Every event, if asked for.
+    pub trace: Option<Vec<TraceEvent>>,
+    /// Every random choice of the world, if asked for.
+    pub fates: Option<Fates>,
+    /// The plan as it happened: moments are replaced by event counts, so that it replays without the aim.
+    pub plan: Option<Plan>,
+    /// When each operation that started did, in nanoseconds of true simulated time, if asked for.
+    pub invoked_ns: Vec<(TxnId, u64)>,
+}
+
+/// Runs the plan under a protocol and judges it. With `keep`, the trace, the fates and the plan as it
+/// happened are kept.
+///
+/// # Errors
+///
+/// When there is no such protocol, or the scenario's options or machines do not fit it.
+pub fn run(scenario: &Scenario, protocol: &str, plan: &Plan, keep: bool) -> Result<Run, String> {
+    let fates = FateSource::Seed(plan.seed);
+    with_protocol!(protocol, P => run_as::<P>(scenario, plan, fates, keep, Watch::Afterwards))
+        .unwrap_or_else(|| Err(format!("there is no protocol `{protocol}`")))
+}
+
+/// Runs the plan with everything kept, as a folder needs it. Faults whose moment never came are not in the plan
+/// that is kept, and the trace names faults by their places: so that plan is run, and not the one with the aims.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn record(scenario: &Scenario, protocol: &str, plan: &Plan) -> Result<Run, String> {
+    let run = self::run(scenario, protocol, plan, true)?;
+    match &run.kept.plan {
+        Some(kept) if kept.faults.len() < plan.faults.len() => {
+            let again = self::run(scenario, protocol, kept, true)?;
+            assert_eq!(
+                again.digest, run.digest,
+                "a plan without its aims gave another digest: ordain is not deterministic"
+            );
+            Ok(again)
+        }
+        _ => Ok(run),
+    }
+}
+
+/// Runs the plan under a protocol, judges its isolation event by event, and ends it at the first violation.
+///
+/// # Errors
+///
+/// As [`run`], and when the protocol does not promise serializability.
+pub fn run_until_violation(
+    scenario: &Scenario,
+    protocol: &str,
+    plan: &Plan,
+) -> Result<Run, String> {
+    let fates = FateSource::Seed(plan.seed);
+    with_protocol!(protocol, P => run_as::<P>(scenario, plan, fates, false, Watch::Along))
+        .unwrap_or_else(|| Err(format!("there is no protocol `{protocol}`")))
+}
+
+/// When a run's isolation is judged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Watch {
+    /// When it is over.
+    Afterwards,
+    /// While it goes on, too.
+    Along,
+}
+
+/// Runs a recorded plan with its recorded fates, drawing nothing.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn replay(
+    scenario: &Scenario,
+    protocol: &str,
+    plan: &Plan,
+    fates: &Fates,
+) -> Result<Run, String> {
+    let fates = FateSource::Recorded(fates.clone());
+    with_protocol!(protocol, P => run_as::<P>(scenario, plan, fates, true, Watch::Afterwards))
+        .unwrap_or_else(|| Err(format!("there is no protocol `{protocol}`")))
+}
+
+fn run_as<P: Refined>(
+    scenario: &Scenario,
+    plan: &Plan,
+    fates: FateSource,
+    keep: bool,
+    watch: Watch,
+) -> Result<Run, String> {
+    let options = options::<P>(scenario)?;
+    let deployment = P::deploy(&scenario.layout, &options, &plan.operations)?;
+    let mut monitors: Vec<Box<dyn Monitor<P::Process>>> = vec![
+        Box::new(Settling::new(plan)),
+        Box::new(LogSafety::default()),
+    ];
+    let mut watched = |watch: Result<refine::Watch<P::Process>, &'static str>| {
+        watch.map(|(watch, tally)| {
+            monitors.push(watch);
+            tally
+        })
+    };
+    let tally = watched(P::watch(&options));
+    let log_tally = P::watch_logs(&options).map(watched);
+    if watch == Watch::Along {
+        let along = Along::new(scenario, plan, P::promises(&options).isolation);
+        monitors.push(Box::new(along.ok_or_else(|| {
+            format!(
+                "`{}` does not promise serializability: there is no first violation to stop at",
+                P::NAME
+            )
+        })?));
+    }
+    let run = sim::Run {
+        environment: &plan.environment,
+        faults: &plan.faults,
+        fates,
+        deployment,
+        guests: Vec::new(),
+        monitors,
+        options: sim::Options {
+            trace: keep,
+            record_fates: keep,
+            ..sim::Options::default()
+        },
+    };
+    let promises = P::promises(&options);
+    let judge = |record| judged::<P>(scenario, plan, promises, tally, log_tally, keep, record);
+    sim::simulate_then(run, judge).map_err(|error| error.to_string())
+}
+
+/// What became of a step-by-step check: where it counted, or why there was none.
+type Tallied = Result<Arc<Mutex<Tally>>, &'static str>;
+
+/// A record with its verdict.
+fn judged<P: Refined>(
+    scenario: &Scenario,
+    plan: &Plan,
+    promises: Promises,
+    tally: Tallied,
+    log_tally: Option<Tallied>,
+    keep: bool,
+    record: sim::Record<P::Process>,
+) -> Run {
+    let states: Vec<_> = record
+        .processes
+        .iter()
+        .filter_map(|(_, process)| process.autopsy())
+        .collect();
+    let log_safety = record.monitors.iter().find_map(|monitor| {
+        let monitor: &dyn std::any::Any = monitor.as_ref();
+        monitor.downcast_ref::<LogSafety>()
+    });
+    let counted = |tally: Arc<Mutex<Tally>>| {
+        let tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.clone()
+    };
+    let tally = tally.map(counted);
+    let log_tally = log_tally.map(|tally| tally.map(counted));
+    // A fault whose moment never came struck nobody, and excuses nothing.
+    let struck = record.faults.len();
+    let happened = (struck != plan.faults.len()).then(|| Plan {
+        faults: record.faults.clone(),
+        ..plan.clone()
+    });
+    let evidence = Evidence {
+        scenario,
+        plan: happened.as_ref().unwrap_or(plan),
+        promises,
+        observations: &record.observations,
+        states: &states,
+        end_ns: record
+            .marks
+            .settle_ended_ns
+            .unwrap_or(record.marks.ended_ns),
+        monitored: &record.violations,
+        log_tests: log_safety.map_or(0, |monitor| monitor.exercised().total()),
+        refinement: tally.as_ref().map_err(|why| *why),
+        log_refinement: log_tally
+            .as_ref()
+            .map(|tally| tally.as_ref().map_err(|why| *why)),
+        panics: &record.panics,
+    };
+    let verdict = verdict::judge(&evidence);
+    let unexpected = verdict::meets(&verdict, scenario.expect.get(P::NAME))
+        .err()
+        .unwrap_or_default();
+    let kept = match keep {
+        false => Kept::default(),
+        true => Kept {
+            history: verdict::history_ndjson(&evidence),
+            invoked_ns: { record.observations.iter() }
+                .filter_map(|observed| match observed.what {
+                    Observation::Invoked { txn, .. } => Some((txn, observed.at_ns)),
+                    _ => None,
+                })
+                .collect(),
+            trace: record.trace,
+            fates: record.fates,
+            plan: Some(Plan {
+                faults: record.faults,
+                ..plan.clone()
+            }),
+        },
+    };
+    Run {
+        scenario: scenario.name.clone(),
+        protocol: P::NAME.to_owned(),
+        seed: plan.seed,
+        digest: record.digest,
+        latency_ms: Latency {
+            p50: verdict.metrics.latency_p50_ms,
+            p99: verdict.metrics.latency_p99_ms,
+        },
+        verdict,
+        messages: record.messages.values().map(|counts| counts.sent).sum(),
+        messages_by_label: record
+            .messages
+            .iter()
+            .map(|(label, c)| (*label, c.sent))
+            .collect(),
+        flushes: record.flushes,
+        simulated_ms: record.simulated_ns as f64 / 1e6,
+        events: record.events,
+        marks: marks_of(&record.observations),
+        unexpected,
+        kept,
+    }
+}
+
+/// The marks among the observations.
+fn marks_of(observations: &[Observed]) -> BTreeMap<&'static str, u64> {
+    let mut marks = BTreeMap::new();
+    for observed in observations {
+        if let Observation::Mark(name) = observed.what {
+            *marks.entry(name).or_default() += 1;
+        }
+    }
+    marks
+}
+
+/// Says when a run has settled: every planned operation has returned to its client, and every transaction
+/// that the protocol took charge of has ended.
+struct Settling {
+    unreturned: BTreeSet<TxnId>,
+    open: BTreeSet<TxnId>,
+    ended: BTreeSet<TxnId>,
+}
+
+impl Settling {
+    fn new(plan: &Plan) -> Self {
+        Self {
+            unreturned: plan
+                .operations
+                .iter()
+                .map(|operation| operation.txn.id)
+                .collect(),
+            open: BTreeSet::new(),
+            ended: BTreeSet::new(),
+        }
+    }
+}
+
+impl<P: Process> Monitor<P> for Settling {
+    fn observe(&mut self, observed: &Observed) -> Result<(), Violation> {
+        match observed.what {
+            Observation::Returned { txn, .. } => drop(self.unreturned.remove(&txn)),
+            Observation::Initiated { txn } if !self.ended.contains(&txn) => {
+                self.open.insert(txn);
+            }
+            Observation::Ended { txn, .. } => {
+                self.open.remove(&txn);
+                self.ended.insert(txn);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn settled(&self) -> bool {
+        self.unreturned.is_empty() && self.open.is_empty()
+    }
+}
