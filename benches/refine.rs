@@ -6,6 +6,7 @@
 
 #![allow(clippy::print_stdout)] // A bench prints its table.
 
+use ordain::registry::Registry;
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use ordain::protocol::calvin::Calvin;
 use ordain::protocol::saga::Saga;
 use ordain::protocol::two_phase::TwoPhase;
 use ordain::scenario::Scenario;
-use ordain::{run, sim};
+use ordain::sim;
 
 #[path = "support/cost.rs"]
 mod cost;
@@ -101,7 +102,9 @@ fn compare<P: Refined>(scenario: &Scenario) {
 fn main() {
     for (name, text) in SCENARIOS {
         println!("{name}");
-        let scenario = run::read_scenario(name, text, &[]).expect("a good scenario");
+        let scenario = Registry::standard()
+            .read_scenario(name, text, &[])
+            .expect("a good scenario");
         compare::<TwoPhase>(&scenario);
         compare::<Saga>(&scenario);
         compare::<Calvin>(&scenario);

@@ -19,6 +19,7 @@ pub mod fault;
 pub mod model;
 pub mod plan;
 pub mod protocol;
+pub mod registry;
 pub mod report;
 pub mod run;
 pub mod scenario;

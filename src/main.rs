@@ -7,5 +7,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    ordain::cli::main()
+    ordain::cli::main(ordain::registry::Registry::standard())
 }

@@ -1,5 +1,6 @@
 //! Bad scenarios: every one is refused with a place and a way out, and all problems are told at once.
 
+use ordain::registry::Registry;
 use ordain::scenario::Scenario;
 
 const GOOD: &str = r#"name = "tiny"
@@ -117,7 +118,7 @@ fn a_seat_that_would_be_many_is_refused() {
 #[test]
 fn an_option_that_the_protocol_does_not_have_is_named_with_those_that_it_has() {
     let text = format!("{GOOD}\n[protocol.2pc]\nresend = 7\n");
-    let bad = ordain::run::read_scenario("tiny.toml", &text, &[]);
+    let bad = Registry::standard().read_scenario("tiny.toml", &text, &[]);
     insta::assert_snapshot!(bad.map(drop).expect_err("it is `resend-ms`").to_string());
 }
 

@@ -8,14 +8,14 @@ use ordain::base::process::{Addr, Effect, Effects, Input, Process, WallTime};
 use ordain::model::checker::leads_to::Report;
 use ordain::model::refine::Tally;
 use ordain::model::report::check_all;
+use ordain::model::worlds::stack::{Seen, ask, ends, leaves_doubt, safety};
 use ordain::model::worlds::world::{Action, Budget, Host, World};
-use ordain::model::worlds::{
-    DATA, FRONT, NONE, SINGLE_FAULTS, Seen, ask, ask_doubt, layout, transfer,
-};
+use ordain::model::worlds::{DATA, FRONT, NONE, SINGLE_FAULTS, layout, transfer};
 use ordain::protocol::kit::client::ClientTimer;
 use ordain::protocol::saga::{self, Saga};
 use ordain::protocol::two_phase::{self, TwoPhase};
 use ordain::protocol::{Autopsy, Protocol};
+use ordain::registry::Registry;
 use ordain::shard::ShardState;
 
 /// A process on a disk that says "flushed" at once, and keeps nothing.
@@ -79,8 +79,10 @@ fn host<Pr: Protocol>(
 const LIMIT: u32 = 400_000;
 
 fn check<P: Autopsy>(host: &Hosted<P>, restarts: bool) -> Checked<P> {
-    let asked = ask(host.fair(restarts, LIMIT).expect("small"));
-    ask_doubt(asked).check().expect("small")
+    let checker = host.fair(restarts, LIMIT).expect("small");
+    ask(checker, &safety(), vec![ends(), leaves_doubt()])
+        .check()
+        .expect("small")
 }
 
 /// Everything but the two liveness properties.
@@ -180,7 +182,7 @@ fn two_phase_commit_on_a_lying_disk_is_caught() {
 
 #[test]
 fn the_protocol_code_behaves_as_expected_in_every_small_world() {
-    for report in check_all(Some("code")).unwrap() {
+    for report in check_all(Registry::standard().worlds(), Some("code")).unwrap() {
         let shown: Vec<_> = { report.properties.iter() }
             .filter(|property| property.holds != property.expected)
             .map(|property| (&property.name, &property.counterexample_text))

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ordain::campaign::swarm;
-use ordain::run;
+use ordain::registry::Registry;
 use ordain::scenario::Scenario;
 use rayon::prelude::*;
 
@@ -15,12 +15,14 @@ fn scenario(name: &str, overrides: &[(&str, &str)]) -> Scenario {
     let text = std::fs::read_to_string(&path).expect("shipped");
     let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
     let overrides: Vec<_> = overrides.iter().map(own).collect();
-    run::read_scenario(&path, &text, &overrides).unwrap_or_else(|bad| panic!("{bad}"))
+    Registry::standard()
+        .read_scenario(&path, &text, &overrides)
+        .unwrap_or_else(|bad| panic!("{bad}"))
 }
 
 /// Runs the variants seed by seed until every mark that the protocol declares was reached.
 fn assert_all_reached(protocol: &str, variants: &[Scenario]) {
-    let mut missing: BTreeSet<&str> = { run::marks(protocol).into_iter() }
+    let mut missing: BTreeSet<&str> = { Registry::standard().marks(protocol).into_iter() }
         .map(|(name, _)| name)
         .collect();
     assert!(!missing.is_empty());
@@ -33,7 +35,9 @@ fn assert_all_reached(protocol: &str, variants: &[Scenario]) {
             .par_iter()
             .map(|(scenario, seed)| {
                 let plan = swarm::draw(scenario, *seed);
-                let run = run::run(scenario, protocol, &plan, false).expect("it can be deployed");
+                let run = Registry::standard()
+                    .run(scenario, protocol, &plan, false)
+                    .expect("it can be deployed");
                 run.marks.into_keys().collect()
             })
             .collect();

@@ -5,13 +5,20 @@ use std::fmt::Write as _;
 use crate::scenarios::shipped;
 use ordain::campaign::compare::{Line, compare};
 use ordain::plan::Plan;
-use ordain::run;
+use ordain::registry::Registry;
 use ordain::scenario::Scenario;
 use ordain::sim::trace::{TraceEvent, TraceKind};
 
 fn line(scenario: &Scenario, protocol: &str, seeds: u64) -> Line {
     let seeds: Vec<u64> = (1..=seeds).collect();
-    let compared = compare(scenario, &[protocol.to_owned()], &seeds, |_| {}).expect("it runs");
+    let compared = compare(
+        &Registry::standard(),
+        scenario,
+        &[protocol.to_owned()],
+        &seeds,
+        |_| {},
+    )
+    .expect("it runs");
     compared
         .protocols
         .into_iter()
@@ -140,9 +147,13 @@ fn one_transfer(participants: usize, coordinator: &str) -> Vec<TraceEvent> {
         )
         .expect("memory takes every write");
     }
-    let scenario = run::read_scenario("one", &text, &[]).unwrap_or_else(|bad| panic!("{bad}"));
+    let scenario = Registry::standard()
+        .read_scenario("one", &text, &[])
+        .unwrap_or_else(|bad| panic!("{bad}"));
     let plan = Plan::draw(&scenario, 1);
-    let run = run::run(&scenario, "2pc", &plan, true).expect("it runs");
+    let run = Registry::standard()
+        .run(&scenario, "2pc", &plan, true)
+        .expect("it runs");
     assert_eq!(run.verdict.counts.committed, 1);
     run.kept.trace.expect("it was asked for")
 }

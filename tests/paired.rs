@@ -4,8 +4,8 @@ use ordain::campaign::compare::paired::{Difference, PAIRS_MIN, Paired, interval}
 use ordain::campaign::compare::{Comparison, compare};
 use ordain::cli::SHIPPED;
 use ordain::plan::random::Stream;
+use ordain::registry::Registry;
 use ordain::report::text;
-use ordain::run;
 
 /// How many of so many samples of the distribution have an interval that covers its mean.
 fn covered(samples: u32, pairs: usize, mean: f64, draw: fn(&mut Stream) -> f64) -> u32 {
@@ -56,10 +56,12 @@ fn compared(protocols: &[&str], seeds: u64) -> Comparison {
     // Ten seconds of trades: the region goes dark after seven.
     let overrides = [("transactions", "100"), ("rate", "10.0")];
     let overrides = overrides.map(|(key, value)| (format!("workload.{key}"), value.to_owned()));
-    let scenario = run::read_scenario(name, text, &overrides).unwrap_or_else(|bad| panic!("{bad}"));
+    let scenario = Registry::standard()
+        .read_scenario(name, text, &overrides)
+        .unwrap_or_else(|bad| panic!("{bad}"));
     let protocols: Vec<String> = protocols.iter().map(|name| (*name).to_owned()).collect();
     let seeds: Vec<u64> = (1..=seeds).collect();
-    compare(&scenario, &protocols, &seeds, |_| {}).expect("it runs")
+    compare(&Registry::standard(), &scenario, &protocols, &seeds, |_| {}).expect("it runs")
 }
 
 #[test]

@@ -4,14 +4,21 @@
 use crate::scenarios::shipped;
 use ordain::campaign::compare::{Line, compare};
 use ordain::plan::Plan;
-use ordain::run;
+use ordain::registry::Registry;
 use ordain::scenario::Scenario;
 
 const SEEDS: u64 = 100;
 
 fn line(scenario: &Scenario, protocol: &str) -> Line {
     let seeds: Vec<u64> = (1..=SEEDS).collect();
-    let compared = compare(scenario, &[protocol.to_owned()], &seeds, |_| {}).expect("it runs");
+    let compared = compare(
+        &Registry::standard(),
+        scenario,
+        &[protocol.to_owned()],
+        &seeds,
+        |_| {},
+    )
+    .expect("it runs");
     let mut lines = compared.protocols.into_iter();
     lines.next().expect("one protocol was asked for")
 }
@@ -89,7 +96,9 @@ fn a_run_after_others_is_judged_like_the_first() {
     for protocol in ["2pc", "saga", "calvin"] {
         let judged = |seed| {
             let plan = Plan::draw(&scenario, seed);
-            let run = run::run(&scenario, protocol, &plan, false).expect("it can be deployed");
+            let run = Registry::standard()
+                .run(&scenario, protocol, &plan, false)
+                .expect("it can be deployed");
             serde_json::to_value(&run).expect("plain data")
         };
         let first = judged(1);

@@ -9,10 +9,10 @@ use ordain::base::process::{Addr, Effect, Input, NodeId};
 use ordain::base::txn::{Key, Read, Row, ShardId, TableId, TxnId, Value};
 use ordain::model::refine::calvin::Executions;
 use ordain::model::refine::{self, Checked, Tally};
+use ordain::model::worlds::calvin::timer_limit;
 use ordain::model::worlds::world::Budget;
 use ordain::model::worlds::{
-    BAD_DISK, CLIENT, DATA, DUPLICATE, FRONT, LATE, LOSS, NONE, TORN, TXN, calvin_timer_limit,
-    transfer,
+    BAD_DISK, CLIENT, DATA, DUPLICATE, FRONT, LATE, LOSS, NONE, TORN, TXN, transfer,
 };
 use ordain::plan::{PlannedOperation, Start};
 use ordain::protocol::calvin::messages::{Batch, Before, Push};
@@ -49,7 +49,7 @@ fn check(
     let options = Options::default();
     let host = world::<Calvin, _>(&options, start, operations, budget, inputs, effects)
         .expose([FRONT, DATA[0]])
-        .limit_timers(|_, timer| calvin_timer_limit(timer, 1));
+        .limit_timers(|_, timer| timer_limit(timer, 1));
     refine::check_edges(&host, LIMIT).expect("small")
 }
 

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::scenarios::shipped;
+use ordain::campaign::artifact;
 use ordain::plan::random::Stream;
-use ordain::run::{self, artifact};
+use ordain::registry::Registry;
 use serde_json::Value;
 
 const FILES: [&str; 7] = [
@@ -25,7 +26,9 @@ fn kept(name: &str) -> PathBuf {
     let _ = fs::remove_dir_all(&folder);
     let scenario = shipped("storm", &[("workload.transactions", "6")]);
     let plan = ordain::plan::Plan::draw(&scenario, 3);
-    let run = run::run(&scenario, "2pc", &plan, true).expect("it runs");
+    let run = Registry::standard()
+        .run(&scenario, "2pc", &plan, true)
+        .expect("it runs");
     let plan = run.kept.plan.clone().expect("kept");
     artifact::write(&folder, &scenario, &plan, &run, ordain::report::text::run).expect("writable");
     folder
@@ -112,9 +115,11 @@ fn whatever_number_of_a_plan_is_edited_the_plan_is_refused_or_runs() {
         let mut edited = plan.clone();
         *edited.pointer_mut(place).expect("a number is there") = Value::from(value);
         fs::write(&path, edited.to_string()).expect("writable");
-        let outcome = artifact::read(&folder)
+        let outcome = artifact::read(&Registry::standard(), &folder)
             .map_err(|error| error.to_string())
-            .and_then(|kept| run::replay(&kept.scenario, "2pc", &kept.recorded.plan, &kept.fates));
+            .and_then(|kept| {
+                Registry::standard().replay(&kept.scenario, "2pc", &kept.recorded.plan, &kept.fates)
+            });
         match outcome {
             Ok(_) => ran += 1,
             Err(message) => {

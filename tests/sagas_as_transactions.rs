@@ -13,7 +13,8 @@ use ordain::base::txn::{
 use ordain::campaign::swarm;
 use ordain::plan::Plan;
 use ordain::protocol::{self, Protocol};
-use ordain::run::{self, Run};
+use ordain::registry::Registry;
+use ordain::run::Run;
 use ordain::scenario::Scenario;
 use ordain::shard::{LedgerEntry, ShardState};
 use ordain::verdict::{self, Evidence, Finding, Property, Status};
@@ -29,7 +30,9 @@ fn property<'a>(run: &'a Run, name: &str) -> &'a Property {
 fn runs(scenario: &Scenario, protocol: &str) -> Vec<Run> {
     let run = |seed| {
         let plan = Plan::draw(scenario, seed);
-        run::run(scenario, protocol, &plan, false).expect("it runs")
+        Registry::standard()
+            .run(scenario, protocol, &plan, false)
+            .expect("it runs")
     };
     (1..=SEEDS).map(run).collect()
 }
@@ -91,7 +94,9 @@ fn semantic_locks_keep_others_from_building_on_what_is_compensated_later() {
 #[test]
 fn other_protocols_have_no_steps_to_judge() {
     let scenario = shipped("storm", &[]);
-    let run = run::run(&scenario, "2pc", &Plan::draw(&scenario, 1), false).expect("it runs");
+    let run = Registry::standard()
+        .run(&scenario, "2pc", &Plan::draw(&scenario, 1), false)
+        .expect("it runs");
     let mut names = run.verdict.properties.iter().map(|property| property.name);
     assert!(!names.any(|name| name == "saga-isolation" || name == "step-isolation"));
 }
@@ -104,7 +109,9 @@ fn each_step_is_a_transaction_in_every_storm_settlement_and_crossfire() {
         let scenario = shipped(name, &[]);
         let judged = (first..first + seeds).into_par_iter().map(|seed| {
             let plan = swarm::draw(&scenario, seed);
-            let run = run::run(&scenario, "saga", &plan, false).expect("it runs");
+            let run = Registry::standard()
+                .run(&scenario, "saga", &plan, false)
+                .expect("it runs");
             let steps = property(&run, "step-isolation");
             let why = steps.counterexample.as_deref().unwrap_or_default();
             let fine = matches!(steps.status, Status::Ok | Status::Vacuous);

@@ -268,7 +268,7 @@ fn keys_that_exist(section: &str) -> BTreeSet<String> {
             1,
         ),
     };
-    let message = match ordain::run::read_scenario("tiny", &text, &[]) {
+    let message = match ordain::registry::Registry::standard().read_scenario("tiny", &text, &[]) {
         Ok(_) => panic!("{section}: an unknown key was taken"),
         Err(bad) => bad.to_string(),
     };
@@ -285,7 +285,9 @@ fn keys_that_exist(section: &str) -> BTreeSet<String> {
 
 #[test]
 fn every_key_that_is_read_is_in_the_reference_and_no_other() {
-    ordain::run::read_scenario("tiny", GOOD, &[]).unwrap_or_else(|bad| panic!("{bad}"));
+    ordain::registry::Registry::standard()
+        .read_scenario("tiny", GOOD, &[])
+        .unwrap_or_else(|bad| panic!("{bad}"));
     let mut documented: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     let keys = |items: Vec<Item>| items.into_iter().map(|item| item.key).collect();
     for (name, title) in SECTIONS {

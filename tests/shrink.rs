@@ -7,12 +7,12 @@ use std::sync::Arc;
 use crate::scenarios::shipped;
 use ordain::base::process::NodeId;
 use ordain::base::txn::Op;
+use ordain::campaign::artifact::{self, Regression};
 use ordain::campaign::shrink::{BUDGET, CannotShrink, Case, Reduced, Shrunk, reduce, shrink};
 use ordain::fault::{Fault, FaultKind, When};
 use ordain::plan::Plan;
+use ordain::registry::Registry;
 use ordain::report;
-use ordain::run;
-use ordain::run::artifact::{self, Regression};
 use ordain::run::failure::{self, Class};
 use ordain::scenario::Scenario;
 use proptest::prelude::*;
@@ -230,7 +230,9 @@ fn class(text: &str) -> Class {
 fn failing(scenario: &Scenario, protocol: &str, class: &Class) -> (u64, Plan) {
     let found = (1..200).find_map(|seed| {
         let plan = Plan::draw(scenario, seed);
-        let run = run::run(scenario, protocol, &plan, true).expect("it runs");
+        let run = Registry::standard()
+            .run(scenario, protocol, &plan, true)
+            .expect("it runs");
         failure::shows(&run, class).then(|| (seed, run.kept.plan.expect("kept")))
     });
     found.expect("a seed shows it")
@@ -291,7 +293,9 @@ fn single_removals(plan: &Plan) -> Vec<(String, Plan)> {
 fn assert_locally_minimal(shrunk: &Shrunk) {
     assert!(shrunk.locally_minimal, "{} runs", shrunk.runs);
     for (what, less) in single_removals(&shrunk.plan) {
-        let run = run::run(&shrunk.scenario, &shrunk.protocol, &less, false).expect("it runs");
+        let run = Registry::standard()
+            .run(&shrunk.scenario, &shrunk.protocol, &less, false)
+            .expect("it runs");
         assert!(!failure::shows(&run, &shrunk.class), "{what} can go");
     }
 }
@@ -307,7 +311,16 @@ fn a_partial_commit_of_a_hundred_transactions_in_a_storm_shrinks_to_a_handful() 
     let scenario = shipped("storm", &[]);
     let class = class("atomicity/partial-commit");
     let (_, plan) = failing(&scenario, "naive", &class);
-    let shrunk = shrink(&scenario, "naive", &plan, &class, BUDGET, &mut |_| {}).expect("it fails");
+    let shrunk = shrink(
+        &Registry::standard(),
+        &scenario,
+        "naive",
+        &plan,
+        &class,
+        BUDGET,
+        &mut |_| {},
+    )
+    .expect("it fails");
     assert!(
         shrunk.after.faults <= 5 && shrunk.after.transactions <= 6,
         "{:?}",
@@ -322,7 +335,16 @@ fn a_shrunk_plan_replays_from_its_folder_alone_and_from_its_file() {
     let scenario = shipped("settlement", &[("workload.transactions", "60")]);
     let class = class("no-intermediate-states/fractured-read");
     let (_, plan) = failing(&scenario, "saga", &class);
-    let shrunk = shrink(&scenario, "saga", &plan, &class, BUDGET, &mut |_| {}).expect("it fails");
+    let shrunk = shrink(
+        &Registry::standard(),
+        &scenario,
+        "saga",
+        &plan,
+        &class,
+        BUDGET,
+        &mut |_| {},
+    )
+    .expect("it fails");
     assert!(shrunk.after.transactions <= 3, "{:?}", shrunk.after);
     let happened = shrunk.run.kept.plan.as_ref().expect("kept");
     let to = folder("shrunk-saga");
@@ -334,8 +356,9 @@ fn a_shrunk_plan_replays_from_its_folder_alone_and_from_its_file() {
         ordain::report::text::run,
     )
     .expect("writable");
-    let read = artifact::read(&to).unwrap_or_else(|error| panic!("{error}"));
-    let again = run::replay(&read.scenario, "saga", &read.recorded.plan, &read.fates);
+    let read = artifact::read(&Registry::standard(), &to).unwrap_or_else(|error| panic!("{error}"));
+    let again =
+        Registry::standard().replay(&read.scenario, "saga", &read.recorded.plan, &read.fates);
     let again = again.expect("it runs");
     assert_eq!(again.digest.to_string(), read.recorded.digest);
     assert!(failure::shows(&again, &class));
@@ -352,9 +375,10 @@ fn a_shrunk_plan_replays_from_its_folder_alone_and_from_its_file() {
     regression.write(&file).expect("writable");
     let text = std::fs::read_to_string(&file).expect("just written");
     assert!(text.lines().count() < 200, "small enough to read: {text}");
-    let read = Regression::read(&file).unwrap_or_else(|error| panic!("{error}"));
+    let read =
+        Regression::read(&Registry::standard(), &file).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(read.plan, shrunk.plan);
-    let run = read.run().expect("it runs");
+    let run = read.run(&Registry::standard()).expect("it runs");
     assert_eq!(run.digest, shrunk.run.digest);
     insta::assert_snapshot!(text);
 }
@@ -377,7 +401,16 @@ fn a_fault_that_was_aimed_is_still_aimed_well_after_every_edit() {
         "as recorded: {:?}",
         plan.faults
     );
-    let shrunk = shrink(&scenario, "2pc", &plan, &class, BUDGET, &mut |_| {}).expect("it fails");
+    let shrunk = shrink(
+        &Registry::standard(),
+        &scenario,
+        "2pc",
+        &plan,
+        &class,
+        BUDGET,
+        &mut |_| {},
+    )
+    .expect("it fails");
     assert_eq!((shrunk.after.faults, shrunk.after.transactions), (1, 1));
     assert_locally_minimal(&shrunk);
 }
@@ -387,7 +420,15 @@ fn a_plan_that_does_not_fail_in_the_class_is_refused() {
     let scenario = shipped("settlement", &[("workload.transactions", "5")]);
     let plan = Plan::draw(&scenario, 1);
     let wanted = class("atomicity/partial-commit");
-    let refused = shrink(&scenario, "calvin", &plan, &wanted, BUDGET, &mut |_| {});
+    let refused = shrink(
+        &Registry::standard(),
+        &scenario,
+        "calvin",
+        &plan,
+        &wanted,
+        BUDGET,
+        &mut |_| {},
+    );
     let error = refused.map(|_| ()).expect_err("Calvin is atomic");
     assert_eq!(
         error,

@@ -2,19 +2,22 @@
 
 #[path = "support/scenarios.rs"]
 mod scenarios;
+use ordain::registry::Registry;
 
 use ordain::campaign::shrink::{Shrunk, shrink};
 use ordain::plan::Plan;
 use ordain::run::failure::{self, Class};
 use ordain::scenario::Scenario;
-use ordain::{base::zoo, campaign::swarm, report, run};
+use ordain::{base::zoo, campaign::swarm, report};
 use scenarios::shipped;
 
 /// The first swarm plan that the bug makes fail, and how.
 fn caught(scenario: &Scenario, protocol: &str) -> (Plan, Class) {
     let failing = (1..400).find_map(|seed| {
         let plan = swarm::draw(scenario, seed);
-        let run = run::run(scenario, protocol, &plan, false).expect("it runs");
+        let run = Registry::standard()
+            .run(scenario, protocol, &plan, false)
+            .expect("it runs");
         Some((plan, failure::class(&run)?))
     });
     failing.expect("one of 400 plans catches it")
@@ -26,6 +29,7 @@ fn shrunk(bug: &str) -> Shrunk {
     zoo::with(Some(planted.bug), || {
         let (plan, class) = caught(&scenario, planted.protocol);
         shrink(
+            &Registry::standard(),
             &scenario,
             planted.protocol,
             &plan,

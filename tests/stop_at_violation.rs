@@ -8,7 +8,7 @@ use ordain::base::process::Process;
 use ordain::plan::Plan;
 use ordain::protocol::naive::Naive;
 use ordain::protocol::{Isolation, Promises, Protocol};
-use ordain::run;
+use ordain::registry::Registry;
 use ordain::scenario::Scenario;
 use ordain::verdict::along::{Along, PROPERTY};
 use ordain::verdict::{Finding, Verdict};
@@ -32,9 +32,11 @@ fn protocols_that_keep_their_promise_are_never_stopped() {
         for protocol in ["2pc", "calvin"] {
             for seed in 1..=SEEDS / 4 {
                 let plan = Plan::draw(&scenario, seed);
-                let stopped = run::run_until_violation(&scenario, protocol, &plan);
+                let stopped = Registry::standard().run_until_violation(&scenario, protocol, &plan);
                 let stopped = stopped.expect("it promises serializability");
-                let whole = run::run(&scenario, protocol, &plan, false).expect("it runs");
+                let whole = Registry::standard()
+                    .run(&scenario, protocol, &plan, false)
+                    .expect("it runs");
                 assert_eq!(
                     isolation(&whole.verdict),
                     Finding::Held,
@@ -51,7 +53,7 @@ fn a_protocol_that_promises_no_serializability_is_refused() {
     let scenario = storm("list-append");
     let plan = Plan::draw(&scenario, 1);
     for protocol in ["saga", "naive"] {
-        let refused = run::run_until_violation(&scenario, protocol, &plan);
+        let refused = Registry::standard().run_until_violation(&scenario, protocol, &plan);
         assert!(refused.unwrap_err().contains("does not promise"));
     }
 }

@@ -6,7 +6,7 @@ use ordain::base::process::NodeId;
 use ordain::campaign::swarm::{corruptible, draw};
 use ordain::fault::{CrashLoss, Fault, FaultKind, When};
 use ordain::plan::{Plan, Start};
-use ordain::run;
+use ordain::registry::Registry;
 use ordain::scenario::Scenario;
 use ordain::scenario::swarm::Class;
 use proptest::prelude::*;
@@ -16,7 +16,9 @@ fn scenario(name: &str, overrides: &[(&str, &str)]) -> Scenario {
     let text = std::fs::read_to_string(&path).unwrap();
     let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
     let overrides: Vec<_> = overrides.iter().map(own).collect();
-    run::read_scenario(&path, &text, &overrides).unwrap_or_else(|bad| panic!("{bad}"))
+    Registry::standard()
+        .read_scenario(&path, &text, &overrides)
+        .unwrap_or_else(|bad| panic!("{bad}"))
 }
 
 /// Scenarios of all sizes: three regions in two clouds, one region of three zones, a single machine of each
@@ -465,8 +467,10 @@ fn the_plan_that_a_run_keeps_replays_without_the_aims() {
     let mut aimed = 0;
     for seed in 0..24 {
         let plan = draw(&storm, seed);
-        for protocol in run::NAMES {
-            let run = run::run(&storm, protocol, &plan, true).unwrap();
+        for protocol in Registry::standard().names() {
+            let run = Registry::standard()
+                .run(&storm, protocol, &plan, true)
+                .unwrap();
             let kept = run.kept.plan.as_ref().unwrap();
             let resolved = |fault: &&Fault| matches!(fault.when, When::AfterEvent(_));
             aimed += kept.faults.iter().filter(resolved).count();
@@ -476,7 +480,9 @@ fn the_plan_that_a_run_keeps_replays_without_the_aims() {
                     .iter()
                     .any(|fault| matches!(fault.when, When::Moment { .. }))
             );
-            let again = run::run(&storm, protocol, kept, false).unwrap();
+            let again = Registry::standard()
+                .run(&storm, protocol, kept, false)
+                .unwrap();
             assert_eq!(again.digest, run.digest, "seed {seed}, {protocol}");
         }
     }
@@ -487,7 +493,8 @@ fn the_plan_that_a_run_keeps_replays_without_the_aims() {
 fn bounds_that_mean_nothing_are_refused_with_a_place() {
     let text = std::fs::read_to_string("scenarios/storm.toml").unwrap();
     let bad = format!("{text}\n[swarm]\nclasses = [\"earthquake\"]\nepisodes = 0\n");
-    let refusal = run::read_scenario("bad.toml", &bad, &[])
+    let refusal = Registry::standard()
+        .read_scenario("bad.toml", &bad, &[])
         .unwrap_err()
         .to_string();
     assert!(
@@ -499,7 +506,8 @@ fn bounds_that_mean_nothing_are_refused_with_a_place() {
         "at = [\"2s\", \"6s\"]\nfor = [\"100ms\", \"1s\"]",
         "after = { observation = \"voted\", by = \"east\" }\nfor = \"1s\"",
     );
-    let refusal = run::read_scenario("bad.toml", &bad, &[])
+    let refusal = Registry::standard()
+        .read_scenario("bad.toml", &bad, &[])
         .unwrap_err()
         .to_string();
     assert!(refusal.contains("`east` is no machine"), "{refusal}");
@@ -509,6 +517,8 @@ fn bounds_that_mean_nothing_are_refused_with_a_place() {
 #[test]
 fn a_restarted_sequencer_never_stamps_two_groups_alike() {
     let scenario = scenario("crossfire", &[]);
-    let run = run::run(&scenario, "calvin", &draw(&scenario, 355), false).unwrap();
+    let run = Registry::standard()
+        .run(&scenario, "calvin", &draw(&scenario, 355), false)
+        .unwrap();
     assert_eq!(run.verdict.verdict, ordain::verdict::Word::Ok, "{run:?}");
 }

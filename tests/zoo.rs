@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ordain::base::zoo::{self, ALL, with};
-use ordain::run::artifact::Regression;
+use ordain::campaign::artifact::Regression;
+use ordain::registry::Registry;
 use ordain::run::failure;
 use ordain::verdict::Word;
 
@@ -27,12 +28,17 @@ fn each_shrunk_plan_fails_as_recorded_with_its_bug_and_as_promised_without() {
     let plans = files("tests/zoo", "json");
     assert!(plans.len() >= 10, "{}", plans.len());
     for path in plans {
-        let recorded = Regression::read(&path).unwrap_or_else(|bad| panic!("{bad}"));
+        let recorded =
+            Regression::read(&Registry::standard(), &path).unwrap_or_else(|bad| panic!("{bad}"));
         let name = recorded.bug.as_deref().expect("it names its bug");
         assert_eq!(path.file_stem().and_then(|stem| stem.to_str()), Some(name));
         let planted = zoo::by_name(name).unwrap_or_else(|| panic!("no bug is called {name}"));
         assert_eq!(recorded.protocol, planted.protocol);
-        let run = || recorded.run().unwrap_or_else(|bad| panic!("{name}: {bad}"));
+        let run = || {
+            recorded
+                .run(&Registry::standard())
+                .unwrap_or_else(|bad| panic!("{name}: {bad}"))
+        };
         let with_it = with(Some(planted.bug), run);
         let without = with(None, run);
         assert!(
@@ -48,7 +54,8 @@ fn each_shrunk_plan_fails_as_recorded_with_its_bug_and_as_promised_without() {
 #[test]
 fn each_shrunk_plan_is_small_enough_to_read() {
     for path in files("tests/zoo", "json") {
-        let recorded = Regression::read(&path).unwrap_or_else(|bad| panic!("{bad}"));
+        let recorded =
+            Regression::read(&Registry::standard(), &path).unwrap_or_else(|bad| panic!("{bad}"));
         let size = (recorded.plan.faults.len(), recorded.plan.operations.len());
         assert!(size.0 <= 5 && size.1 <= 6, "{}: {size:?}", path.display());
     }

@@ -13,8 +13,9 @@ use super::report::{Line, Nondeterministic, Outcome, Reached, Regression, Report
 use super::swarm;
 use crate::base::digest::stable_hash;
 use crate::plan::Plan;
+use crate::registry::Registry;
+use crate::run::Run;
 use crate::run::failure::{self, Size};
-use crate::run::{self, Run};
 use crate::scenario::Scenario;
 use crate::verdict::{Status, Word};
 
@@ -66,14 +67,15 @@ pub trait Watch: Sync {
 ///
 /// When a protocol does not fit the scenario.
 pub fn fuzz(
+    registry: &Registry,
     scenario: &Scenario,
     span: &Span,
     committed: &[Committed],
     watch: &dyn Watch,
 ) -> Result<Report, String> {
-    let mut report = blank(scenario, span);
+    let mut report = blank(registry, scenario, span);
     for one in committed {
-        report.regressions.push(regress(one)?);
+        report.regressions.push(regress(registry, one)?);
     }
     let expects_violation: Vec<bool> = { span.protocols.iter() }
         .map(|protocol| {
@@ -83,7 +85,7 @@ pub fn fuzz(
         .collect();
     let run = |protocol: usize, seed: u64| {
         let plan = swarm::draw(scenario, seed);
-        let run = run::run(scenario, &span.protocols[protocol], &plan, false)?;
+        let run = registry.run(scenario, &span.protocols[protocol], &plan, false)?;
         Ok(outcome(protocol, &plan, &run))
     };
     drive(span, &run, watch, |event| match event {
@@ -114,7 +116,7 @@ pub fn fuzz(
     Ok(report)
 }
 
-fn blank(scenario: &Scenario, span: &Span) -> Report {
+fn blank(registry: &Registry, scenario: &Scenario, span: &Span) -> Report {
     let line = |protocol: &String| Line {
         protocol: protocol.clone(),
         runs: 0,
@@ -123,7 +125,7 @@ fn blank(scenario: &Scenario, span: &Span) -> Report {
         expected: 0,
         unknown: 0,
         counts: Tally::default(),
-        marks: { run::marks(protocol).into_iter() }
+        marks: { registry.marks(protocol).into_iter() }
             .map(|(name, _)| (name.to_owned(), Reached::default()))
             .collect(),
     };
@@ -169,8 +171,9 @@ fn outcome(protocol: usize, plan: &Plan, run: &Run) -> Outcome {
     }
 }
 
-fn regress(one: &Committed) -> Result<Regression, String> {
-    let run = run::run(&one.scenario, &one.protocol, &one.plan, false)
+fn regress(registry: &Registry, one: &Committed) -> Result<Regression, String> {
+    let run = registry
+        .run(&one.scenario, &one.protocol, &one.plan, false)
         .map_err(|error| format!("{}: {error}", one.path.display()))?;
     Ok(Regression {
         path: one.path.display().to_string(),

@@ -7,11 +7,10 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::base::zoo::{Planted, with};
+use crate::campaign::artifact::Regression;
 use crate::campaign::shrink::{self, Shrunk};
 use crate::campaign::swarm;
 use crate::plan::Plan;
-use crate::run;
-use crate::run::artifact::Regression;
 use crate::run::failure::{self, Class};
 use crate::scenario::Scenario;
 
@@ -87,18 +86,31 @@ pub struct Hunted {
 ///
 /// When the protocol does not fit the scenario.
 pub fn hunt(
+    registry: &Registry,
     planted: &Planted,
     scenario: &Scenario,
     limits: Limits,
 ) -> Result<(Hunted, Option<Regression>), String> {
     let repetitions = 0..limits.repetitions;
     let hunts = repetitions
-        .map(|repetition| catch(planted, scenario, 1 + repetition * APART, limits.seeds))
+        .map(|repetition| {
+            catch(
+                registry,
+                planted,
+                scenario,
+                1 + repetition * APART,
+                limits.seeds,
+            )
+        })
         .collect::<Result<Vec<_>, String>>()?;
     let shrunk = match hunts.first() {
-        Some(Some(caught)) if limits.shrink_runs > 0 => {
-            Some(smallest(planted, scenario, caught, limits.shrink_runs)?)
-        }
+        Some(Some(caught)) if limits.shrink_runs > 0 => Some(smallest(
+            registry,
+            planted,
+            scenario,
+            caught,
+            limits.shrink_runs,
+        )?),
         _ => None,
     };
     let regression = shrunk.as_ref().map(|shrunk| Regression {
@@ -114,13 +126,14 @@ pub fn hunt(
 
 /// The first failing run from seed `first` on whose plan is as promised without the bug.
 fn catch(
+    registry: &Registry,
     planted: &Planted,
     scenario: &Scenario,
     first: u64,
     seeds: u64,
 ) -> Result<Option<Caught>, String> {
     let class_of = |plan: &Plan| -> Result<Option<Class>, String> {
-        let run = run::run(scenario, planted.protocol, plan, false)?;
+        let run = registry.run(scenario, planted.protocol, plan, false)?;
         Ok(failure::class(&run))
     };
     let attempt = |at: u64| {
@@ -148,6 +161,7 @@ fn catch(
 }
 
 fn smallest(
+    registry: &Registry,
     planted: &Planted,
     scenario: &Scenario,
     caught: &Caught,
@@ -155,7 +169,15 @@ fn smallest(
 ) -> Result<Shrunk, String> {
     let (protocol, plan, class) = (planted.protocol, &caught.plan, &caught.class);
     with(Some(planted.bug), || {
-        shrink::shrink(scenario, protocol, plan, class, budget, &mut |_| {})
+        shrink::shrink(
+            registry,
+            scenario,
+            protocol,
+            plan,
+            class,
+            budget,
+            &mut |_| {},
+        )
     })
     .map_err(|error| format!("{}: {error}", planted.name))
 }

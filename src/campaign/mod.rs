@@ -4,6 +4,7 @@
 //! matrix can [`merge`](report::merge), [`regress`] reads committed plans that are run first, and [`junit`] writes
 //! what CI servers read.
 
+pub mod artifact;
 pub mod compare;
 pub mod fuzz;
 #[cfg(feature = "zoo")]

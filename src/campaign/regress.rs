@@ -8,10 +8,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::report::LeftOut;
+use crate::campaign::artifact::{Recorded, Regression, Unreadable};
 use crate::plan::random::GENERATOR;
 use crate::plan::{PLAN_VERSION, Plan};
-use crate::run;
-use crate::run::artifact::{Recorded, Regression, Unreadable};
+use crate::registry::Registry;
 use crate::scenario::Scenario;
 
 /// A committed plan, with the scenario that it stands on.
@@ -33,7 +33,11 @@ pub struct Committed {
 /// # Errors
 ///
 /// When a file cannot be read, is no regression, or has a plan that this version would run differently.
-pub fn read(folder: &Path, scenario: &str) -> Result<(Vec<Committed>, Vec<LeftOut>), String> {
+pub fn read(
+    registry: &Registry,
+    folder: &Path,
+    scenario: &str,
+) -> Result<(Vec<Committed>, Vec<LeftOut>), String> {
     let unreadable = |error| format!("{}: {error}", folder.display());
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder).map_err(unreadable)? {
@@ -46,8 +50,8 @@ pub fn read(folder: &Path, scenario: &str) -> Result<(Vec<Committed>, Vec<LeftOu
             .extension()
             .is_some_and(|extension| extension == "json");
         let (one, bug) = match (path.join("plan.json").is_file(), is_file) {
-            (true, _) => (folder_at(path)?, None),
-            (false, true) => file_at(path).map_err(|error| error.to_string())?,
+            (true, _) => (folder_at(registry, path)?, None),
+            (false, true) => file_at(registry, path).map_err(|error| error.to_string())?,
             (false, false) => continue,
         };
         let why = match bug {
@@ -65,8 +69,8 @@ pub fn read(folder: &Path, scenario: &str) -> Result<(Vec<Committed>, Vec<LeftOu
 }
 
 /// A regression's file, and the planted bug that it needs, if any.
-fn file_at(path: PathBuf) -> Result<(Committed, Option<String>), Unreadable> {
-    let regression = Regression::read(&path)?;
+fn file_at(registry: &Registry, path: PathBuf) -> Result<(Committed, Option<String>), Unreadable> {
+    let regression = Regression::read(registry, &path)?;
     let committed = Committed {
         path,
         protocol: regression.protocol,
@@ -76,7 +80,7 @@ fn file_at(path: PathBuf) -> Result<(Committed, Option<String>), Unreadable> {
     Ok((committed, regression.bug))
 }
 
-fn folder_at(path: PathBuf) -> Result<Committed, String> {
+fn folder_at(registry: &Registry, path: PathBuf) -> Result<Committed, String> {
     let read = |name: &str| {
         let file = path.join(name);
         let text = fs::read_to_string(&file);
@@ -94,8 +98,9 @@ fn folder_at(path: PathBuf) -> Result<Committed, String> {
         ));
     }
     let file = path.join("scenario.toml").display().to_string();
-    let scenario =
-        run::read_scenario(&file, &read("scenario.toml")?, &[]).map_err(|bad| bad.to_string())?;
+    let scenario = registry
+        .read_scenario(&file, &read("scenario.toml")?, &[])
+        .map_err(|bad| bad.to_string())?;
     Ok(Committed {
         protocol: recorded.protocol,
         plan,

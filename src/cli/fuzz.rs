@@ -15,12 +15,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::{Failure, at, complain, exit, key_value, known_protocol, load, say, say_json};
 use crate::campaign::fuzz::{self, Stop, Watch};
 use crate::campaign::junit::junit;
-use crate::campaign::regress;
 use crate::campaign::report::{self, Outcome, Report};
+use crate::campaign::{artifact, regress};
 use crate::plan::Plan;
+use crate::registry::Registry;
 use crate::report::fuzz as text;
-use crate::run;
-use crate::run::artifact;
 use crate::scenario::Scenario;
 use crate::scenario::units::Span;
 
@@ -90,12 +89,12 @@ fn partition(text: &str) -> Result<(u64, u64), String> {
         .ok_or_else(|| "write I/N with I below N, as in 0/4 for the first of four parts".to_owned())
 }
 
-pub(super) fn fuzz(args: &FuzzArgs, json: bool) -> Result<u8, Failure> {
-    let scenario = load(&args.scenario, &args.overrides)?;
+pub(super) fn fuzz(registry: &Registry, args: &FuzzArgs, json: bool) -> Result<u8, Failure> {
+    let scenario = load(registry, &args.scenario, &args.overrides)?;
     let protocols = match args.protocol.is_empty() {
         true => scenario.protocols.clone(),
         false => { args.protocol.iter() }
-            .map(|name| known_protocol(name))
+            .map(|name| known_protocol(registry, name))
             .collect::<Result<Vec<_>, _>>()?,
     };
     if protocols.iter().collect::<BTreeSet<_>>().len() < protocols.len() {
@@ -103,7 +102,9 @@ pub(super) fn fuzz(args: &FuzzArgs, json: bool) -> Result<u8, Failure> {
     }
     let (committed, left_out) = match (regressions(args), args.partition.0) {
         // Every part would run the same ones.
-        (Some(folder), 0) => regress::read(&folder, &scenario.name).map_err(Failure::Input)?,
+        (Some(folder), 0) => {
+            regress::read(registry, &folder, &scenario.name).map_err(Failure::Input)?
+        }
         _ => Default::default(),
     };
     if let (Some(folder), 0, []) = (&args.regressions, args.partition.0, &committed[..]) {
@@ -129,8 +130,8 @@ pub(super) fn fuzz(args: &FuzzArgs, json: bool) -> Result<u8, Failure> {
         jobs: args.jobs.map_or(cores, usize::from),
         protocols,
     };
-    let console = Console::new(args, &scenario, &span)?;
-    let report = fuzz::fuzz(&scenario, &span, &committed, &console);
+    let console = Console::new(registry, args, &scenario, &span)?;
+    let report = fuzz::fuzz(registry, &scenario, &span, &committed, &console);
     console.bar.finish_and_clear();
     let mut report = report.map_err(Failure::Input)?;
     report.asked_for = args.scenario.clone();
@@ -140,7 +141,7 @@ pub(super) fn fuzz(args: &FuzzArgs, json: bool) -> Result<u8, Failure> {
         .collect();
     report.left_out = left_out;
     report.runs_per_second = report.runs as f64 / console.started.elapsed().as_secs_f64().max(1e-9);
-    let code = finish(&report, args.junit.as_deref(), json);
+    let code = finish(registry, &report, args.junit.as_deref(), json);
     let unwritten = console.unwritten.into_inner();
     for error in unwritten.expect("nobody panics while holding it") {
         complain(format!("error: {error}"));
@@ -148,13 +149,13 @@ pub(super) fn fuzz(args: &FuzzArgs, json: bool) -> Result<u8, Failure> {
     code
 }
 
-pub(super) fn merge(args: &MergeArgs, json: bool) -> Result<u8, Failure> {
+pub(super) fn merge(registry: &Registry, args: &MergeArgs, json: bool) -> Result<u8, Failure> {
     let parts = { args.parts.iter() }
         .map(|path| read_part(path).map_err(Failure::Input))
         .collect::<Result<Vec<_>, _>>()?;
     args.junit.as_deref().map_or(Ok(()), check_writable)?;
     let whole = report::merge(&parts).map_err(|error| Failure::Input(error.to_string()))?;
-    finish(&whole, args.junit.as_deref(), json)
+    finish(registry, &whole, args.junit.as_deref(), json)
 }
 
 /// What a part of a campaign printed, with the name of its file.
@@ -210,10 +211,15 @@ fn regressions(args: &FuzzArgs) -> Option<PathBuf> {
 }
 
 /// Prints a report, writes what was asked for, and says how the program ends.
-fn finish(report: &Report, junit_file: Option<&Path>, json: bool) -> Result<u8, Failure> {
+fn finish(
+    registry: &Registry,
+    report: &Report,
+    junit_file: Option<&Path>,
+    json: bool,
+) -> Result<u8, Failure> {
     match json {
         true => say_json(report)?,
-        false => say(text::report(report).trim_end())?,
+        false => say(text::report(registry, report).trim_end())?,
     }
     if std::env::var_os("GITHUB_ACTIONS").is_some() {
         for line in text::annotations(report) {
@@ -247,6 +253,7 @@ fn finish(report: &Report, junit_file: Option<&Path>, json: bool) -> Result<u8, 
 
 /// The terminal's side of a campaign.
 struct Console<'a> {
+    registry: &'a Registry,
     scenario: &'a Scenario,
     protocols: &'a [String],
     out: &'a Path,
@@ -262,6 +269,7 @@ struct Console<'a> {
 
 impl<'a> Console<'a> {
     fn new(
+        registry: &'a Registry,
         args: &'a FuzzArgs,
         scenario: &'a Scenario,
         span: &'a fuzz::Span,
@@ -276,6 +284,7 @@ impl<'a> Console<'a> {
         })
         .map_err(|error| Failure::Io(io::Error::other(error)))?;
         Ok(Self {
+            registry,
             scenario,
             protocols: &span.protocols,
             out: &args.out,
@@ -291,7 +300,7 @@ impl<'a> Console<'a> {
     /// Writes a run's folder, and takes the one of the larger run away.
     fn keep(&self, plan: &Plan, outcome: &Outcome, before: Option<&str>) -> Result<String, String> {
         let protocol = &self.protocols[outcome.protocol];
-        let run = run::record(self.scenario, protocol, plan)?;
+        let run = self.registry.record(self.scenario, protocol, plan)?;
         assert_eq!(
             run.digest.to_string(),
             outcome.digest,

@@ -11,14 +11,17 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::base::zoo::{self, Planted};
+use crate::campaign::artifact::{self, Regression};
 use crate::campaign::compare;
+#[cfg(feature = "zoo")]
+use crate::campaign::hunt;
 use crate::campaign::shrink::{self, Shrunk};
 use crate::check::{self, Model, parse};
 use crate::plan::Plan;
+use crate::registry::{Listed, Registry};
 use crate::report::{self, text};
-use crate::run::artifact::{self, Regression};
+use crate::run::Run;
 use crate::run::failure::{self, Class};
-use crate::run::{self, Run};
 use crate::scenario::{BadInput, Scenario};
 use crate::sim::trace::{Divergence, TraceEvent, first_difference};
 use crate::verdict::Word;
@@ -275,8 +278,8 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Runs the program with the process's arguments.
-pub fn main() -> ExitCode {
+/// Runs the program with the process's arguments, on the protocols of `registry`.
+pub fn main(registry: Registry) -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
@@ -300,7 +303,8 @@ pub fn main() -> ExitCode {
         overrides: Vec::new(),
     });
     // Protocol panics are caught inside a run: what arrives here is a bug of ours.
-    match std::panic::catch_unwind(|| execute(command, json)) {
+    let run = std::panic::AssertUnwindSafe(|| execute(&registry, command, json));
+    match std::panic::catch_unwind(run) {
         Ok(Ok(code)) => ExitCode::from(code),
         Ok(Err(failure)) => {
             let (code, message) = match failure {
@@ -324,13 +328,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn execute(command: Command, json: bool) -> Result<u8, Failure> {
+fn execute(registry: &Registry, command: Command, json: bool) -> Result<u8, Failure> {
     match command {
         Command::Run {
             plan: Some(plan),
             out,
             ..
-        } => run_plan(&plan, out.as_deref(), json),
+        } => run_plan(registry, &plan, out.as_deref(), json),
         Command::Run {
             scenario,
             protocol,
@@ -341,6 +345,7 @@ fn execute(command: Command, json: bool) -> Result<u8, Failure> {
             overrides,
             ..
         } => run(
+            registry,
             &scenario.expect("clap asks for a scenario or a plan"),
             protocol.as_deref(),
             (seed, swarm, stop_at_violation),
@@ -359,6 +364,7 @@ fn execute(command: Command, json: bool) -> Result<u8, Failure> {
         } => {
             let seeds: Vec<u64> = (0..seeds).map(|n| first_seed.wrapping_add(n)).collect();
             compare_protocols(
+                registry,
                 &scenario,
                 protocols,
                 (&seeds, swarm),
@@ -367,7 +373,7 @@ fn execute(command: Command, json: bool) -> Result<u8, Failure> {
                 json,
             )
         }
-        Command::Replay { dir } => replay(&dir, json),
+        Command::Replay { dir } => replay(registry, &dir, json),
         Command::Shrink {
             dir,
             budget,
@@ -377,10 +383,19 @@ fn execute(command: Command, json: bool) -> Result<u8, Failure> {
             regression,
         } => {
             let out = out.unwrap_or_else(|| dir.join("shrunk"));
-            shrink_folder(&dir, budget, jobs, &out, class, regression.as_deref(), json)
+            shrink_folder(
+                registry,
+                &dir,
+                budget,
+                jobs,
+                &out,
+                class,
+                regression.as_deref(),
+                json,
+            )
         }
-        Command::Fuzz(args) => fuzz::fuzz(&args, json),
-        Command::Merge(args) => fuzz::merge(&args, json),
+        Command::Fuzz(args) => fuzz::fuzz(registry, &args, json),
+        Command::Merge(args) => fuzz::merge(registry, &args, json),
         Command::Check {
             history,
             model,
@@ -400,7 +415,7 @@ fn execute(command: Command, json: bool) -> Result<u8, Failure> {
             let asked = (&options, &properties[..]);
             check_history(&history, asked, lenient, svg.as_deref(), json)
         }
-        Command::Model { name, explore } => models(name.as_deref(), explore, json),
+        Command::Model { name, explore } => models(registry, name.as_deref(), explore, json),
         Command::Zoo {
             name,
             list,
@@ -415,9 +430,9 @@ fn execute(command: Command, json: bool) -> Result<u8, Failure> {
                 budget,
                 out,
             };
-            show_zoo(name.as_deref(), list, &asked, json)
+            show_zoo(registry, name.as_deref(), list, &asked, json)
         }
-        Command::List => list(json),
+        Command::List => list(registry, json),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "ordain", &mut script);
@@ -457,13 +472,17 @@ fn say_json(value: &impl Serialize) -> Result<(), Failure> {
     say(serde_json::to_string_pretty(value).expect("results are plain data"))
 }
 
-fn load(name: &str, overrides: &[(String, String)]) -> Result<Scenario, Failure> {
+fn load(
+    registry: &Registry,
+    name: &str,
+    overrides: &[(String, String)],
+) -> Result<Scenario, Failure> {
     let path = Path::new(name);
     if !path.exists()
         && let Some((_, text)) = SHIPPED.iter().find(|(shipped, _)| *shipped == name)
     {
         let shown = shown_name(&format!("{name} (shipped)"), overrides);
-        return Ok(run::read_scenario(&shown, text, overrides)?);
+        return Ok(registry.read_scenario(&shown, text, overrides)?);
     }
     let text = std::fs::read_to_string(path).map_err(|error| {
         let names: Vec<&str> = SHIPPED.iter().map(|(name, _)| *name).collect();
@@ -473,7 +492,7 @@ fn load(name: &str, overrides: &[(String, String)]) -> Result<Scenario, Failure>
         ))
     })?;
     let shown = shown_name(name, overrides);
-    Ok(run::read_scenario(&shown, &text, overrides)?)
+    Ok(registry.read_scenario(&shown, &text, overrides)?)
 }
 
 /// Overrides move lines: a place in the text that they leave is none in the file.
@@ -484,12 +503,12 @@ fn shown_name(file: &str, overrides: &[(String, String)]) -> String {
     }
 }
 
-fn known_protocol(name: &str) -> Result<String, Failure> {
-    match run::NAMES.contains(&name) {
+fn known_protocol(registry: &Registry, name: &str) -> Result<String, Failure> {
+    match registry.names().contains(&name) {
         true => Ok(name.to_owned()),
         false => Err(Failure::Usage(format!(
             "there is no protocol `{name}`\n  help: the protocols are {}",
-            run::NAMES.join(", ")
+            registry.names().join(", ")
         ))),
     }
 }
@@ -527,6 +546,7 @@ fn code(run: &Run) -> u8 {
 }
 
 fn run(
+    registry: &Registry,
     name: &str,
     protocol: Option<&str>,
     (seed, swarm, stop_at_violation): (u64, bool, bool),
@@ -534,16 +554,20 @@ fn run(
     overrides: &[(String, String)],
     json: bool,
 ) -> Result<u8, Failure> {
-    let mut scenario = load(name, overrides)?;
+    let mut scenario = load(registry, name, overrides)?;
     let protocol = match protocol {
-        Some(protocol) => known_protocol(protocol)?,
+        Some(protocol) => known_protocol(registry, protocol)?,
         None => scenario.protocols[0].clone(),
     };
     check_vacant(out)?;
     let plan = drawer(&mut scenario, swarm)(&scenario, seed);
     let run = match stop_at_violation {
-        true => run::run_until_violation(&scenario, &protocol, &plan).map_err(Failure::Usage)?,
-        false => run::run(&scenario, &protocol, &plan, out.is_some()).map_err(Failure::Input)?,
+        true => registry
+            .run_until_violation(&scenario, &protocol, &plan)
+            .map_err(Failure::Usage)?,
+        false => registry
+            .run(&scenario, &protocol, &plan, out.is_some())
+            .map_err(Failure::Input)?,
     };
     let code = code(&run);
     let folder = match (out, code) {
@@ -559,10 +583,16 @@ fn run(
     if let Some(folder) = &folder {
         match stop_at_violation {
             true => {
-                let whole = run::run(&scenario, &protocol, &plan, false);
-                keep(folder, &scenario, &plan, &whole.map_err(Failure::Input)?)?;
+                let whole = registry.run(&scenario, &protocol, &plan, false);
+                keep(
+                    registry,
+                    folder,
+                    &scenario,
+                    &plan,
+                    &whole.map_err(Failure::Input)?,
+                )?;
             }
-            false => keep(folder, &scenario, &plan, &run)?,
+            false => keep(registry, folder, &scenario, &plan, &run)?,
         }
     }
     if json {
@@ -581,8 +611,16 @@ fn run(
 }
 
 /// Writes a run's folder. Runs are repeatable, so the trace is recorded only now, by running again.
-fn keep(folder: &Path, scenario: &Scenario, plan: &Plan, run: &Run) -> Result<(), Failure> {
-    let recorded = run::record(scenario, &run.protocol, plan).map_err(Failure::Input)?;
+fn keep(
+    registry: &Registry,
+    folder: &Path,
+    scenario: &Scenario,
+    plan: &Plan,
+    run: &Run,
+) -> Result<(), Failure> {
+    let recorded = registry
+        .record(scenario, &run.protocol, plan)
+        .map_err(Failure::Input)?;
     assert_eq!(
         recorded.digest, run.digest,
         "the same plan gave two digests: ordain is not deterministic"
@@ -606,12 +644,18 @@ fn at(path: &Path, error: io::Error) -> Failure {
 }
 
 /// Plays a committed plan.
-fn run_plan(file: &Path, out: Option<&Path>, json: bool) -> Result<u8, Failure> {
-    let regression = Regression::read(file).map_err(|error| Failure::Input(error.to_string()))?;
+fn run_plan(
+    registry: &Registry,
+    file: &Path,
+    out: Option<&Path>,
+    json: bool,
+) -> Result<u8, Failure> {
+    let regression =
+        Regression::read(registry, file).map_err(|error| Failure::Input(error.to_string()))?;
     check_vacant(out)?;
-    let run = regression.run().map_err(Failure::Input)?;
+    let run = regression.run(registry).map_err(Failure::Input)?;
     if let Some(out) = out {
-        keep(out, &regression.scenario, &regression.plan, &run)?;
+        keep(registry, out, &regression.scenario, &regression.plan, &run)?;
     }
     if json {
         say_json(&run)?;
@@ -639,6 +683,7 @@ struct ShrunkFolder<'a> {
 }
 
 fn shrink_folder(
+    registry: &Registry,
     dir: &Path,
     budget: usize,
     jobs: Option<u16>,
@@ -647,12 +692,12 @@ fn shrink_folder(
     regression: Option<&Path>,
     json: bool,
 ) -> Result<u8, Failure> {
-    let kept = artifact::read(dir).map_err(|error| Failure::Input(error.to_string()))?;
+    let kept = artifact::read(registry, dir).map_err(|error| Failure::Input(error.to_string()))?;
     check_vacant(Some(out))?;
     let (protocol, plan) = (&kept.recorded.protocol, &kept.recorded.plan);
     let class = match class {
         Some(class) => class,
-        None => class_to_keep(dir, &kept.scenario, protocol, plan)?,
+        None => class_to_keep(registry, dir, &kept.scenario, protocol, plan)?,
     };
     let bar = progress(budget as u64);
     let mut show = |progress: shrink::Progress| {
@@ -664,8 +709,17 @@ fn shrink_folder(
     };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs.map_or(0, usize::from));
     let pool = { pool.build() }.map_err(|error| Failure::Usage(error.to_string()))?;
-    let shrunk =
-        pool.install(|| shrink::shrink(&kept.scenario, protocol, plan, &class, budget, &mut show));
+    let shrunk = pool.install(|| {
+        shrink::shrink(
+            registry,
+            &kept.scenario,
+            protocol,
+            plan,
+            &class,
+            budget,
+            &mut show,
+        )
+    });
     bar.finish_and_clear();
     let shrunk = shrunk.map_err(|error| Failure::Input(format!("{}: {error}", dir.display())))?;
     let as_happened = shrunk.run.kept.plan.as_ref().unwrap_or(&shrunk.plan);
@@ -702,12 +756,15 @@ fn shrink_folder(
 
 /// The class of a folder's run, if it broke a promise.
 fn class_to_keep(
+    registry: &Registry,
     dir: &Path,
     scenario: &Scenario,
     protocol: &str,
     plan: &Plan,
 ) -> Result<Class, Failure> {
-    let run = run::run(scenario, protocol, plan, false).map_err(Failure::Input)?;
+    let run = registry
+        .run(scenario, protocol, plan, false)
+        .map_err(Failure::Input)?;
     failure::class(&run).ok_or_else(|| {
         let weaknesses = failure::weaknesses(&run).into_iter();
         let weaknesses: Vec<String> = weaknesses
@@ -728,6 +785,7 @@ fn class_to_keep(
 }
 
 fn compare_protocols(
+    registry: &Registry,
     name: &str,
     protocols: Vec<String>,
     (seeds, swarm): (&[u64], bool),
@@ -735,19 +793,19 @@ fn compare_protocols(
     overrides: &[(String, String)],
     json: bool,
 ) -> Result<u8, Failure> {
-    let mut scenario = load(name, overrides)?;
+    let mut scenario = load(registry, name, overrides)?;
     let draw = drawer(&mut scenario, swarm);
     let protocols = match protocols.is_empty() {
         true => scenario.protocols.clone(),
         false => protocols
             .iter()
-            .map(|p| known_protocol(p))
+            .map(|p| known_protocol(registry, p))
             .collect::<Result<_, _>>()?,
     };
     fuzz::check_writable_below(out)?;
     let bar = progress(protocols.len() as u64 * seeds.len() as u64);
     let failing = std::sync::Mutex::new(Vec::new());
-    let comparison = compare::compare_plans(&scenario, &protocols, seeds, draw, |run| {
+    let comparison = compare::compare_plans(registry, &scenario, &protocols, seeds, draw, |run| {
         bar.inc(1);
         if !run.unexpected.is_empty() {
             failing
@@ -768,6 +826,7 @@ fn compare_protocols(
             .take(3)
         {
             keep(
+                registry,
                 &artifact::folder(out, &scenario.name, protocol, run.seed),
                 &scenario,
                 &draw(&scenario, run.seed),
@@ -829,16 +888,18 @@ struct Replayed {
     files_that_differ: Vec<&'static str>,
 }
 
-fn replay(dir: &Path, json: bool) -> Result<u8, Failure> {
-    let artifact = artifact::read(dir).map_err(|error| Failure::Input(error.to_string()))?;
+fn replay(registry: &Registry, dir: &Path, json: bool) -> Result<u8, Failure> {
+    let artifact =
+        artifact::read(registry, dir).map_err(|error| Failure::Input(error.to_string()))?;
     let recorded = &artifact.recorded;
-    let run = run::replay(
-        &artifact.scenario,
-        &recorded.protocol,
-        &recorded.plan,
-        &artifact.fates,
-    )
-    .map_err(Failure::Input)?;
+    let run = registry
+        .replay(
+            &artifact.scenario,
+            &recorded.protocol,
+            &recorded.plan,
+            &artifact.fates,
+        )
+        .map_err(Failure::Input)?;
     let trace = run.kept.trace.as_deref().unwrap_or_default();
     let digest = run.digest.to_string();
     let first = first_difference(&artifact.trace, trace);
@@ -1003,6 +1064,7 @@ fn check_history(
 }
 
 fn models(
+    registry: &Registry,
     name: Option<&str>,
     explore: Option<std::net::SocketAddr>,
     json: bool,
@@ -1010,7 +1072,7 @@ fn models(
     use crate::model::report;
     let failure = |error: report::ReportError| Failure::Usage(error.to_string());
     if let (Some(name), Some(address)) = (name, explore) {
-        let serve = report::explorer(name).map_err(failure)?;
+        let serve = report::explorer(registry.worlds(), name).map_err(failure)?;
         // The server panics where it cannot listen.
         std::net::TcpListener::bind(address).map_err(|error| {
             Failure::Usage(format!(
@@ -1020,10 +1082,10 @@ fn models(
         complain(format!(
             "http://{address}/ serves the Explorer of {name}; interrupt to stop"
         ));
-        serve(address);
+        serve(address).map_err(|why| Failure::Usage(format!("{name}: {why}")))?;
         return Ok(exit::OK);
     }
-    let selected = report::select(name).map_err(failure)?;
+    let selected = report::select(registry.worlds(), name).map_err(failure)?;
     let bar = progress(selected.len() as u64);
     let mut reports = Vec::new();
     for listed in &selected {
@@ -1053,7 +1115,13 @@ struct Hunt {
     out: Option<PathBuf>,
 }
 
-fn show_zoo(name: Option<&str>, list: bool, asked: &Hunt, json: bool) -> Result<u8, Failure> {
+fn show_zoo(
+    registry: &Registry,
+    name: Option<&str>,
+    list: bool,
+    asked: &Hunt,
+    json: bool,
+) -> Result<u8, Failure> {
     let begins = |planted: &&Planted| name.is_none_or(|name| planted.name.starts_with(name));
     let selected: Vec<&Planted> = zoo::ALL.iter().filter(begins).collect();
     if selected.is_empty() {
@@ -1064,7 +1132,7 @@ fn show_zoo(name: Option<&str>, list: bool, asked: &Hunt, json: bool) -> Result<
     }
     let can_hunt = cfg!(feature = "zoo");
     if !list && (can_hunt || name.is_some() || *asked != Hunt::default()) {
-        return hunt_zoo(&selected, asked, json);
+        return hunt_zoo(registry, &selected, asked, json);
     }
     if json {
         say_json(&selected)?;
@@ -1095,14 +1163,19 @@ const HOW_TO_HUNT: &str =
   cargo run --release --features zoo -- zoo";
 
 #[cfg(not(feature = "zoo"))]
-fn hunt_zoo(_: &[&Planted], _: &Hunt, _: bool) -> Result<u8, Failure> {
+fn hunt_zoo(_: &Registry, _: &[&Planted], _: &Hunt, _: bool) -> Result<u8, Failure> {
     Err(Failure::Usage(HOW_TO_HUNT.to_owned()))
 }
 
 #[cfg(feature = "zoo")]
-fn hunt_zoo(selected: &[&Planted], asked: &Hunt, json: bool) -> Result<u8, Failure> {
-    let usual = zoo::hunt::Limits::default();
-    let limits = zoo::hunt::Limits {
+fn hunt_zoo(
+    registry: &Registry,
+    selected: &[&Planted],
+    asked: &Hunt,
+    json: bool,
+) -> Result<u8, Failure> {
+    let usual = hunt::Limits::default();
+    let limits = hunt::Limits {
         seeds: asked.seeds.unwrap_or(usual.seeds),
         repetitions: asked.repetitions.unwrap_or(usual.repetitions),
         shrink_runs: asked.budget.unwrap_or(usual.shrink_runs),
@@ -1115,9 +1188,9 @@ fn hunt_zoo(selected: &[&Planted], asked: &Hunt, json: bool) -> Result<u8, Failu
     let mut hunted = Vec::new();
     for planted in selected {
         bar.set_message(planted.name);
-        let scenario = load(planted.scenario, &[])?;
+        let scenario = load(registry, planted.scenario, &[])?;
         let (found, regression) =
-            zoo::hunt::hunt(planted, &scenario, limits).map_err(Failure::Input)?;
+            hunt::hunt(registry, planted, &scenario, limits).map_err(Failure::Input)?;
         if let (Some(out), Some(regression)) = (&asked.out, regression) {
             let plans = out.join("plans");
             regression.write(&plans.join(format!("{}.json", planted.name)))?;
@@ -1144,7 +1217,7 @@ fn hunt_zoo(selected: &[&Planted], asked: &Hunt, json: bool) -> Result<u8, Failu
 /// What `list --json` prints.
 #[derive(Debug, Serialize)]
 struct Listing {
-    protocols: Vec<run::Listed>,
+    protocols: Vec<Listed>,
     scenarios: Vec<ListedScenario>,
 }
 
@@ -1155,9 +1228,9 @@ struct ListedScenario {
     protocols: Vec<String>,
 }
 
-fn list(json: bool) -> Result<u8, Failure> {
+fn list(registry: &Registry, json: bool) -> Result<u8, Failure> {
     let scenarios = SHIPPED.iter().map(|(name, text)| {
-        let scenario = run::read_scenario(&format!("{name} (shipped)"), text, &[])?;
+        let scenario = registry.read_scenario(&format!("{name} (shipped)"), text, &[])?;
         Ok(ListedScenario {
             name: scenario.name,
             summary: scenario.summary,
@@ -1165,7 +1238,7 @@ fn list(json: bool) -> Result<u8, Failure> {
         })
     });
     let listing = Listing {
-        protocols: run::list(),
+        protocols: registry.list(),
         scenarios: scenarios.collect::<Result<_, BadInput>>()?,
     };
     if json {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::refine::Tally;
 use super::spec::{self, CheckError, Instance, Outcome};
 use crate::model::checker::leads_to::Kind;
-use crate::model::worlds::{self, Hosted};
+use crate::model::worlds::{SmallWorld, replicas};
 
 /// A model of more distinct states than this is refused: about a gigabyte.
 pub const STATES_MAX: u32 = 8_000_000;
@@ -124,7 +124,7 @@ pub enum Listed {
     /// A spec with its constants.
     Spec(Box<Recollected>),
     /// A world of the protocol code.
-    Code(&'static Hosted),
+    Code(Box<SmallWorld>),
 }
 
 /// A spec's model with its entry in the manifest.
@@ -143,10 +143,10 @@ impl Listed {
         format!("{folder}/{name}")
     }
 
-    fn parts(&self) -> (&'static str, &'static str) {
+    fn parts(&self) -> (&str, &str) {
         match self {
             Listed::Spec(spec) => (spec.instance.folder, spec.instance.name),
-            Listed::Code(world) => (CODE, world.name),
+            Listed::Code(world) => (CODE, &world.name),
         }
     }
 
@@ -240,12 +240,12 @@ impl Listed {
     }
 }
 
-/// Every model, in the order of the manifests, then the worlds of the protocol code.
+/// Every model, in the order of the manifests, then the worlds of the protocols' code and those of the replicated log.
 ///
 /// # Panics
 ///
 /// If a manifest that was compiled in does not list exactly the models beside it; a test reads them all.
-pub fn list() -> Vec<Listed> {
+pub fn list(worlds: Vec<SmallWorld>) -> Vec<Listed> {
     let mut recorded: Vec<(&str, Recorded)> = Vec::new();
     for &(folder, text) in spec::MANIFESTS {
         let manifest: Manifest =
@@ -266,7 +266,12 @@ pub fn list() -> Vec<Listed> {
         Listed::Spec(Box::new(Recollected { instance, recorded }))
     });
     specs
-        .chain(worlds::WORLDS.iter().map(Listed::Code))
+        .chain(
+            worlds
+                .into_iter()
+                .chain(replicas::worlds())
+                .map(|world| Listed::Code(Box::new(world))),
+        )
         .collect()
 }
 
@@ -275,8 +280,8 @@ pub fn list() -> Vec<Listed> {
 /// # Errors
 ///
 /// [`ReportError::Unknown`] if there is none.
-pub fn select(filter: Option<&str>) -> Result<Vec<Listed>, ReportError> {
-    let all = list();
+pub fn select(worlds: Vec<SmallWorld>, filter: Option<&str>) -> Result<Vec<Listed>, ReportError> {
+    let all = list(worlds);
     let Some(filter) = filter else { return Ok(all) };
     let known = all.iter().map(Listed::name).collect();
     let meant: Vec<Listed> = all
@@ -297,17 +302,23 @@ pub fn select(filter: Option<&str>) -> Result<Vec<Listed>, ReportError> {
 /// # Errors
 ///
 /// See [`ReportError`].
-pub fn check_all(filter: Option<&str>) -> Result<Vec<ModelReport>, ReportError> {
-    select(filter)?.iter().map(Listed::check).collect()
+pub fn check_all(
+    worlds: Vec<SmallWorld>,
+    filter: Option<&str>,
+) -> Result<Vec<ModelReport>, ReportError> {
+    select(worlds, filter)?.iter().map(Listed::check).collect()
 }
+
+/// Serves an Explorer at an address until the process ends, or says why there is none.
+pub type Serving = Box<dyn FnOnce(SocketAddr) -> Result<(), &'static str>>;
 
 /// What serves stateright's Explorer of one model at an address, until the process ends.
 ///
 /// # Errors
 ///
 /// [`ReportError::Unknown`] and [`ReportError::Ambiguous`] if the name does not mean exactly one model.
-pub fn explorer(name: &str) -> Result<Box<dyn FnOnce(SocketAddr)>, ReportError> {
-    let mut meant = select(Some(name))?;
+pub fn explorer(worlds: Vec<SmallWorld>, name: &str) -> Result<Serving, ReportError> {
+    let mut meant = select(worlds, Some(name))?;
     if meant.len() > 1 {
         let known = meant.iter().map(Listed::name).collect();
         return Err(ReportError::Ambiguous {
@@ -319,7 +330,12 @@ pub fn explorer(name: &str) -> Result<Box<dyn FnOnce(SocketAddr)>, ReportError> 
     let name = listed.name();
     match listed {
         Listed::Spec(spec) => {
-            { spec.instance.explorer() }.map_err(|source| ReportError::Check { name, source })
+            let serve = spec.instance.explorer();
+            let serve = serve.map_err(|source| ReportError::Check { name, source })?;
+            Ok(Box::new(move |address| {
+                serve(address);
+                Ok(())
+            }))
         }
         Listed::Code(world) => Ok(Box::new(move |address| world.serve(address))),
     }
@@ -331,26 +347,26 @@ mod tests {
 
     #[test]
     fn a_folder_a_name_and_both_select_models() {
-        let count = |filter| select(Some(filter)).map_or(0, |models| models.len());
+        let count = |filter| select(Vec::new(), Some(filter)).map_or(0, |models| models.len());
         assert_eq!(count("two_phase/MCTwoPhaseBlocking"), 1);
         assert_eq!(count("MCTwoPhaseBlocking"), 1);
         assert!(count("two_phase") > 1);
-        let worlds = worlds::WORLDS.len();
+        let worlds = replicas::worlds().len();
         assert_eq!(count("code"), worlds);
         assert_eq!(
-            select(None).unwrap().len(),
+            select(Vec::new(), None).unwrap().len(),
             spec::instances().len() + worlds
         );
     }
 
     #[test]
     fn an_unknown_name_is_answered_with_what_there_is() {
-        let error = check_all(Some("tow_phase")).unwrap_err();
+        let error = check_all(Vec::new(), Some("tow_phase")).unwrap_err();
         assert!(
             error.to_string().contains("two_phase/MCTwoPhaseSmall"),
             "{error}"
         );
-        let several = explorer("two_phase").err().expect("several");
+        let several = explorer(Vec::new(), "two_phase").err().expect("several");
         assert!(
             matches!(several, ReportError::Ambiguous { .. }),
             "{several}"
@@ -359,7 +375,7 @@ mod tests {
 
     #[test]
     fn a_blocking_coordinator_is_reported_as_a_lasso_and_as_recorded() {
-        let reports = check_all(Some("MCTwoPhaseBlocking")).unwrap();
+        let reports = check_all(Vec::new(), Some("MCTwoPhaseBlocking")).unwrap();
         assert!(reports[0].as_recorded);
         let property = |name: &str| {
             reports[0]

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::text::table;
 use crate::campaign::report::{Failure, LeftOut, Line, Report};
-use crate::run;
+use crate::registry::Registry;
 
 /// The command that repeats a run.
 pub fn again(report: &Report, protocol: &str, seed: u64) -> String {
@@ -16,13 +16,13 @@ pub fn again(report: &Report, protocol: &str, seed: u64) -> String {
 }
 
 /// A campaign. If something failed, the first and the last line give a seed and a command.
-pub fn report(report: &Report) -> String {
+pub fn report(registry: &Registry, report: &Report) -> String {
     let mut out = String::new();
     if let Some(first) = report.failures.first() {
         let _ = writeln!(out, "{}\n", seed_and_command(report, first));
     }
     out.push_str(&heading(report));
-    out.push_str(&never_reached(report));
+    out.push_str(&never_reached(registry, report));
     out.push_str(&lines(report));
     out.push_str(&reached(report));
     out.push_str(&regressions(report));
@@ -107,10 +107,10 @@ fn heading(report: &Report) -> String {
 }
 
 /// What no run reached comes first: a campaign says nothing about it.
-fn never_reached(report: &Report) -> String {
+fn never_reached(registry: &Registry, report: &Report) -> String {
     let mut never = table(&["protocol", "never reached", "what it is"]);
     for line in &report.protocols {
-        let declared = run::marks(&line.protocol);
+        let declared = registry.marks(&line.protocol);
         for name in Report::never(line) {
             let what = declared.iter().find(|(mark, _)| *mark == name);
             never.add_row([
@@ -303,11 +303,14 @@ mod tests {
     fn an_undecided_regression_is_not_shown_as_promised() {
         let mut campaign = campaign();
         assert!(!campaign.is_undecided());
-        assert!(super::report(&campaign).contains("regressions/a.json under 2pc: as promised"));
+        assert!(
+            super::report(&Registry::standard(), &campaign)
+                .contains("regressions/a.json under 2pc: as promised")
+        );
         assert!(!as_junit(&campaign).contains("<error"));
         campaign.regressions[0] = regression(true);
         assert!(campaign.is_undecided());
-        let text = super::report(&campaign);
+        let text = super::report(&Registry::standard(), &campaign);
         assert!(!text.contains("as promised\n"), "{text}");
         let wanted = "under 2pc: undecided\n  ordain run --plan regressions/a.json";
         assert!(text.contains(wanted), "{text}");

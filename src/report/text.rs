@@ -8,7 +8,8 @@ use crate::campaign::compare::paired::{Difference, PAIRS_MIN, Paired};
 use crate::campaign::compare::{Comparison, Line, PropertyLine};
 use crate::check;
 use crate::model::report::ModelReport;
-use crate::run::{Listed, Run};
+use crate::registry::Listed;
+use crate::run::Run;
 use crate::scenario::units::human_ns;
 use crate::verdict::{Status, Word};
 
@@ -530,19 +531,27 @@ pub fn models(reports: &[ModelReport]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run;
+    use crate::registry::Registry;
 
     #[test]
     fn listed_options_are_accepted_back_as_they_are_printed() {
         let storm = include_str!("../../scenarios/storm.toml");
-        let written: Vec<String> = run::list().iter().map(options).collect();
+        let written: Vec<String> = Registry::standard().list().iter().map(options).collect();
         let text = format!("{storm}\n{}\n", written.join("\n"));
-        let scenario = run::read_scenario("storm", &text, &[]).unwrap();
-        assert_eq!(scenario.options.len(), run::NAMES.len());
+        let scenario = Registry::standard()
+            .read_scenario("storm", &text, &[])
+            .unwrap();
+        assert_eq!(scenario.options.len(), Registry::standard().names().len());
         let long = text.replace("heartbeat-ms = 100", "heartbeat-ms = 99999999999999999");
-        assert!(run::read_scenario("storm", &long, &[]).is_err());
+        assert!(
+            Registry::standard()
+                .read_scenario("storm", &long, &[])
+                .is_err()
+        );
         let turned = text.replace("election-ms = [600, 1200]", "election-ms = [9, 3]");
-        let refused = run::read_scenario("storm", &turned, &[]).unwrap_err();
+        let refused = Registry::standard()
+            .read_scenario("storm", &turned, &[])
+            .unwrap_err();
         assert!(
             refused.to_string().contains("[9, 3] is no range"),
             "{refused}"

@@ -156,14 +156,17 @@ impl Size {
 mod tests {
     use super::*;
     use crate::base::observation::shape_of_panic;
-    use crate::run;
+    use crate::registry::Registry;
     use crate::scenario::Scenario;
 
     fn run() -> Run {
         let (_, text) = crate::cli::SHIPPED[3];
-        let scenario: Scenario =
-            run::read_scenario("naive-partial", text, &[]).unwrap_or_else(|bad| panic!("{bad}"));
-        run::run(&scenario, "naive", &Plan::draw(&scenario, 1), false).expect("it runs")
+        let scenario: Scenario = Registry::standard()
+            .read_scenario("naive-partial", text, &[])
+            .unwrap_or_else(|bad| panic!("{bad}"));
+        Registry::standard()
+            .run(&scenario, "naive", &Plan::draw(&scenario, 1), false)
+            .expect("it runs")
     }
 
     fn break_promise(run: &mut Run, name: &str, shape: &str, status: Status) {

@@ -1,6 +1,5 @@
 //! Whole stacks by name: deploys a protocol on a scenario, runs it in the simulated world, and judges it.
 
-pub mod artifact;
 pub mod failure;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,127 +9,26 @@ use serde::Serialize;
 
 use crate::base::digest::Digest;
 use crate::base::monitor::{Monitor, Violation};
-use crate::base::observation::{Mark, Observation, Observed};
+use crate::base::observation::{Observation, Observed};
 use crate::base::process::Process;
 use crate::base::txn::TxnId;
-use crate::model::refine::{self, Refined, Tally};
+use crate::model::refine::{self, Tally};
 use crate::plan::Plan;
 use crate::plan::fates::{FateSource, Fates};
-use crate::protocol::{
-    Autopsy, Promises, Protocol, calvin::Calvin, naive::Naive, saga::Saga, two_phase::TwoPhase,
-};
-use crate::scenario::{BadInput, Problem, Scenario};
+use crate::protocol::{Autopsy, Promises, Protocol};
+use crate::scenario::Scenario;
 use crate::sim;
 use crate::sim::trace::TraceEvent;
 use crate::verdict::along::Along;
 use crate::verdict::log_safety::LogSafety;
 use crate::verdict::{self, Evidence, Verdict};
 
-/// Calls `$body` with the type that implements the protocol called `$name`, or returns `None`.
-macro_rules! with_protocol {
-    ($name:expr, $type:ident => $body:expr) => {
-        match $name {
-            name if name == Naive::NAME => {
-                type $type = Naive;
-                Some($body)
-            }
-            name if name == TwoPhase::NAME => {
-                type $type = TwoPhase;
-                Some($body)
-            }
-            name if name == Saga::NAME => {
-                type $type = Saga;
-                Some($body)
-            }
-            name if name == Calvin::NAME => {
-                type $type = Calvin;
-                Some($body)
-            }
-            _ => None,
-        }
-    };
-}
-
-/// The protocols that exist, in the order in which tables list them.
-pub const NAMES: [&str; 4] = [Naive::NAME, TwoPhase::NAME, Saga::NAME, Calvin::NAME];
-
-/// A protocol as `ordain list` shows it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub struct Listed {
-    /// Its name on the command line.
-    pub name: &'static str,
-    /// Full name and source.
-    pub title: &'static str,
-    /// What it promises with default options.
-    pub promises: Promises,
-    /// Its options with their defaults.
-    pub options: serde_json::Value,
-}
-
-/// Every protocol.
-pub fn list() -> Vec<Listed> {
-    fn listed<P: Protocol>() -> Listed {
-        let options = P::Options::default();
-        Listed {
-            name: P::NAME,
-            title: P::TITLE,
-            promises: P::promises(&options),
-            options: serde_json::to_value(&options).expect("options are plain data"),
-        }
-    }
-    NAMES
-        .iter()
-        .filter_map(|name| with_protocol!(*name, P => listed::<P>()))
-        .collect()
-}
-
-/// Reads a scenario and checks it against the protocols that it names: their options, and whether they can
-/// be deployed on its machines.
+/// The scenario's options for a protocol, or the defaults.
 ///
 /// # Errors
 ///
-/// Everything that is wrong with it, with places and remedies.
-pub fn read_scenario(
-    file_name: &str,
-    text: &str,
-    overrides: &[(String, String)],
-) -> Result<Scenario, BadInput> {
-    fn check<P: Protocol>(scenario: &Scenario) -> Result<(), String> {
-        let options = options::<P>(scenario)?;
-        P::deploy(&scenario.layout, &options, &[]).map(drop)
-    }
-    let scenario = Scenario::read(file_name, text, &NAMES, overrides)?;
-    let named = scenario.protocols.iter().chain(scenario.options.keys());
-    let mut problems: Vec<Problem> = named
-        .filter_map(|name| {
-            let problem = with_protocol!(name.as_str(), P => check::<P>(&scenario))?.err()?;
-            let span = scenario
-                .options
-                .get(name)
-                .map_or(0..0, |(span, _)| span.clone());
-            let help = format!("`ordain list` shows the options of `{name}` and their defaults");
-            Some(Problem::new(span, format!("{name}: {problem}"), help))
-        })
-        .collect();
-    problems.dedup();
-    match problems.is_empty() {
-        true => Ok(scenario),
-        false => Err(BadInput {
-            file: file_name.to_owned(),
-            text: scenario.text,
-            problems,
-        }),
-    }
-}
-
-/// The rare branches that a protocol's code marks, with what each of them is; nothing if there is no such
-/// protocol.
-pub fn marks(protocol: &str) -> Vec<Mark> {
-    let groups = with_protocol!(protocol, P => P::MARKS).unwrap_or_default();
-    groups.concat()
-}
-
-fn options<P: Protocol>(scenario: &Scenario) -> Result<P::Options, String> {
+/// What is wrong with them.
+pub fn options<P: Protocol>(scenario: &Scenario) -> Result<P::Options, String> {
     match scenario.options.get(P::NAME) {
         None => Ok(P::Options::default()),
         Some((_, table)) => table
@@ -199,85 +97,45 @@ pub struct Kept {
     pub invoked_ns: Vec<(TxnId, u64)>,
 }
 
-/// Runs the plan under a protocol and judges it. With `keep`, the trace, the fates and the plan as it
-/// happened are kept.
-///
-/// # Errors
-///
-/// When there is no such protocol, or the scenario's options or machines do not fit it.
-pub fn run(scenario: &Scenario, protocol: &str, plan: &Plan, keep: bool) -> Result<Run, String> {
-    let fates = FateSource::Seed(plan.seed);
-    with_protocol!(protocol, P => run_as::<P>(scenario, plan, fates, keep, Watch::Afterwards))
-        .unwrap_or_else(|| Err(format!("there is no protocol `{protocol}`")))
-}
-
-/// Runs the plan with everything kept, as a folder needs it. Faults whose moment never came are not in the plan
-/// that is kept, and the trace names faults by their places: so that plan is run, and not the one with the aims.
-///
-/// # Errors
-///
-/// As [`run`].
-pub fn record(scenario: &Scenario, protocol: &str, plan: &Plan) -> Result<Run, String> {
-    let run = self::run(scenario, protocol, plan, true)?;
-    match &run.kept.plan {
-        Some(kept) if kept.faults.len() < plan.faults.len() => {
-            let again = self::run(scenario, protocol, kept, true)?;
-            assert_eq!(
-                again.digest, run.digest,
-                "a plan without its aims gave another digest: ordain is not deterministic"
-            );
-            Ok(again)
-        }
-        _ => Ok(run),
-    }
-}
-
-/// Runs the plan under a protocol, judges its isolation event by event, and ends it at the first violation.
-///
-/// # Errors
-///
-/// As [`run`], and when the protocol does not promise serializability.
-pub fn run_until_violation(
-    scenario: &Scenario,
-    protocol: &str,
-    plan: &Plan,
-) -> Result<Run, String> {
-    let fates = FateSource::Seed(plan.seed);
-    with_protocol!(protocol, P => run_as::<P>(scenario, plan, fates, false, Watch::Along))
-        .unwrap_or_else(|| Err(format!("there is no protocol `{protocol}`")))
-}
-
 /// When a run's isolation is judged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Watch {
+pub enum Watch {
     /// When it is over.
     Afterwards,
     /// While it goes on, too.
     Along,
 }
 
-/// Runs a recorded plan with its recorded fates, drawing nothing.
+/// What watches the steps of a run and holds them against specs.
+pub struct Watchers<P> {
+    /// Against the protocol's own spec, or why not.
+    pub own: Result<refine::Watch<P>, &'static str>,
+    /// The logs that the protocol embeds against theirs, or why not; nothing where it embeds none.
+    pub logs: Option<Result<refine::Watch<P>, &'static str>>,
+}
+
+impl<P> Watchers<P> {
+    /// For a protocol without a spec.
+    pub fn none() -> Self {
+        Self {
+            own: Err("the protocol has no spec"),
+            logs: None,
+        }
+    }
+}
+
+/// Deploys a protocol on a scenario, runs the plan in the simulated world, and judges the run.
 ///
 /// # Errors
 ///
-/// As [`run`].
-pub fn replay(
-    scenario: &Scenario,
-    protocol: &str,
-    plan: &Plan,
-    fates: &Fates,
-) -> Result<Run, String> {
-    let fates = FateSource::Recorded(fates.clone());
-    with_protocol!(protocol, P => run_as::<P>(scenario, plan, fates, true, Watch::Afterwards))
-        .unwrap_or_else(|| Err(format!("there is no protocol `{protocol}`")))
-}
-
-fn run_as<P: Refined>(
+/// When the scenario's options or machines do not fit the protocol, or `watch` asks for what it does not promise.
+pub fn execute<P: Protocol>(
     scenario: &Scenario,
     plan: &Plan,
     fates: FateSource,
     keep: bool,
     watch: Watch,
+    watchers: impl FnOnce(&P::Options) -> Watchers<P::Process>,
 ) -> Result<Run, String> {
     let options = options::<P>(scenario)?;
     let deployment = P::deploy(&scenario.layout, &options, &plan.operations)?;
@@ -291,8 +149,9 @@ fn run_as<P: Refined>(
             tally
         })
     };
-    let tally = watched(P::watch(&options));
-    let log_tally = P::watch_logs(&options).map(watched);
+    let watchers = watchers(&options);
+    let tally = watched(watchers.own);
+    let log_tally = watchers.logs.map(watched);
     if watch == Watch::Along {
         let along = Along::new(scenario, plan, P::promises(&options).isolation);
         monitors.push(Box::new(along.ok_or_else(|| {
@@ -324,7 +183,7 @@ fn run_as<P: Refined>(
 type Tallied = Result<Arc<Mutex<Tally>>, &'static str>;
 
 /// A record with its verdict.
-fn judged<P: Refined>(
+fn judged<P: Protocol>(
     scenario: &Scenario,
     plan: &Plan,
     promises: Promises,

@@ -1,17 +1,19 @@
 //! The real process behind something that interferes with its inputs and effects, in small worlds and simulated runs.
 #![allow(dead_code, reason = "every test file uses its part")]
 
+use ordain::registry::Registry;
 use std::fmt::{self, Debug};
 use std::hash::{Hash, Hasher};
 
 use ordain::base::process::{Effect, Effects, Input, Process, WallTime};
 use ordain::model::refine::{self, Abstraction, Checked, Online, Shows, Tally};
+use ordain::model::worlds::calvin::timer_limit;
 use ordain::model::worlds::world::{Budget, Host};
-use ordain::model::worlds::{DATA, FRONT, calvin_timer_limit, layout, transfer};
+use ordain::model::worlds::{DATA, FRONT, layout, transfer};
 use ordain::plan::PlannedOperation;
 use ordain::protocol::Protocol;
 use ordain::protocol::calvin::{self, Calvin};
-use ordain::{run, sim};
+use ordain::sim;
 
 /// More states than any of these worlds has.
 pub const LIMIT: u32 = 1_000_000;
@@ -159,7 +161,7 @@ pub fn sequencer<A: Abstraction<Meddled<calvin::Node>>>(
     let (options, operations) = (calvin::Options::default(), [transfer(0)]);
     let host = world::<Calvin, A>(&options, start, &operations, budget, inputs, effects)
         .expose([FRONT])
-        .limit_timers(|_, timer| calvin_timer_limit(timer, 2));
+        .limit_timers(|_, timer| timer_limit(timer, 2));
     refine::check_edges(&host, LIMIT).expect("small")
 }
 
@@ -211,7 +213,9 @@ pub fn simulated_with<Pr: Protocol, A: Abstraction<Meddled<Pr::Process>>>(
     inputs: Inspector<Pr::Process>,
     effects: Meddler<Pr::Process>,
 ) -> (Tally, Vec<String>) {
-    let scenario = run::read_scenario("storm.toml", STORM, &[]).expect("a good scenario");
+    let scenario = Registry::standard()
+        .read_scenario("storm.toml", STORM, &[])
+        .expect("a good scenario");
     let plan = ordain::plan::Plan::draw(&scenario, seed);
     let deployment = Pr::deploy(&scenario.layout, options, &plan.operations).expect("it fits");
     let deployment = ordain::protocol::Deployment {

@@ -1,7 +1,8 @@
 //! Scenarios that ship with the program, with other values for some of their keys.
+use ordain::registry::Registry;
 
+use ordain::cli;
 use ordain::scenario::Scenario;
-use ordain::{cli, run};
 
 pub fn shipped(name: &str, overrides: &[(&str, &str)]) -> Scenario {
     let (_, text) = { cli::SHIPPED.iter() }
@@ -9,5 +10,7 @@ pub fn shipped(name: &str, overrides: &[(&str, &str)]) -> Scenario {
         .expect("it ships");
     let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
     let overrides: Vec<_> = overrides.iter().map(owned).collect();
-    run::read_scenario(name, text, &overrides).unwrap_or_else(|bad| panic!("{bad}"))
+    Registry::standard()
+        .read_scenario(name, text, &overrides)
+        .unwrap_or_else(|bad| panic!("{bad}"))
 }

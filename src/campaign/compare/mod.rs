@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::plan::Plan;
+use crate::registry::Registry;
 use crate::run::{self, Run};
 use crate::scenario::Scenario;
 use crate::verdict::{Counts, Finding, Word};
@@ -102,12 +103,13 @@ pub type Draw = fn(&Scenario, u64) -> Plan;
 ///
 /// As [`compare_plans`].
 pub fn compare(
+    registry: &Registry,
     scenario: &Scenario,
     protocols: &[String],
     seeds: &[u64],
     done: impl Fn(&Run) + Sync,
 ) -> Result<Comparison, String> {
-    compare_plans(scenario, protocols, seeds, Plan::draw, done)
+    compare_plans(registry, scenario, protocols, seeds, Plan::draw, done)
 }
 
 /// Runs every protocol on the plans of every seed. `done` is called after each run, from several threads;
@@ -117,6 +119,7 @@ pub fn compare(
 ///
 /// When a protocol does not exist or does not fit the scenario.
 pub fn compare_plans(
+    registry: &Registry,
     scenario: &Scenario,
     protocols: &[String],
     seeds: &[u64],
@@ -130,7 +133,7 @@ pub fn compare_plans(
     let runs: Vec<Run> = jobs
         .par_iter()
         .map(|(protocol, seed)| {
-            let mut run = run::run(scenario, protocol, &draw(scenario, *seed), false)?;
+            let mut run = registry.run(scenario, protocol, &draw(scenario, *seed), false)?;
             run.kept = run::Kept::default();
             done(&run);
             Ok(run)

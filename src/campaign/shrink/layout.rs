@@ -10,7 +10,6 @@ use super::search::{Case, Edit};
 use crate::base::process::NodeId;
 use crate::fault::{FaultKind, When};
 use crate::plan::{Environment, Machine, Plan};
-use crate::run;
 use crate::scenario::Scenario;
 
 /// The scenario with what a plan replaces left out: its faults, other protocols, their options. `None` if
@@ -31,7 +30,11 @@ pub(super) fn only_for(scenario: &Scenario, protocol: &str) -> Option<Scenario> 
 
 fn read(table: &toml::Table, before: &Scenario) -> Option<Scenario> {
     let text = toml::to_string(table).ok()?;
-    run::read_scenario(&before.name, &text, &[]).ok()
+    // Whether its protocol can be deployed on it shows when it is run.
+    let protocols: Vec<&str> = { table.get("protocols")?.as_array()?.iter() }
+        .filter_map(toml::Value::as_str)
+        .collect();
+    Scenario::read(&before.name, &text, &protocols, &[]).ok()
 }
 
 /// Every edit that makes the layout smaller, the coarsest first.

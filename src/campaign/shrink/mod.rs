@@ -28,8 +28,9 @@ pub use search::{Case, Oracle, Progress};
 use crate::base::process::NodeId;
 use crate::fault::When;
 use crate::plan::{Plan, Start};
+use crate::registry::Registry;
+use crate::run::Run;
 use crate::run::failure::{self, Class};
-use crate::run::{self, Run};
 use crate::scenario::Scenario;
 use crate::sim::trace::{TraceEvent, TraceKind};
 use search::Search;
@@ -185,6 +186,7 @@ pub enum CannotShrink {
 ///
 /// When the plan cannot be run, or does not fail in the class.
 pub fn shrink(
+    registry: &Registry,
     scenario: &Scenario,
     protocol: &str,
     plan: &Plan,
@@ -196,7 +198,7 @@ pub fn shrink(
         scenario: Arc::new(scenario.clone()),
         plan: plan.clone(),
     };
-    let first = run(&whole, protocol)?;
+    let first = run(registry, &whole, protocol)?;
     if !failure::shows(&first, class) {
         return Err(CannotShrink::NotShown {
             wanted: class.clone(),
@@ -204,7 +206,7 @@ pub fn shrink(
         });
     }
     let fails = |case: &Case| {
-        let run = run::run(&case.scenario, protocol, &case.plan, false);
+        let run = registry.run(&case.scenario, protocol, &case.plan, false);
         run.is_ok_and(|run| failure::shows(&run, class))
     };
     let ways: &[fn(&mut Search<'_>, &Run)] = match has_aims(plan) {
@@ -234,6 +236,7 @@ pub fn shrink(
     }
     let smallest = smallest.expect("there is at least one way");
     finish(
+        registry,
         &whole,
         &first,
         class,
@@ -253,11 +256,14 @@ fn rank(reduced: &Reduced) -> (usize, usize) {
     (faults + operations, operations)
 }
 
-fn run(case: &Case, protocol: &str) -> Result<Run, CannotShrink> {
-    run::run(&case.scenario, protocol, &case.plan, true).map_err(CannotShrink::Run)
+fn run(registry: &Registry, case: &Case, protocol: &str) -> Result<Run, CannotShrink> {
+    registry
+        .run(&case.scenario, protocol, &case.plan, true)
+        .map_err(CannotShrink::Run)
 }
 
 fn finish(
+    registry: &Registry,
     whole: &Case,
     first: &Run,
     class: &Class,
@@ -265,7 +271,7 @@ fn finish(
     reduced: Reduced,
     budget: usize,
 ) -> Result<Shrunk, CannotShrink> {
-    let last = run(&reduced.case, protocol)?;
+    let last = run(registry, &reduced.case, protocol)?;
     assert!(
         failure::shows(&last, class),
         "the smallest plan fails only sometimes: ordain is not deterministic"
@@ -409,17 +415,22 @@ mod tests {
         let (name, text) = crate::cli::SHIPPED[of];
         let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
         let overrides: Vec<_> = overrides.iter().map(owned).collect();
-        let scenario =
-            run::read_scenario(name, text, &overrides).unwrap_or_else(|bad| panic!("{bad}"));
+        let scenario = Registry::standard()
+            .read_scenario(name, text, &overrides)
+            .unwrap_or_else(|bad| panic!("{bad}"));
         let drawn = Plan::draw(&scenario, 1);
-        let run = run::run(&scenario, protocol, &drawn, true).expect("it runs");
+        let run = Registry::standard()
+            .run(&scenario, protocol, &drawn, true)
+            .expect("it runs");
         let plan = run.kept.plan.clone().expect("kept");
         let scenario = Arc::new(scenario);
         (Case { scenario, plan }, run)
     }
 
     fn again(case: &Case, protocol: &str) -> Run {
-        run::run(&case.scenario, protocol, &case.plan, true).expect("it runs")
+        Registry::standard()
+            .run(&case.scenario, protocol, &case.plan, true)
+            .expect("it runs")
     }
 
     #[test]

@@ -9,12 +9,17 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::hash::Hash;
 
+use std::net::SocketAddr;
+
+use super::stack;
+use super::{BAD_DISK, CRASH, CUT, Code, DUPLICATE, Examined, NONE, Setting, SmallWorld, TORN};
 use crate::base::observation::{LogEvent, Observation};
 use crate::base::process::{Addr, Effects, FileId, Input, NodeId, Process, WallTime};
 use crate::consensus::{Config, Delivery, Log, LogMessage, LogTimer, Options, ReplicaTimer};
 use crate::model::checker::leads_to::FairChecker;
 use crate::model::explorer::Asked;
-use crate::model::refine::raft::KeepsLogs;
+use crate::model::refine::raft::{KeepsLogs, Logs};
+use crate::model::spec::CheckError;
 use crate::model::worlds::world::{Budget, Host, Monitor};
 
 /// A process that keeps a log and proposes its own number.
@@ -220,4 +225,73 @@ pub fn ask(
         ),
         false => checker,
     }
+}
+
+/// Timers that fire too early, twice.
+const COLLIDE: Budget = Budget {
+    early_timeouts: 2,
+    ..NONE
+};
+
+/// A timer that fires too early, and a lost message.
+const LATE_LOSS: Budget = Budget {
+    early_timeouts: 1,
+    losses: 1,
+    ..NONE
+};
+
+/// The replicas; how often the election timer of each fires.
+struct Cluster {
+    campaigns: u8,
+}
+
+impl Code for Cluster {
+    fn check(&self, setting: &Setting, limit: u32) -> Result<Examined, CheckError> {
+        let world = cluster(
+            setting.budget,
+            self.campaigns,
+            Stated::default(),
+            Stated::note,
+        );
+        let asked = ask(world.fair(setting.restarts, limit)?, setting.lively);
+        let mut outcome = stack::outcome(setting, asked.check()?);
+        let shadow = cluster(setting.budget, self.campaigns, Logs::whole(), stack::ignore);
+        let checked = stack::held(shadow, limit)?;
+        outcome.properties.push(stack::refinement(&checked));
+        Ok(Examined {
+            outcome,
+            edges: Some(checked.tally),
+        })
+    }
+
+    fn serve(&self, setting: &Setting, address: SocketAddr) -> Result<(), &'static str> {
+        let world = cluster(
+            setting.budget,
+            self.campaigns,
+            Stated::default(),
+            Stated::note,
+        );
+        let shadow = cluster(setting.budget, self.campaigns, Logs::whole(), stack::ignore);
+        stack::serve(world, shadow, safety(setting.lively), address);
+        Ok(())
+    }
+}
+
+/// Two replicas of a log in small worlds.
+#[rustfmt::skip]
+pub fn worlds() -> Vec<SmallWorld> {
+    let world = |name, campaigns, budget, about| {
+        SmallWorld::new(name, Cluster { campaigns }, budget, about)
+    };
+    vec![
+        world("raft", 1, NONE, "Raft's code without faults: one campaign is enough to commit."),
+        world("raft-duplicate", 1, DUPLICATE, "One message arrives twice."),
+        world("raft-crash", 2, CRASH, "A replica crashes, and both campaign twice: safety only.").safety_only(),
+        world("raft-collide", 2, COLLIDE, "Election timers fire too early: safety only.").safety_only(),
+        world("raft-loss", 3, LATE_LOSS, "A message is lost and a timer fires too early: safety only.").safety_only(),
+        world("raft-cut", 1, CUT, "The replicas are cut off from one another, and find one another again."),
+        world("raft-partition", 2, CUT, "They are cut off, both campaign, and what was said before the cut arrives after it: safety only.").safety_only(),
+        world("raft-disk", 2, BAD_DISK, "One flush fails, and both campaign twice: safety only.").safety_only(),
+        world("raft-torn", 2, TORN, "A crash tears what was being written, and both campaign twice: safety only.").safety_only(),
+    ]
 }

@@ -30,8 +30,9 @@ use crate::fault::{Fault, FaultKind, When};
 use crate::plan::fates::Fates;
 use crate::plan::random::GENERATOR;
 use crate::plan::{Machine, PLAN_VERSION, Plan, Start};
+use crate::registry::Registry;
+use crate::run::Run;
 use crate::run::failure::Class;
-use crate::run::{self, Run};
 use crate::scenario::Scenario;
 use crate::sim::trace::TraceEvent;
 
@@ -295,7 +296,7 @@ fn lines(path: &Path, lines: &[String]) -> io::Result<()> {
 /// # Errors
 ///
 /// When a file is missing, damaged, or of another version.
-pub fn read(from: &Path) -> Result<Artifact, Unreadable> {
+pub fn read(registry: &Registry, from: &Path) -> Result<Artifact, Unreadable> {
     let text = |name: &str| {
         let path = from.join(name);
         fs::read_to_string(&path).map_err(|error| Unreadable::File { path, error })
@@ -305,7 +306,7 @@ pub fn read(from: &Path) -> Result<Artifact, Unreadable> {
     let recorded: Recorded = parse(&from.join("plan.json"), &plan_text)?;
     let fates = parse(&from.join("fates.json"), &text("fates.json")?)?;
     let path = from.join("scenario.toml").display().to_string();
-    let scenario = run::read_scenario(&path, &text("scenario.toml")?, &[])?;
+    let scenario = registry.read_scenario(&path, &text("scenario.toml")?, &[])?;
     fits(&scenario, &recorded.plan).map_err(|message| Unreadable::Unfit {
         path: from.join("plan.json"),
         message,
@@ -514,9 +515,9 @@ impl Regression {
     ///
     /// # Errors
     ///
-    /// As [`run::run`].
-    pub fn run(&self) -> Result<Run, String> {
-        run::run(&self.scenario, &self.protocol, &self.plan, false)
+    /// As [`Registry::run`].
+    pub fn run(&self, registry: &Registry) -> Result<Run, String> {
+        registry.run(&self.scenario, &self.protocol, &self.plan, false)
     }
 
     /// Writes the file: whole or not at all.
@@ -551,11 +552,11 @@ impl Regression {
     /// # Errors
     ///
     /// When it is missing, damaged, or its plan is of another version.
-    pub fn read(from: &Path) -> Result<Regression, Unreadable> {
-        Self::read_file(from).map_err(Unreadable::of_regression)
+    pub fn read(registry: &Registry, from: &Path) -> Result<Regression, Unreadable> {
+        Self::read_file(registry, from).map_err(Unreadable::of_regression)
     }
 
-    fn read_file(from: &Path) -> Result<Regression, Unreadable> {
+    fn read_file(registry: &Registry, from: &Path) -> Result<Regression, Unreadable> {
         let text = fs::read_to_string(from).map_err(|error| Unreadable::NoPlan {
             path: from.to_owned(),
             error,
@@ -566,7 +567,7 @@ impl Regression {
         let mut scenario = file.scenario.join("\n");
         scenario.push('\n');
         let name = format!("{} (its scenario)", from.display());
-        let scenario = run::read_scenario(&name, &scenario, &[])?;
+        let scenario = registry.read_scenario(&name, &scenario, &[])?;
         fits(&scenario, &file.plan).map_err(|message| Unreadable::Unfit {
             path: from.to_owned(),
             message,

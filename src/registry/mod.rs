@@ -1,0 +1,362 @@
+//! The registry: what ordain can do with a protocol, whatever the types of its processes.
+//!
+//! A [`Protocol`] has types of its own for processes, messages and options. Everything that works on protocols by
+//! name (the command line, campaigns, reports, tests) asks a [`Registry`] and sees the object-safe [`Registered`].
+//! [`Registry::standard`] holds the protocols of this crate, one line each. Another crate adds its own:
+//!
+//! ```no_run
+//! use ordain::registry::Registry;
+//! # use ordain::protocol::naive::Naive as Mine;
+//!
+//! fn main() -> std::process::ExitCode {
+//!     ordain::cli::main(Registry::standard().with::<Mine>())
+//! }
+//! ```
+//!
+//! With that, `run`, `compare`, `fuzz`, `shrink`, `replay`, `list` and `model` work for it.
+
+use serde::Serialize;
+
+use crate::base::observation::Mark;
+use crate::model::refine::Refined;
+use crate::model::worlds::stack::promised_worlds;
+use crate::model::worlds::{InSmallWorlds, SmallWorld};
+use crate::plan::Plan;
+use crate::plan::fates::{FateSource, Fates};
+use crate::protocol::{
+    Promises, Protocol, calvin::Calvin, naive::Naive, saga::Saga, two_phase::TwoPhase,
+};
+use crate::run::{self, Run, Watch, Watchers};
+use crate::scenario::{BadInput, Problem, Scenario};
+
+/// A protocol as `ordain list` shows it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Listed {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// Full name and source.
+    pub title: &'static str,
+    /// What it promises with default options.
+    pub promises: Promises,
+    /// Its options with their defaults.
+    pub options: serde_json::Value,
+}
+
+/// What ordain does with a protocol. Implemented for every [`Protocol`] by [`Registry::with`].
+pub trait Registered: Send + Sync {
+    /// Its name, title, promises and options.
+    fn listed(&self) -> Listed;
+
+    /// The rare branches that its code marks, with what each of them is.
+    fn marks(&self) -> Vec<Mark>;
+
+    /// Whether the scenario's options for it are valid and its machines can carry it.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, and what to change.
+    fn fits(&self, scenario: &Scenario) -> Result<(), String>;
+
+    /// Runs a plan and judges it: see [`run::execute`].
+    ///
+    /// # Errors
+    ///
+    /// When the scenario's options or machines do not fit the protocol, or `watch` asks for what it does not promise.
+    fn run(
+        &self,
+        scenario: &Scenario,
+        plan: &Plan,
+        fates: FateSource,
+        keep: bool,
+        watch: Watch,
+    ) -> Result<Run, String>;
+
+    /// Its code in small worlds, as `ordain model` lists them.
+    fn worlds(&self) -> Vec<SmallWorld>;
+}
+
+/// A protocol without a spec.
+struct Plain<P>(std::marker::PhantomData<fn() -> P>);
+
+/// A protocol whose runs are held against its spec.
+struct Specified<P>(std::marker::PhantomData<fn() -> P>);
+
+fn listed<P: Protocol>() -> Listed {
+    let options = P::Options::default();
+    Listed {
+        name: P::NAME,
+        title: P::TITLE,
+        promises: P::promises(&options),
+        options: serde_json::to_value(&options).expect("options are plain data"),
+    }
+}
+
+fn fits<P: Protocol>(scenario: &Scenario) -> Result<(), String> {
+    let options = run::options::<P>(scenario)?;
+    P::deploy(&scenario.layout, &options, &[]).map(drop)
+}
+
+impl<P> Registered for Plain<P>
+where
+    P: Protocol<Options: Send + Sync> + 'static,
+{
+    fn listed(&self) -> Listed {
+        listed::<P>()
+    }
+
+    fn marks(&self) -> Vec<Mark> {
+        P::MARKS.concat()
+    }
+
+    fn fits(&self, scenario: &Scenario) -> Result<(), String> {
+        fits::<P>(scenario)
+    }
+
+    fn run(
+        &self,
+        scenario: &Scenario,
+        plan: &Plan,
+        fates: FateSource,
+        keep: bool,
+        watch: Watch,
+    ) -> Result<Run, String> {
+        run::execute::<P>(scenario, plan, fates, keep, watch, |_| Watchers::none())
+    }
+
+    fn worlds(&self) -> Vec<SmallWorld> {
+        promised_worlds::<P>()
+    }
+}
+
+impl<P: Refined + InSmallWorlds> Registered for Specified<P> {
+    fn listed(&self) -> Listed {
+        listed::<P>()
+    }
+
+    fn marks(&self) -> Vec<Mark> {
+        P::MARKS.concat()
+    }
+
+    fn fits(&self, scenario: &Scenario) -> Result<(), String> {
+        fits::<P>(scenario)
+    }
+
+    fn run(
+        &self,
+        scenario: &Scenario,
+        plan: &Plan,
+        fates: FateSource,
+        keep: bool,
+        watch: Watch,
+    ) -> Result<Run, String> {
+        run::execute::<P>(scenario, plan, fates, keep, watch, |options| Watchers {
+            own: P::watch(options),
+            logs: P::watch_logs(options),
+        })
+    }
+
+    fn worlds(&self) -> Vec<SmallWorld> {
+        P::worlds()
+    }
+}
+
+/// The protocols that a program knows, in the order in which tables list them.
+pub struct Registry {
+    protocols: Vec<Box<dyn Registered>>,
+}
+
+impl Registry {
+    /// No protocol yet.
+    pub fn empty() -> Self {
+        Self {
+            protocols: Vec::new(),
+        }
+    }
+
+    /// The protocols of this crate.
+    pub fn standard() -> Self {
+        Self::empty()
+            .with::<Naive>()
+            .with_spec::<TwoPhase>()
+            .with_spec::<Saga>()
+            .with_spec::<Calvin>()
+    }
+
+    /// Adds a protocol.
+    ///
+    /// # Panics
+    ///
+    /// When another protocol has the same name.
+    pub fn with<P: Protocol<Options: Send + Sync> + 'static>(self) -> Self {
+        self.add(Box::new(Plain::<P>(std::marker::PhantomData)))
+    }
+
+    /// Adds a protocol whose runs and small worlds are held against a spec.
+    ///
+    /// # Panics
+    ///
+    /// When another protocol has the same name.
+    pub fn with_spec<P: Refined + InSmallWorlds + 'static>(self) -> Self {
+        self.add(Box::new(Specified::<P>(std::marker::PhantomData)))
+    }
+
+    fn add(mut self, protocol: Box<dyn Registered>) -> Self {
+        let name = protocol.listed().name;
+        assert!(
+            !self.names().contains(&name),
+            "two protocols are called `{name}`"
+        );
+        self.protocols.push(protocol);
+        self
+    }
+
+    /// The names of the protocols.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.iter().map(|protocol| protocol.listed().name).collect()
+    }
+
+    /// Every protocol.
+    pub fn iter(&self) -> impl Iterator<Item = &dyn Registered> {
+        self.protocols.iter().map(Box::as_ref)
+    }
+
+    /// Every protocol, as `ordain list` shows it.
+    pub fn list(&self) -> Vec<Listed> {
+        self.iter().map(Registered::listed).collect()
+    }
+
+    /// The protocol of that name.
+    ///
+    /// # Errors
+    ///
+    /// When there is none: which there are.
+    pub fn get(&self, name: &str) -> Result<&dyn Registered, String> {
+        let mut all = self.iter();
+        all.find(|protocol| protocol.listed().name == name)
+            .ok_or_else(|| {
+                let names = self.names().join(", ");
+                format!("there is no protocol `{name}`; there are {names}")
+            })
+    }
+
+    /// The rare branches that a protocol's code marks; nothing if there is no such protocol.
+    pub fn marks(&self, protocol: &str) -> Vec<Mark> {
+        self.get(protocol)
+            .map(Registered::marks)
+            .unwrap_or_default()
+    }
+
+    /// Reads a scenario and checks it against the protocols that it names: their options, and whether they can
+    /// be deployed on its machines.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it, with places and remedies.
+    pub fn read_scenario(
+        &self,
+        file_name: &str,
+        text: &str,
+        overrides: &[(String, String)],
+    ) -> Result<Scenario, BadInput> {
+        let scenario = Scenario::read(file_name, text, &self.names(), overrides)?;
+        let named = scenario.protocols.iter().chain(scenario.options.keys());
+        let mut problems: Vec<Problem> = named
+            .filter_map(|name| {
+                let problem = self.get(name).ok()?.fits(&scenario).err()?;
+                let span = scenario
+                    .options
+                    .get(name)
+                    .map_or(0..0, |(span, _)| span.clone());
+                let help =
+                    format!("`ordain list` shows the options of `{name}` and their defaults");
+                Some(Problem::new(span, format!("{name}: {problem}"), help))
+            })
+            .collect();
+        problems.dedup();
+        match problems.is_empty() {
+            true => Ok(scenario),
+            false => Err(BadInput {
+                file: file_name.to_owned(),
+                text: scenario.text,
+                problems,
+            }),
+        }
+    }
+
+    /// Runs the plan under a protocol and judges it. With `keep`, the trace, the fates and the plan as it
+    /// happened are kept.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such protocol, or the scenario's options or machines do not fit it.
+    pub fn run(
+        &self,
+        scenario: &Scenario,
+        protocol: &str,
+        plan: &Plan,
+        keep: bool,
+    ) -> Result<Run, String> {
+        let fates = FateSource::Seed(plan.seed);
+        let protocol = self.get(protocol)?;
+        protocol.run(scenario, plan, fates, keep, Watch::Afterwards)
+    }
+
+    /// Runs the plan with everything kept, as a folder needs it. Faults whose moment never came are not in the plan
+    /// that is kept, and the trace names faults by their places: so that plan is run, and not the one with the aims.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn record(&self, scenario: &Scenario, protocol: &str, plan: &Plan) -> Result<Run, String> {
+        let run = self.run(scenario, protocol, plan, true)?;
+        match &run.kept.plan {
+            Some(kept) if kept.faults.len() < plan.faults.len() => {
+                let again = self.run(scenario, protocol, kept, true)?;
+                assert_eq!(
+                    again.digest, run.digest,
+                    "a plan without its aims gave another digest: ordain is not deterministic"
+                );
+                Ok(again)
+            }
+            _ => Ok(run),
+        }
+    }
+
+    /// Runs the plan under a protocol, judges its isolation event by event, and ends it at the first violation.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run), and when the protocol does not promise serializability.
+    pub fn run_until_violation(
+        &self,
+        scenario: &Scenario,
+        protocol: &str,
+        plan: &Plan,
+    ) -> Result<Run, String> {
+        let fates = FateSource::Seed(plan.seed);
+        let protocol = self.get(protocol)?;
+        protocol.run(scenario, plan, fates, false, Watch::Along)
+    }
+
+    /// Runs a recorded plan with its recorded fates, drawing nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn replay(
+        &self,
+        scenario: &Scenario,
+        protocol: &str,
+        plan: &Plan,
+        fates: &Fates,
+    ) -> Result<Run, String> {
+        let fates = FateSource::Recorded(fates.clone());
+        let protocol = self.get(protocol)?;
+        protocol.run(scenario, plan, fates, true, Watch::Afterwards)
+    }
+
+    /// The small worlds of every protocol's code.
+    pub fn worlds(&self) -> Vec<SmallWorld> {
+        self.iter().flat_map(Registered::worlds).collect()
+    }
+}
