@@ -383,16 +383,12 @@ fn execute(registry: &Registry, command: Command, json: bool) -> Result<u8, Fail
             regression,
         } => {
             let out = out.unwrap_or_else(|| dir.join("shrunk"));
-            shrink_folder(
-                registry,
-                &dir,
-                budget,
-                jobs,
-                &out,
-                class,
-                regression.as_deref(),
+            let output = ShrinkOutput {
+                dir: &out,
+                regression: regression.as_deref(),
                 json,
-            )
+            };
+            shrink_folder(registry, &dir, budget, jobs, class, &output)
         }
         Command::Fuzz(args) => fuzz::fuzz(registry, &args, json),
         Command::Merge(args) => fuzz::merge(registry, &args, json),
@@ -682,16 +678,22 @@ struct ShrunkFolder<'a> {
     dir: &'a Path,
 }
 
+/// What `shrink` writes.
+struct ShrinkOutput<'a> {
+    dir: &'a Path,
+    regression: Option<&'a Path>,
+    json: bool,
+}
+
 fn shrink_folder(
     registry: &Registry,
     dir: &Path,
     budget: usize,
     jobs: Option<u16>,
-    out: &Path,
     class: Option<Class>,
-    regression: Option<&Path>,
-    json: bool,
+    output: &ShrinkOutput<'_>,
 ) -> Result<u8, Failure> {
+    let out = output.dir;
     let kept = artifact::read(registry, dir).map_err(|error| Failure::Input(error.to_string()))?;
     check_vacant(Some(out))?;
     let (protocol, plan) = (&kept.recorded.protocol, &kept.recorded.plan);
@@ -731,7 +733,7 @@ fn shrink_folder(
         report::text::run,
     )
     .map_err(|error| at(out, error))?;
-    if let Some(file) = regression {
+    if let Some(file) = output.regression {
         let regression = Regression {
             about: format!("Shrunk from seed {} of {}.", plan.seed, kept.scenario.name),
             bug: None,
@@ -742,7 +744,7 @@ fn shrink_folder(
         };
         regression.write(file).map_err(|error| at(file, error))?;
     }
-    if json {
+    if output.json {
         say_json(&ShrunkFolder {
             shrunk: &shrunk,
             dir: out,
