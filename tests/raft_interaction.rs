@@ -129,4 +129,5 @@ interactions!(
     nothing_is_acknowledged_before_it_is_flushed,
     batches_follow_one_another_without_waiting,
     a_new_paxos_leader_proposes_again_what_may_have_been_chosen,
+    a_value_of_a_deposed_paxos_leader_is_dropped_behind_those_of_its_successor,
 );

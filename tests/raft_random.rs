@@ -4,13 +4,13 @@
 //!
 //! The same schedules are run with replicas that are broken on purpose, each of which has to be found.
 
-use crate::cluster::{self, Cluster, Loss, Mutant};
-use ordain::consensus::{Algorithm, LogTimer, Options};
+use crate::cluster::{Clock, Cluster, Draws, Loss, Mutant};
+use ordain::consensus::{Algorithm, Options};
 use proptest::prelude::*;
 
 /// One decision of a schedule. `which` picks among what there is.
 #[derive(Clone, Copy, Debug)]
-enum Action {
+pub enum Action {
     /// Everything under way arrives and is flushed, in order.
     Drain,
     DeliverOldest,
@@ -61,7 +61,7 @@ enum Action {
     Heal,
 }
 
-fn action() -> impl Strategy<Value = Action> {
+pub fn action() -> impl Strategy<Value = Action> {
     let node = || any::<u8>();
     prop_oneof![
         5 => Just(Action::Drain),
@@ -85,7 +85,7 @@ fn action() -> impl Strategy<Value = Action> {
 }
 
 /// A small window, so that it fills up.
-fn options(algorithm: Algorithm) -> Options {
+pub fn options(algorithm: Algorithm) -> Options {
     Options {
         algorithm,
         max_batch: 2,
@@ -159,17 +159,13 @@ fn perform(cluster: &mut Cluster, action: Action, command: &mut u64) {
 /// A replica that leads, the one at `node` or after it: an old leader that does not know it yet, perhaps.
 fn leading(cluster: &Cluster, node: usize) -> usize {
     let size = cluster.size();
-    let leads = |node: &usize| {
-        let replica = cluster.machines[*node].replica.as_ref();
-        replica.is_some_and(|replica| replica.is_leader())
-    };
     (node..node + size)
         .map(|node| node % size)
-        .find(leads)
+        .find(|node| cluster.leads(*node))
         .unwrap_or(node)
 }
 
-fn run(cluster: &mut Cluster, schedule: &[Action]) -> Result<(), (&'static str, String)> {
+pub fn run(cluster: &mut Cluster, schedule: &[Action]) -> Result<(), (&'static str, String)> {
     let mut command = 0;
     for action in schedule {
         perform(cluster, *action, &mut command);
@@ -204,47 +200,6 @@ fn settle(cluster: &mut Cluster, command: u64, draws: &mut Draws) -> Option<usiz
         clock.fire_next(cluster, draws);
     }
     None
-}
-
-/// Gives armed timers deadlines.
-#[derive(Default)]
-struct Clock {
-    now_ns: u64,
-    due: std::collections::BTreeMap<(usize, LogTimer), (u64, cluster::Arming)>,
-}
-
-impl Clock {
-    fn fire_next(&mut self, cluster: &mut Cluster, draws: &mut Draws) {
-        for (node, machine) in cluster.machines.iter().enumerate() {
-            for (timer, arming) in &machine.timers {
-                let due = self.due.get(&(node, *timer));
-                if due.is_none_or(|(_, known)| known != arming) {
-                    let spread = arming.after.max_ns - arming.after.min_ns + 1;
-                    let at = self.now_ns + arming.after.min_ns + draws.next() % spread;
-                    self.due.insert((node, *timer), (at, *arming));
-                }
-            }
-        }
-        self.due
-            .retain(|(node, timer), _| cluster.machines[*node].timers.contains_key(timer));
-        let next = self.due.iter().min_by_key(|(_, (at, _))| *at);
-        let (&(node, timer), &(at, _)) = next.expect("an election timer is always armed");
-        self.now_ns = at;
-        self.due.remove(&(node, timer));
-        cluster.fire(node, timer);
-    }
-}
-
-/// Numbers for schedules that need no shrinking (xorshift64*).
-struct Draws(u64);
-
-impl Draws {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
-    }
 }
 
 proptest! {
@@ -353,6 +308,7 @@ fn every_planted_bug_is_found() {
         (Raft, Mutant::ReadsWithoutRound, 1000),
         (MultiPaxos, Mutant::ClaimsBeforeFlush, 1000),
         (MultiPaxos, Mutant::ConcealsAccepted, 1000),
+        (MultiPaxos, Mutant::ClaimsAuthorship, 1000),
         (MultiPaxos, Mutant::AcceptsBelowPromise, 1000),
         (MultiPaxos, Mutant::SkipsConsistencyCheck, 1000),
         (MultiPaxos, Mutant::ReadsWithoutRound, 1000),

@@ -218,7 +218,7 @@ impl Monitor<Replica> for Faithful {
                     committed: snapshot_index,
                 }
             }
-            LogEvent::BecameLeader { .. } => {}
+            LogEvent::BecameLeader { .. } | LogEvent::WonBallot { .. } => {}
             LogEvent::Appended {
                 index,
                 term,

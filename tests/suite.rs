@@ -31,6 +31,7 @@ mod oracle_definitions;
 mod paired;
 mod parser_fuzz;
 mod protocols_in_storms;
+mod raft_connectivity;
 mod raft_interaction;
 mod raft_random;
 mod raft_sim;

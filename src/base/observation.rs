@@ -183,7 +183,7 @@ impl LogEvent {
     fn name(&self) -> &'static str {
         match self {
             LogEvent::Restarted { .. } => "log.restarted",
-            LogEvent::BecameLeader { .. } => "log.became-leader",
+            LogEvent::BecameLeader { .. } | LogEvent::WonBallot { .. } => "log.became-leader",
             LogEvent::Appended { .. } => "log.appended",
             LogEvent::Truncated { .. } => "log.truncated",
             LogEvent::Committed { .. } => "log.committed",
@@ -206,7 +206,7 @@ pub enum LogEvent {
         /// Term of the entry at `snapshot_index`.
         snapshot_term: u64,
     },
-    /// The replica won an election.
+    /// The replica won an election, with the log that it has stated.
     BecameLeader {
         /// The term.
         term: u64,
@@ -236,6 +236,12 @@ pub enum LogEvent {
         index: u64,
         /// Term of that entry.
         term: u64,
+    },
+    // New kinds come last, for digests fold a kind's place among them.
+    /// The replica won an election under Multi-Paxos, whose replicas state only what is decided: a leader holds more than it has stated.
+    WonBallot {
+        /// The ballot.
+        ballot: u64,
     },
 }
 

@@ -12,6 +12,16 @@
 //!
 //! From time to time the host gives its state to [`Log::compact`], which shortens the log.
 //!
+//! # The order of leaders
+//!
+//! Entries are delivered leader by leader, those of each in the order of its proposals: the terms of deliveries never
+//! go down. Of a leader's proposals a prefix is delivered, and the rest is lost. A leader is *established*
+//! ([`Log::established`]) once it has been delivered all that will ever be delivered of earlier leaders. A host whose
+//! commands build on one another, as a primary's do, proposes from then on and on top of that; so there is one
+//! sequence of commands, each built on those before. (Zab calls it *primary order* and *primary integrity*: Junqueira,
+//! Reed and Serafini, DSN 2011. Raft has it by Log Matching and Leader Completeness; plain Paxos does not, see
+//! [`paxos`].)
+//!
 //! A command may enter the log twice (its proposer did not learn that it had entered and retried). Commands
 //! are idempotent, or their host filters them with [`session::Sessions`].
 
@@ -27,6 +37,7 @@ use crate::base::observation::Mark;
 use crate::base::process::{Addr, Delay, Effects, FileId, Input, WallTime, Wire};
 use crate::base::zoo::{self, Bug};
 
+pub mod connectivity;
 pub mod paxos;
 mod progress;
 pub mod raft;
@@ -35,7 +46,7 @@ pub mod session;
 mod storage;
 
 pub use replica::ReplicaTimer;
-pub use storage::Entry;
+pub use storage::{Accepted, Entry};
 
 use paxos::{Paxos, PaxosMessage};
 use raft::{Raft, RaftMessage};
@@ -67,12 +78,16 @@ pub const MARKS: &[Mark] = &[
         "log.leader-change-in-doubt",
         "a leader took over with entries of which it did not know whether they were committed",
     ),
+    (
+        "log.overtaken-value-dropped",
+        "a leader found a deposed leader's value behind one of its successor's (`multi-paxos`)",
+    ),
 ];
 
 /// A position in a log, from 1. Zero is before the first entry.
 pub type Index = u64;
 
-/// A leader's reign: Raft's term, Paxos's ballot number.
+/// A term of leadership: Raft's term, Paxos's ballot number.
 pub type Term = u64;
 
 /// What a log orders.
@@ -87,16 +102,16 @@ pub trait Command:
 
 impl Command for u64 {}
 
-/// Where an entry is, and whose: two entries with the same position are the same entry (Log Matching; Ongaro
-/// and Ousterhout, USENIX ATC 2014, section 5.3). Under Multi-Paxos one entry may have several positions, as
-/// leaders propose it again. Ordered as logs compare in an election: by term, then by index.
+/// Where an entry is, and whose: two entries with the same position are the same entry, for a leader puts one entry at
+/// each index (Ongaro and Ousterhout, USENIX ATC 2014, section 5.3; under Multi-Paxos an entry keeps its position when
+/// other leaders propose it again). Ordered as logs compare in an election: by term, then by index.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
 )]
 pub struct Position {
     /// The term of the leader that created the entry.
     pub term: Term,
-    /// Where it is.
+    /// Where it is in the log.
     pub index: Index,
 }
 
@@ -109,7 +124,7 @@ pub struct Snapshot {
     pub state: Arc<Vec<u8>>,
 }
 
-/// Which protocol keeps the replicas alike.
+/// Which protocol keeps the replicas alike. [`Algorithm::live_under`] says which links each needs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Algorithm {
@@ -352,10 +367,10 @@ impl<C: Command> Log<C> {
         }
     }
 
-    /// Puts a command into the log. It is ordered once an entry with the position returned is delivered. If
-    /// the entry at that index has another term, another leader has taken over: under Raft the command is
-    /// lost, under Multi-Paxos the new leader may have proposed this very command again. Proposing it again is
-    /// right either way, for commands are idempotent or filtered.
+    /// Puts a command into the log. It is ordered once an entry with the position returned is delivered. It is lost
+    /// once an entry with a higher term is delivered before: another leader has taken over. Proposing it again
+    /// is right either way, for commands are idempotent or filtered. A leader takes proposals from its election on;
+    /// what they come after is known only once it is [established](Log::established).
     ///
     /// # Errors
     ///
@@ -406,6 +421,16 @@ impl<C: Command> Log<C> {
         match self {
             Log::Raft(raft) => raft.is_leader(),
             Log::Paxos(paxos) => paxos.is_leader(),
+        }
+    }
+
+    /// The term in which this replica leads, as far as it knows, once all entries of earlier leaders that will ever
+    /// be delivered have been handed out by [`Log::take_deliveries`]. What it proposes in this term is delivered
+    /// after all that has been delivered by now, or never.
+    pub fn established(&self) -> Option<Term> {
+        match self {
+            Log::Raft(raft) => raft.established(),
+            Log::Paxos(paxos) => paxos.established(),
         }
     }
 

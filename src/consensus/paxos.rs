@@ -12,37 +12,82 @@
 //! An acceptor accepts a ballot's instances in order, after those that it knows to be chosen. What it accepted
 //! in lower ballots at higher instances stays until it is proposed again: it may have been chosen.
 //!
+//! Before a replica starts a ballot it asks whether a majority would promise one, as Raft's pre-vote does (Ongaro,
+//! 2014, section 9.6): only a replica that reaches a majority raises ballots, and the leader of the others goes on
+//! undisturbed. In the words of Omni-Paxos (Ng, Haridi and Carbone, EuroSys 2023) only a
+//! quorum-connected replica is elected.
+//!
+//! # The order of leaders
+//!
+//! Paxos agrees on each instance by itself. With several values under way, a value of a deposed leader may be chosen
+//! *after* values of its successor (Junqueira, Reed and Serafini, "Zab", DSN 2011): the old leader proposed it to an acceptor
+//! whom the successor did not hear, and a third leader did. Hosts whose commands build on one another cannot live with that. So every value carries the ballot of the leader that
+//! created it (an entry's term), and who proposes values again puts a no-op in place of one that follows a
+//! value of a later leader. That is safe:
+//!
+//! - A leader's own values come after all that it found in its promises. So where `n`'s own begin, its majority had
+//!   accepted nothing from there on, and no ballot below `n` chooses anything there.
+//! - Let a value `v` of an earlier leader than `n` be chosen at such an instance. Then it was in a ballot `c` above `n`.
+//!   Acceptors accept in order, so all that `c` proposed before `v` is chosen, too; and `c` saw to it that none of that is
+//!   of a later leader than `v`. Leaders after `c` find the same before `v`, and keep it.
+//!
+//! So the terms of chosen entries never go down. And once a leader's first own entry, a no-op, is chosen, it knows
+//! everything that will ever be chosen of earlier leaders.
+//!
 //! # Observations
 //!
-//! A replica states only what it knows to be chosen, all of it in term 0: the ballot in which a value was
-//! accepted differs between replicas, and Raft's Log Matching and Leader Completeness do not hold for Paxos.
-//! Agreement (State Machine Safety) is what is left to check, and is all that Paxos claims.
+//! A replica states only what it knows to be chosen: Raft's Log Matching and Leader Completeness do not hold
+//! for what Paxos has merely accepted. Agreement (State Machine Safety) and the order of leaders are left to check.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::base::observation::Observation;
+use crate::base::observation::{LogEvent, Observation};
 use crate::base::process::{Addr, Wire};
 
 use super::replica::{self, Heading, Protocol, Replica, Role};
+use super::storage::Accepted;
 use super::{Command, Entry, Index, Position, Snapshot, Term};
 
 /// A replica of a log kept by Multi-Paxos: proposer, acceptor and learner in one. Its term is the ballot that it has
-/// promised, and an entry's term the ballot in which it accepted it.
+/// promised, and an entry's term the ballot of the leader that created it, whatever ballot it is accepted in.
 pub type Paxos<C> = Replica<PaxosMessage<C>>;
 
 type Out<C> = replica::Out<PaxosMessage<C>>;
 
-/// A proposer in phase 1.
+/// A replica that wants to lead.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Candidate<C> {
-    promised: BTreeSet<Addr>,
-    /// For each instance, what was accepted in the highest ballot by an acceptor that promised.
-    accepted: BTreeMap<Index, Entry<C>>,
+pub enum Candidate<C> {
+    /// It asks whether it could.
+    Asking {
+        /// Who hears from no leader either, this replica included.
+        willing: BTreeSet<Addr>,
+        /// The highest ballot that one of them has promised.
+        promised: Term,
+    },
+    /// Phase 1.
+    Preparing {
+        /// Who has promised, this replica included.
+        promised: BTreeSet<Addr>,
+        /// For each instance, what was accepted in the highest ballot by an acceptor that promised.
+        accepted: BTreeMap<Index, Accepted<C>>,
+    },
 }
 
 /// Multi-Paxos's messages.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum PaxosMessage<C> {
+    /// Would you promise a higher ballot than this, the one that I have promised?
+    Ask {
+        /// That ballot.
+        ballot: Term,
+    },
+    /// The acceptor hears from no leader: it would.
+    Willing {
+        /// The ballot of the question.
+        asked: Term,
+        /// The ballot that the acceptor has promised.
+        promised: Term,
+    },
     /// Phase 1a.
     Prepare {
         /// The proposer's ballot.
@@ -59,7 +104,7 @@ pub enum PaxosMessage<C> {
         /// The first instance of `accepted`.
         first: Index,
         /// What the acceptor has accepted, and in which ballot.
-        accepted: Vec<Entry<C>>,
+        accepted: Vec<Accepted<C>>,
     },
     /// The acceptor has promised a higher ballot.
     Refusal {
@@ -72,8 +117,8 @@ pub enum PaxosMessage<C> {
         ballot: Term,
         /// The instance before the first one.
         prev: Index,
-        /// The values; none is a no-op.
-        values: Vec<Option<C>>,
+        /// The values, each with the ballot of the leader that created it.
+        values: Vec<Entry<C>>,
         /// Up to where the leader knows values to be chosen.
         commit: Index,
         /// The leader's heartbeat round, to be echoed.
@@ -111,6 +156,8 @@ pub struct Gap {
 impl<C: Command> Wire for PaxosMessage<C> {
     fn label(&self) -> &'static str {
         match self {
+            PaxosMessage::Ask { .. } => "ask-ballot",
+            PaxosMessage::Willing { .. } => "willing",
             PaxosMessage::Prepare { .. } => "prepare-ballot",
             PaxosMessage::Promise { .. } => "promise",
             PaxosMessage::Refusal { .. } => "refusal",
@@ -122,13 +169,13 @@ impl<C: Command> Wire for PaxosMessage<C> {
     }
 
     fn size_bytes(&self) -> u32 {
-        let size = |command: &Option<C>| 16 + command.as_ref().map_or(0, C::size_bytes);
+        let size = |entry: &Entry<C>| 16 + entry.command.as_ref().map_or(0, C::size_bytes);
         let content = match self {
             PaxosMessage::Promise {
                 snapshot, accepted, ..
             } => {
                 let state = snapshot.as_ref().map_or(0, |s| s.state.len() as u32);
-                let entries = accepted.iter().map(|entry| size(&entry.command));
+                let entries = accepted.iter().map(|accepted| 8 + size(&accepted.entry));
                 state + entries.sum::<u32>()
             }
             PaxosMessage::Accept { values, .. } => values.iter().map(size).sum(),
@@ -147,7 +194,7 @@ impl<C: Command> Protocol for PaxosMessage<C> {
         PaxosMessage::Accept {
             ballot: heading.term,
             prev: prev.index,
-            values: entries.into_iter().map(|entry| entry.command).collect(),
+            values: entries,
             commit: heading.commit,
             round: heading.round,
         }
@@ -174,7 +221,7 @@ impl<C: Command> Protocol for PaxosMessage<C> {
     }
 
     fn campaign(replica: &mut Paxos<C>, out: &mut Out<C>) {
-        replica.start_ballot(out);
+        replica.ask(out);
     }
 
     fn count_votes(replica: &mut Paxos<C>, out: &mut Out<C>) {
@@ -184,7 +231,8 @@ impl<C: Command> Protocol for PaxosMessage<C> {
     fn append(replica: &mut Paxos<C>, command: Option<C>, out: &mut Out<C>) -> Position {
         let term = replica.term();
         let index = replica.last().index + 1;
-        replica.storage.put(index, Entry { term, command }, out);
+        let (ballot, entry) = (term, Entry { term, command });
+        replica.storage.put(index, Accepted { ballot, entry }, out);
         Position { term, index }
     }
 
@@ -200,6 +248,12 @@ impl<C: Command> Protocol for PaxosMessage<C> {
 impl<C: Command> Paxos<C> {
     fn receive(&mut self, from: Addr, message: PaxosMessage<C>, out: &mut Out<C>) {
         match message {
+            PaxosMessage::Ask { ballot } => self.on_ask(from, ballot, out),
+            PaxosMessage::Willing { asked, promised } => {
+                if asked == self.term() {
+                    self.on_willing(from, promised, out);
+                }
+            }
             PaxosMessage::Prepare {
                 ballot,
                 from: first,
@@ -255,20 +309,57 @@ impl<C: Command> Paxos<C> {
 // ---- Phase 1: taking over -----------------------------------------------------------------------------------
 
 impl<C: Command> Paxos<C> {
-    /// The lowest of this replica's own ballots above every ballot promised: ballots are dealt out in turn.
-    fn next_ballot(&self) -> Term {
+    /// Asks first, so that nobody who cannot lead raises ballots. The question repeats with the election timer.
+    fn ask(&mut self, out: &mut Out<C>) {
+        self.leader = None;
+        self.arm_election(self.config.options.election, out);
+        let ballot = self.term();
+        self.role = Role::Candidate(Candidate::Asking {
+            willing: BTreeSet::from([self.config.me]),
+            promised: ballot,
+        });
+        self.send_to_all(PaxosMessage::Ask { ballot }, out);
+        self.count_willing(out);
+    }
+
+    fn on_ask(&mut self, from: Addr, asked: Term, out: &mut Out<C>) {
+        if !self.stands_by_leader() {
+            let promised = self.term();
+            self.send(from, PaxosMessage::Willing { asked, promised }, out);
+        }
+    }
+
+    fn on_willing(&mut self, from: Addr, theirs: Term, out: &mut Out<C>) {
+        if let Role::Candidate(Candidate::Asking { willing, promised }) = &mut self.role {
+            willing.insert(from);
+            *promised = theirs.max(*promised);
+            self.count_willing(out);
+        }
+    }
+
+    fn count_willing(&mut self, out: &mut Out<C>) {
+        if let Role::Candidate(Candidate::Asking { willing, promised }) = &self.role
+            && willing.len() >= self.config.majority()
+        {
+            let ballot = self.next_ballot(*promised);
+            self.start_ballot(ballot, out);
+        }
+    }
+
+    /// The lowest of this replica's own ballots above `promised`: ballots are dealt out in turn.
+    fn next_ballot(&self, promised: Term) -> Term {
         let members = &self.config.members;
         let mine = members.iter().position(|member| *member == self.config.me);
         let (mine, count) = (mine.expect("a member") as u64, members.len() as u64);
-        let first_above = self.term() + 1;
+        let first_above = promised + 1;
         first_above + (mine + count - first_above % count) % count
     }
 
     /// Phase 1a.
-    fn start_ballot(&mut self, out: &mut Out<C>) {
-        let (ballot, from) = (self.next_ballot(), self.commit + 1);
+    fn start_ballot(&mut self, ballot: Term, out: &mut Out<C>) {
+        let from = self.commit + 1;
         self.adopt_term(ballot, None, out);
-        self.role = Role::Candidate(Candidate {
+        self.role = Role::Candidate(Candidate::Preparing {
             promised: BTreeSet::from([self.config.me]),
             accepted: BTreeMap::new(),
         });
@@ -293,7 +384,7 @@ impl<C: Command> Paxos<C> {
             ballot,
             snapshot: (first > asked).then(|| snapshot.clone()),
             first,
-            accepted: self.storage.entries_from(first, usize::MAX),
+            accepted: self.storage.accepted_from(first),
         };
         self.send(from, message, out);
     }
@@ -303,17 +394,17 @@ impl<C: Command> Paxos<C> {
         from: Addr,
         snapshot: Option<Snapshot>,
         first: Index,
-        accepted: Vec<Entry<C>>,
+        reported: Vec<Accepted<C>>,
         out: &mut Out<C>,
     ) {
-        let Role::Candidate(candidate) = &mut self.role else {
+        let Role::Candidate(Candidate::Preparing { promised, accepted }) = &mut self.role else {
             return;
         };
-        candidate.promised.insert(from);
-        for (index, entry) in (first..).zip(accepted) {
-            let known = candidate.accepted.get(&index).map(|known| known.term);
-            if known.is_none_or(|term| term < entry.term) {
-                candidate.accepted.insert(index, entry);
+        promised.insert(from);
+        for (index, reported) in (first..).zip(reported) {
+            let known = accepted.get(&index).map(|known| known.ballot);
+            if known.is_none_or(|ballot| ballot < reported.ballot) {
+                accepted.insert(index, reported);
             }
         }
         if let Some(snapshot) = snapshot {
@@ -325,37 +416,53 @@ impl<C: Command> Paxos<C> {
     /// The proposer's own promise counts once it is on disk.
     fn count_promises(&mut self, out: &mut Out<C>) {
         let majority = self.config.majority();
-        if let Role::Candidate(candidate) = &mut self.role
-            && candidate.promised.len() >= majority
+        if let Role::Candidate(Candidate::Preparing { promised, accepted }) = &mut self.role
+            && promised.len() >= majority
             && self.storage.hard_is_durable()
         {
-            let accepted = std::mem::take(&mut candidate.accepted);
+            let accepted = std::mem::take(accepted);
             self.become_leader(accepted, out);
         }
     }
 
     /// Phase 1 is over for all instances at once. Where something was accepted, the value accepted in the highest
-    /// ballot is proposed again, for it may have been chosen.
-    fn become_leader(&mut self, mut accepted: BTreeMap<Index, Entry<C>>, out: &mut Out<C>) {
-        let highest = accepted.last_key_value().map_or(0, |(index, _)| *index);
-        let past = highest.max(self.storage.last().index);
+    /// ballot is proposed again, for it may have been chosen. The no-op behind them begins what is this leader's own.
+    fn become_leader(&mut self, accepted: BTreeMap<Index, Accepted<C>>, out: &mut Out<C>) {
         let ballot = self.term();
-        for index in self.commit + 1..=past {
-            let mine = self.storage.entry(index).cloned();
-            let theirs = accepted.remove(&index);
-            let latest = mine.into_iter().chain(theirs).max_by_key(|e| e.term);
-            let command = latest.and_then(|entry| entry.command);
-            let term = ballot;
-            self.storage.put(index, Entry { term, command }, out);
+        for (index, entry) in self.inherited(accepted, out) {
+            self.storage.put(index, Accepted { ballot, entry }, out);
         }
-        self.lead(past, self.commit + 1, out);
-        out.observe(Observation::Mark("paxos-leader"));
-        for peer in self.peers() {
-            if !self.replicate(peer, out) {
-                self.send_entries(peer, 0, out);
-            }
-        }
+        let first_own = self.last().index + 1;
+        self.lead(first_own, self.commit + 1, out);
+        self.storage.observe(LogEvent::WonBallot { ballot }, out);
+        PaxosMessage::append(self, None, out);
+        self.replicate_to_all(out);
         self.arm_leader(out);
+    }
+
+    /// What is proposed again, and where: see "The order of leaders".
+    fn inherited(
+        &self,
+        mut accepted: BTreeMap<Index, Accepted<C>>,
+        out: &mut Out<C>,
+    ) -> Vec<(Index, Entry<C>)> {
+        let highest = accepted.last_key_value().map_or(0, |(index, _)| *index);
+        let past = highest.max(self.last().index);
+        let mut term = { self.storage.term_at(self.commit) }.expect("it is in the log");
+        let again = (self.commit + 1..=past).map(|index| {
+            let mine = self.storage.accepted(index).cloned();
+            let reported = accepted.remove(&index);
+            let latest = mine.into_iter().chain(reported).max_by_key(|a| a.ballot);
+            let mut entry = latest.expect("no acceptor's log has holes").entry;
+            if entry.term < term {
+                out.observe(Observation::Mark("log.overtaken-value-dropped"));
+                let command = None;
+                entry = Entry { term, command };
+            }
+            term = entry.term;
+            (index, entry)
+        });
+        again.collect()
     }
 }
 
@@ -392,6 +499,8 @@ impl<C: Command> Paxos<C> {
         }
         if ballot > promised {
             self.adopt_term(ballot, None, out);
+        } else if matches!(self.role, Role::Candidate(_)) {
+            self.become_follower(out); // It asked, and the leader is well.
         }
         self.heed(leader, round, out);
         true
@@ -402,7 +511,7 @@ impl<C: Command> Paxos<C> {
         &mut self,
         from: Addr,
         prev: Index,
-        values: Vec<Option<C>>,
+        values: Vec<Entry<C>>,
         commit: Index,
         out: &mut Out<C>,
     ) {
@@ -417,11 +526,11 @@ impl<C: Command> Paxos<C> {
             };
             return self.send(from, message, out);
         }
-        let (term, last) = (self.term(), prev + values.len() as u64);
+        let (ballot, last) = (self.term(), prev + values.len() as u64);
         let is_heartbeat = values.is_empty();
-        for (index, command) in (prev + 1..).zip(values) {
+        for (index, entry) in (prev + 1..).zip(values) {
             if index > verified {
-                self.storage.put(index, Entry { term, command }, out);
+                self.storage.put(index, Accepted { ballot, entry }, out);
             }
         }
         self.verify_and_commit(last, commit, out);

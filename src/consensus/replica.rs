@@ -117,8 +117,9 @@ pub(super) struct Follower {
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Leader {
-    /// What earlier leaders committed lies at or before this index: no read is served before it is committed.
-    past: Index,
+    /// The no-op that began this leadership. What earlier leaders committed lies before it: once it is committed, that
+    /// is known, and reads can be served.
+    first_own: Index,
     followers: BTreeMap<Addr, Progress>,
     /// Number of the last round of heartbeats that confirms leadership for reads.
     round: u64,
@@ -193,7 +194,7 @@ impl<M: Protocol> Replica<M> {
         let Role::Leader(leader) = &mut self.role else {
             return Err(NotLeader { hint });
         };
-        let index = self.commit.max(leader.past);
+        let index = self.commit.max(leader.first_own);
         let round = leader.round + 1;
         leader.reads.push_back(PendingRead { read, index, round });
         if leader.reads.iter().all(|pending| pending.round == round) {
@@ -241,6 +242,14 @@ impl<M: Protocol> Replica<M> {
     /// Whether this replica leads, as far as it knows.
     pub fn is_leader(&self) -> bool {
         matches!(self.role, Role::Leader(_))
+    }
+
+    /// See [`super::Log::established`].
+    pub fn established(&self) -> Option<Term> {
+        match &self.role {
+            Role::Leader(leader) if self.commit >= leader.first_own => Some(self.term()),
+            _ => None,
+        }
     }
 
     /// Who leads, as far as this replica knows.
@@ -464,14 +473,14 @@ impl<M: Protocol> Replica<M> {
         self.arm_election(self.stand_by(), out);
     }
 
-    /// Begins to lead. Followers are tried with the entries from `next` on.
-    pub(super) fn lead(&mut self, past: Index, next: Index, out: &mut Out<M>) {
+    /// Begins to lead, with a no-op that will be at `first_own`. Followers are tried with the entries from `next` on.
+    pub(super) fn lead(&mut self, first_own: Index, next: Index, out: &mut Out<M>) {
         if self.last().index > self.commit {
             out.observe(Observation::Mark("log.leader-change-in-doubt"));
         }
         let progress = Progress::new(next);
         self.role = Role::Leader(Leader {
-            past,
+            first_own,
             followers: self.config.peers().map(|p| (p, progress.clone())).collect(),
             round: 0,
             reads: VecDeque::new(),

@@ -27,6 +27,15 @@ pub struct Entry<C> {
     pub command: Option<C>,
 }
 
+/// An entry as a replica holds it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Accepted<C> {
+    /// Multi-Paxos: the last ballot in which it was accepted here. Raft: its own term, for nobody proposes it again.
+    pub ballot: Term,
+    /// The entry.
+    pub entry: Entry<C>,
+}
+
 /// "Updated on stable storage before responding to RPCs" (Raft, figure 2), besides the log.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct HardState {
@@ -44,21 +53,21 @@ enum Record<E> {
     Hard(HardState),
     /// The log ends with this entry: those that were at this index and after it are gone.
     Entry(Index, E),
-    /// This entry replaces the one at its index, or is the log's last: those after it stay.
-    Put(Index, E),
+    /// This entry, accepted in this ballot, replaces the one at its index, or is the log's last: those after it stay.
+    Put(Index, Term, E),
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Storage<C> {
     group: u16,
     owner: u8,
-    /// Whether observations tell of decided entries only, all of them in term 0 (see `paxos`).
+    /// Whether observations tell of decided entries only (see `paxos`).
     states_decided_only: bool,
     wal: Wal,
     hard: HardState,
     snapshot: Snapshot,
     /// The entries after the snapshot.
-    entries: VecDeque<Entry<C>>,
+    entries: VecDeque<Accepted<C>>,
     /// Entries up to this index are on disk.
     durable: Index,
     /// Whether something was written since the last flush was asked for.
@@ -113,19 +122,17 @@ impl<C: Command> Storage<C> {
                 Record::Snapshot(snapshot) => this.snapshot = snapshot,
                 Record::Hard(hard) => this.hard = hard,
                 Record::Entry(index, entry) => {
+                    let ballot = entry.term;
                     this.entries.truncate(this.offset(index));
-                    this.entries.push_back(entry);
+                    this.entries.push_back(Accepted { ballot, entry });
                 }
-                Record::Put(index, entry) => match this.offset(index) {
-                    place if place == this.entries.len() => this.entries.push_back(entry),
-                    place => this.entries[place] = entry,
-                },
+                Record::Put(index, ballot, entry) => this.set(index, Accepted { ballot, entry }),
             }
         }
         this.durable = this.last().index;
         let restarted = LogEvent::Restarted {
             snapshot_index: this.snapshot.last.index,
-            snapshot_term: this.stated_term(this.snapshot.last.term),
+            snapshot_term: this.snapshot.last.term,
         };
         this.observe(restarted, out);
         if !this.states_decided_only {
@@ -147,8 +154,8 @@ impl<C: Command> Storage<C> {
     /// The last entry's position, or the snapshot's.
     pub fn last(&self) -> Position {
         match self.entries.back() {
-            Some(entry) => Position {
-                term: entry.term,
+            Some(accepted) => Position {
+                term: accepted.entry.term,
                 index: self.snapshot.last.index + self.entries.len() as u64,
             },
             None => self.snapshot.last,
@@ -164,6 +171,10 @@ impl<C: Command> Storage<C> {
     }
 
     pub fn entry(&self, index: Index) -> Option<&Entry<C>> {
+        self.accepted(index).map(|accepted| &accepted.entry)
+    }
+
+    pub fn accepted(&self, index: Index) -> Option<&Accepted<C>> {
         let after_snapshot = index.checked_sub(self.snapshot.last.index + 1)?;
         self.entries.get(after_snapshot as usize)
     }
@@ -171,7 +182,14 @@ impl<C: Command> Storage<C> {
     /// Up to `most` entries from `from` on.
     pub fn entries_from(&self, from: Index, most: usize) -> Vec<Entry<C>> {
         let entries = self.entries.iter().skip(self.offset(from));
-        entries.take(most).cloned().collect()
+        let entries = entries.take(most).map(|accepted| &accepted.entry);
+        entries.cloned().collect()
+    }
+
+    /// Everything from `from` on.
+    pub fn accepted_from(&self, from: Index) -> Vec<Accepted<C>> {
+        let accepted = self.entries.iter().skip(self.offset(from));
+        accepted.cloned().collect()
     }
 
     pub fn set_hard<M, T>(&mut self, hard: HardState, out: &mut Effects<M, T>) {
@@ -192,21 +210,27 @@ impl<C: Command> Storage<C> {
             self.observe(LogEvent::Truncated { from: index }, out);
         }
         self.write(&Record::Entry(index, &entry), out);
-        self.entries.push_back(entry);
+        let ballot = entry.term;
+        self.entries.push_back(Accepted { ballot, entry });
         self.observe_entry(index, out);
     }
 
-    /// Puts `entry` at `index`, which may lie within the log: entries after it stay.
-    pub fn put<M, T>(&mut self, index: Index, entry: Entry<C>, out: &mut Effects<M, T>) {
+    /// Accepts an entry in a ballot at `index`, which may lie within the log: entries after it stay.
+    pub fn put<M, T>(&mut self, index: Index, accepted: Accepted<C>, out: &mut Effects<M, T>) {
+        let record = Record::Put(index, accepted.ballot, &accepted.entry);
+        self.write(&record, out);
+        self.durable = self.durable.min(index - 1);
+        self.durable_next = self.durable_next.min(index - 1);
+        self.set(index, accepted);
+    }
+
+    fn set(&mut self, index: Index, accepted: Accepted<C>) {
         let place = self.offset(index);
         assert!(place <= self.entries.len(), "the log has no holes");
-        self.write(&Record::Put(index, &entry), out);
         if place == self.entries.len() {
-            self.entries.push_back(entry);
+            self.entries.push_back(accepted);
         } else {
-            self.entries[place] = entry;
-            self.durable = self.durable.min(index - 1);
-            self.durable_next = self.durable_next.min(index - 1);
+            self.entries[place] = accepted;
         }
     }
 
@@ -225,7 +249,7 @@ impl<C: Command> Storage<C> {
         }
         self.snapshot = snapshot;
         self.rewrite(out);
-        let (index, term) = (last.index, self.stated_term(last.term));
+        let Position { index, term } = last;
         self.observe(LogEvent::Compacted { index, term }, out);
     }
 
@@ -268,15 +292,11 @@ impl<C: Command> Storage<C> {
         out.observe(Observation::Log { group, event });
     }
 
-    fn stated_term(&self, term: Term) -> Term {
-        if self.states_decided_only { 0 } else { term }
-    }
-
     fn observe_entry<M, T>(&self, index: Index, out: &mut Effects<M, T>) {
         let entry = self.entry(index).expect("the entry is there");
         let event = LogEvent::Appended {
             index,
-            term: self.stated_term(entry.term),
+            term: entry.term,
             content: stable_hash(&entry.command),
         };
         self.observe(event, out);
@@ -305,7 +325,10 @@ impl<C: Command> Storage<C> {
         ];
         let entries = (first..)
             .zip(&self.entries)
-            .map(|(n, e)| Record::Entry(n, e));
+            .map(|(index, accepted)| match accepted.ballot {
+                ballot if ballot == accepted.entry.term => Record::Entry(index, &accepted.entry),
+                ballot => Record::Put(index, ballot, &accepted.entry),
+            });
         self.wal.rewrite(head.into_iter().chain(entries), out);
         self.dirty = true;
     }

@@ -7,6 +7,7 @@
 //! | `log-matching` | two logs have an entry of the same index and term, and differ in it or before it |
 //! | `leader-completeness` | a replica wins a term without an entry that an earlier term committed |
 //! | `state-machine-safety` | two replicas hand on different entries at one index, or one that nobody has |
+//! | `leader-order` | an entry is committed behind one of a later leader ([`crate::consensus`]) |
 //! | `log-shape` | a replica states a change that its log cannot have made: the observations are wrong |
 //!
 //! Every entry has a *chain*: the digest of the log up to and including it. So a log is compared with
@@ -37,15 +38,18 @@ pub struct Exercised {
     pub leader_completeness: u64,
     /// Entries handed on that another replica had handed on before.
     pub state_machine_safety: u64,
+    /// Committed entries that were not of the same leader as the one before.
+    pub leader_order: u64,
 }
 
 impl Exercised {
-    /// The sum over the four properties.
+    /// The sum over the properties.
     pub fn total(&self) -> u64 {
         self.election_safety
             + self.log_matching
             + self.leader_completeness
             + self.state_machine_safety
+            + self.leader_order
     }
 }
 
@@ -71,6 +75,7 @@ type Chain = u64;
 
 #[derive(Clone, Copy, Debug)]
 struct Committed {
+    term: u64,
     content: u64,
     chain: Chain,
     /// The term whose leader committed it, as far as can be seen: the term of the last entry that became
@@ -126,7 +131,12 @@ impl LogSafety {
             } => group.restart(by, snapshot_index, snapshot_term),
             LogEvent::BecameLeader { term } => {
                 self.exercised.election_safety += 1;
-                group.elect(by, term, &mut self.exercised)
+                group.elect(by, term)?;
+                group.complete(by, term, &mut self.exercised)
+            }
+            LogEvent::WonBallot { ballot } => {
+                self.exercised.election_safety += 1;
+                group.elect(by, ballot)
             }
             LogEvent::Appended {
                 index,
@@ -188,12 +198,17 @@ impl Group {
         Ok(())
     }
 
-    fn elect(&mut self, by: Addr, term: u64, exercised: &mut Exercised) -> Result<(), Broken> {
+    fn elect(&mut self, by: Addr, term: u64) -> Result<(), Broken> {
         let leader = *self.leaders.entry(term).or_insert(by);
         if leader != by {
             let both = format!("{leader} and {by} were both elected in term {term}");
             return Err(("election-safety", both));
         }
+        Ok(())
+    }
+
+    /// Whether a new leader has what earlier ones committed.
+    fn complete(&self, by: Addr, term: u64, exercised: &mut Exercised) -> Result<(), Broken> {
         let earlier = self.committed.partition_point(|entry| entry.in_term < term);
         let Some(owed) = earlier.checked_sub(1).map(|last| self.committed[last]) else {
             return Ok(());
@@ -284,8 +299,19 @@ impl Group {
         for at in replica.commit.max(replica.base.index) + 1..=index {
             let entry = replica.entries[(at - replica.base.index - 1) as usize];
             let Some(first) = self.committed.get(at as usize - 1) else {
-                let (content, chain) = (entry.content, entry.chain);
+                let (term, content, chain) = (entry.term, entry.content, entry.chain);
+                if let Some(before) = self.committed.last().filter(|last| last.term != term) {
+                    exercised.leader_order += 1;
+                    if term < before.term {
+                        let behind = format!(
+                            "{by} committed an entry of term {term} at index {at}, behind one of term {}",
+                            before.term
+                        );
+                        return Err(("leader-order", behind));
+                    }
+                }
                 self.committed.push(Committed {
+                    term,
                     content,
                     chain,
                     in_term,
@@ -296,7 +322,7 @@ impl Group {
             if first.by != by {
                 exercised.state_machine_safety += 1;
             }
-            if first.content != entry.content {
+            if (first.term, first.content) != (entry.term, entry.content) {
                 let both = format!(
                     "{} and {by} committed different entries at index {at}",
                     first.by
@@ -452,6 +478,7 @@ mod tests {
             log_matching: 2,
             leader_completeness: 1,
             state_machine_safety: 1,
+            leader_order: 0,
         };
         assert_eq!(exercised, expected);
     }
@@ -562,6 +589,30 @@ mod tests {
             (B, commit(1)),
         ];
         assert_eq!(verdict(&story), Some("state-machine-safety"));
+    }
+
+    #[test]
+    fn an_entry_of_an_earlier_leader_committed_behind_a_later_one_breaks_leader_order() {
+        let terms = |terms: [u64; 3]| {
+            let entries = (1..)
+                .zip(terms)
+                .map(|(index, term)| (A, append(index, term)));
+            let story: Vec<_> = entries.chain([(A, commit(3))]).collect();
+            judge(&story)
+        };
+        let (broken, exercised) = terms([1, 2, 2]);
+        assert_eq!((broken, exercised.leader_order), (None, 1));
+        assert_eq!(terms([1, 2, 1]).0, Some("leader-order"));
+    }
+
+    #[test]
+    fn a_winner_of_a_ballot_holds_more_than_it_has_stated_and_is_alone() {
+        let won = |ballot| LogEvent::WonBallot { ballot };
+        assert_eq!(verdict(&then(ordinary(), &[(C, won(2))])), None);
+        assert_eq!(
+            verdict(&[(A, won(3)), (B, won(3))]),
+            Some("election-safety")
+        );
     }
 
     #[test]

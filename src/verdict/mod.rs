@@ -576,7 +576,7 @@ fn log_safety(evidence: &Evidence<'_>) -> Property {
     };
     property(
         "log-safety",
-        Some("election safety, log matching, leader completeness, state-machine safety"),
+        Some("election safety, log matching, leader completeness, state-machine safety, leader order"),
         outcome,
         observed,
         evidence.log_tests,

@@ -15,8 +15,8 @@ use ordain::base::process::{
 use ordain::consensus::paxos::PaxosMessage;
 use ordain::consensus::raft::RaftMessage;
 use ordain::consensus::{
-    Algorithm, Config, Delivery, Index, Log, LogEffects, LogMessage, LogTimer, Options, Position,
-    ReplicaTimer, Term,
+    Accepted, Algorithm, Config, Delivery, Entry, Index, Log, LogEffects, LogMessage, LogTimer,
+    Options, Position, ReplicaTimer, Term,
 };
 
 const FILE: FileId = FileId(0);
@@ -50,10 +50,14 @@ pub enum Mutant {
     SkipsConsistencyCheck,
     /// Promises a ballot and conceals what it has accepted.
     ConcealsAccepted,
+    /// Proposes again as its own what it found.
+    ClaimsAuthorship,
     /// Accepts below the ballot that it has promised.
     AcceptsBelowPromise,
     /// Serves reads without asking whether it still leads.
     ReadsWithoutRound,
+    /// Goes on leading, whether or not anybody answers.
+    NeverStepsDown,
 }
 
 #[derive(Clone)]
@@ -133,7 +137,7 @@ impl Cluster {
             network: Vec::new(),
             cut: vec![vec![false; size]; size],
             facts: Facts {
-                entries_keep_their_term: options.algorithm == Algorithm::Raft,
+                logs_match: options.algorithm == Algorithm::Raft,
                 ..Facts::default()
             },
             mutant,
@@ -218,6 +222,15 @@ impl Cluster {
     }
 
     pub fn fire(&mut self, node: usize, timer: LogTimer) -> bool {
+        if self.mutant == Some(Mutant::NeverStepsDown) && self.leads(node) && is_election(timer) {
+            let again = Arming {
+                number: self.armings + 1,
+                ..self.machines[node].timers[&timer]
+            };
+            self.armings += 1;
+            self.machines[node].timers.insert(timer, again);
+            return true;
+        }
         let armed = self.machines[node].timers.remove(&timer).is_some();
         if armed {
             self.input(node, Input::Timer(timer));
@@ -364,13 +377,13 @@ impl Cluster {
         }
     }
 
+    pub fn leads(&self, node: usize) -> bool {
+        let replica = self.machines[node].replica.as_ref();
+        replica.is_some_and(Log::is_leader)
+    }
+
     pub fn leader(&self) -> Option<usize> {
-        let leads = |node: &usize| {
-            self.machines[*node]
-                .replica
-                .as_ref()
-                .is_some_and(Log::is_leader)
-        };
+        let leads = |node: &usize| self.leads(*node);
         let term = |node: &usize| self.machines[*node].replica.as_ref().map(Log::term);
         (0..self.size()).filter(leads).max_by_key(term)
     }
@@ -552,6 +565,9 @@ impl Cluster {
             (Some(Mutant::ConcealsAccepted), PaxosMessage::Promise { accepted, .. }) => {
                 accepted.clear();
             }
+            (Some(Mutant::ClaimsAuthorship), PaxosMessage::Accept { ballot, values, .. }) => {
+                values.iter_mut().for_each(|value| value.term = *ballot);
+            }
             (Some(Mutant::AcceptsBelowPromise), PaxosMessage::Refusal { .. }) => {
                 if let Some(leader) = receiver.filter(|receiver| receiver.is_leader()) {
                     *message = PaxosMessage::Accepted {
@@ -611,6 +627,53 @@ impl Cluster {
     }
 }
 
+/// Gives armed timers deadlines.
+#[derive(Default)]
+pub struct Clock {
+    now_ns: u64,
+    due: BTreeMap<(usize, LogTimer), (u64, Arming)>,
+}
+
+impl Clock {
+    /// Fires the timer that is due first.
+    pub fn fire_next(&mut self, cluster: &mut Cluster, draws: &mut Draws) {
+        for (node, machine) in cluster.machines.iter().enumerate() {
+            for (timer, arming) in &machine.timers {
+                let due = self.due.get(&(node, *timer));
+                if due.is_none_or(|(_, known)| known != arming) {
+                    let spread = arming.after.max_ns - arming.after.min_ns + 1;
+                    let at = self.now_ns + arming.after.min_ns + draws.next() % spread;
+                    self.due.insert((node, *timer), (at, *arming));
+                }
+            }
+        }
+        self.due
+            .retain(|(node, timer), _| cluster.machines[*node].timers.contains_key(timer));
+        let next = self.due.iter().min_by_key(|(_, (at, _))| *at);
+        let (&(node, timer), &(at, _)) = next.expect("an election timer is always armed");
+        self.now_ns = at;
+        self.due.remove(&(node, timer));
+        cluster.fire(node, timer);
+    }
+}
+
+/// Numbers for schedules that need no shrinking (xorshift64*).
+pub struct Draws(pub u64);
+
+impl Draws {
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
+    }
+}
+
+fn is_election(timer: LogTimer) -> bool {
+    let (LogTimer::Raft(timer) | LogTimer::Paxos(timer)) = timer;
+    timer == ReplicaTimer::Election
+}
+
 fn at(position: Position) -> String {
     format!("{}/{}", position.term, position.index)
 }
@@ -634,6 +697,11 @@ fn render_log(replica: &Log<u64>) -> String {
     line
 }
 
+fn render_entry(entry: &Entry<u64>) -> String {
+    let content = entry.command.map_or("no-op".into(), |c| c.to_string());
+    format!("{} {content}", entry.term)
+}
+
 fn render_event(event: &LogEvent) -> String {
     let pair = |term: &Term, index: &Index| format!("{term}/{index}");
     match event {
@@ -642,6 +710,7 @@ fn render_event(event: &LogEvent) -> String {
             snapshot_term,
         } => format!("starts after {}", pair(snapshot_term, snapshot_index)),
         LogEvent::BecameLeader { term } => format!("becomes leader of term {term}"),
+        LogEvent::WonBallot { ballot } => format!("wins ballot {ballot}"),
         LogEvent::Appended { index, term, .. } => format!("appends {}", pair(term, index)),
         LogEvent::Truncated { from } => format!("removes from {from} on"),
         LogEvent::Committed { index } => format!("commits up to {index}"),
@@ -658,8 +727,11 @@ fn render(message: &Message) -> String {
 }
 
 fn render_paxos(message: &PaxosMessage<u64>) -> String {
-    let content = |command: &Option<u64>| command.map_or("no-op".into(), |c| c.to_string());
     match message {
+        PaxosMessage::Ask { ballot } => format!("Ask ballot={ballot}"),
+        PaxosMessage::Willing { asked, promised } => {
+            format!("Willing asked={asked} promised={promised}")
+        }
         PaxosMessage::Prepare { ballot, from } => format!("Prepare ballot={ballot} from={from}"),
         PaxosMessage::Promise {
             ballot,
@@ -671,8 +743,8 @@ fn render_paxos(message: &PaxosMessage<u64>) -> String {
             if let Some(snapshot) = snapshot {
                 write!(line, " snapshot up to {}", snapshot.last.index).unwrap();
             }
-            for entry in accepted {
-                write!(line, " [{} {}]", entry.term, content(&entry.command)).unwrap();
+            for Accepted { ballot, entry } in accepted {
+                write!(line, " [{} in {ballot}]", render_entry(entry)).unwrap();
             }
             line
         }
@@ -686,7 +758,7 @@ fn render_paxos(message: &PaxosMessage<u64>) -> String {
         } => {
             let mut line = format!("Accept ballot={ballot} prev={prev} commit={commit}");
             for value in values {
-                write!(line, " [{}]", content(value)).unwrap();
+                write!(line, " [{}]", render_entry(value)).unwrap();
             }
             line
         }
@@ -727,8 +799,7 @@ fn render_raft(message: &RaftMessage<u64>) -> String {
                 at(*prev)
             );
             for entry in entries {
-                let content = entry.command.map_or("no-op".into(), |c| c.to_string());
-                write!(line, " [{} {content}]", entry.term).unwrap();
+                write!(line, " [{}]", render_entry(entry)).unwrap();
             }
             if *round > 0 {
                 write!(line, " round={round}").unwrap();
@@ -780,8 +851,8 @@ struct Committed {
 /// The properties of figure 3, checked by looking at the replicas. The first violation is kept.
 #[derive(Default)]
 pub struct Facts {
-    /// Raft's entries do; Paxos's are accepted again in higher ballots, and only their content counts.
-    entries_keep_their_term: bool,
+    /// Raft's do, committed or not; Paxos's where they are committed.
+    logs_match: bool,
     leaders: BTreeMap<Term, usize>,
     committed: BTreeMap<Index, Committed>,
     /// What each replica, in its current incarnation, was last seen to have committed.
@@ -823,7 +894,8 @@ impl Facts {
         if replica.is_leader() {
             self.leader_completeness(node, replica);
         }
-        if !self.entries_keep_their_term {
+        self.leader_order(node, replica);
+        if !self.logs_match {
             return;
         }
         for (other, peer) in replicas.iter().enumerate() {
@@ -831,11 +903,6 @@ impl Facts {
                 self.log_matching((node, replica), (other, peer));
             }
         }
-    }
-
-    /// What two replicas have to agree on.
-    fn essence(&self, term: Term, command: Option<u64>) -> (Option<Term>, Option<u64>) {
-        (self.entries_keep_their_term.then_some(term), command)
     }
 
     /// At most one leader can be elected in a given term.
@@ -869,10 +936,8 @@ impl Facts {
         let term = replica.term();
         let covered = replica.snapshot_last().index;
         for (index, entry) in self.committed.range(covered + 1..) {
-            let held = replica
-                .entry(*index)
-                .map(|held| self.essence(held.term, held.command));
-            if entry.known_in < term && held != Some(self.essence(entry.term, entry.command)) {
+            let held = replica.entry(*index).map(|held| (held.term, held.command));
+            if entry.known_in < term && held != Some((entry.term, entry.command)) {
                 let why = format!("n{node} leads term {term} with {held:?} at {index}: {entry:?}");
                 return self.violated("leader completeness", why);
             }
@@ -895,12 +960,32 @@ impl Facts {
                 known_in: replica.term(),
             };
             let first = *self.committed.entry(index).or_insert(committed);
-            if self.essence(first.term, first.command) != self.essence(held.term, held.command) {
+            if (first.term, first.command) != (held.term, held.command) {
                 let why = format!("n{node} commits {held:?} at {index}: {first:?}");
                 self.violated("state machine safety", why);
             }
         }
         self.seen.insert(node, replica.committed());
+    }
+
+    /// An established leader knows all that earlier leaders committed or ever will, and the terms of committed entries
+    /// never go down.
+    fn leader_order(&mut self, node: usize, replica: &Log<u64>) {
+        let mut committed = self.committed.iter();
+        if let Some(term) = replica.established()
+            && let Some((index, missed)) = committed
+                .by_ref()
+                .find(|(index, entry)| **index > replica.committed() && entry.term < term)
+        {
+            let why =
+                format!("n{node} is established in term {term} without {missed:?} at {index}");
+            self.violated("leader order", why);
+        }
+        let terms = self.committed.values().map(|entry| entry.term);
+        if !terms.is_sorted() {
+            let why = format!("terms go down: {:?}", self.committed);
+            self.violated("leader order", why);
+        }
     }
 
     fn applied(&mut self, node: usize, position: Position, command: u64) {

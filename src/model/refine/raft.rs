@@ -472,7 +472,8 @@ impl Shadow {
             }
             LogEvent::Restarted { .. }
             | LogEvent::BecameLeader { .. }
-            | LogEvent::Committed { .. } => goes_on,
+            | LogEvent::Committed { .. }
+            | LogEvent::WonBallot { .. } => goes_on,
         }
     }
 

@@ -129,6 +129,7 @@ impl Stated {
             LogEvent::Appended { term, content, .. } => log.push((*term, *content)),
             LogEvent::Truncated { from } => log.truncate(*from as usize - 1),
             LogEvent::Compacted { .. } => unreachable!("nobody asks for it"),
+            LogEvent::WonBallot { .. } => unreachable!("the log is Raft's"),
             LogEvent::BecameLeader { term } => {
                 self.two_leaders_in_a_term |= *self.leaders.entry(*term).or_insert(at) != at;
                 self.leader_lacked_committed |= !log.starts_with(&self.committed);

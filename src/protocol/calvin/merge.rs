@@ -8,8 +8,9 @@
 //!
 //! The order also respects real time. A client's transaction is acknowledged only once a replica has executed
 //! it, so when the acknowledgement is sent, each group's *committed* log holds an entry with a larger stamp.
-//! Whatever a client asks for afterwards is proposed after that entry was committed, hence lies after it in
-//! its group's log (Raft's leader completeness), hence has a larger stamp still. No clock was trusted: a
+//! Whatever a client asks for afterwards is proposed after that entry was committed, by a leader that knew it or
+//! one that is deposed without knowing; so it lies after it in its group's log, or nowhere
+//! ([`crate::consensus::Log::established`]), hence has a larger stamp still. No clock was trusted: a
 //! skewed one makes stamps run ahead, and the other groups' leaders follow as soon as they hear of it.
 
 use std::collections::VecDeque;

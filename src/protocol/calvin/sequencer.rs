@@ -41,21 +41,19 @@ impl Command for Arc<Batch> {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Group {
     log: Log<Arc<Batch>>,
-    reign: Option<Reign>,
+    leadership: Option<Leadership>,
     /// The transactions of the epoch, if this replica leads.
     queue: Vec<Arc<Entry>>,
     /// Whether an epoch is under way.
     epoch_open: bool,
 }
 
-/// Leadership of a group.
+/// Leadership of a group, from the election on.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Reign {
+struct Leadership {
     term: Term,
-    /// What was committed when the reign began. Once more is, an entry of this term is, and with it every
-    /// entry that the log held before: only then is the largest stamp in the log known.
-    committed_before: u64,
-    /// Stamp of the last batch in the log, committed or not; `None` until it is known.
+    /// Stamp of the last batch in the log, committed or not; `None` until this leader is established: only then is the
+    /// largest stamp of earlier leaders known.
     last: Option<Stamp>,
 }
 
@@ -115,7 +113,7 @@ impl Front {
     pub fn new(place: Place, me: Addr, logs: Vec<Log<Arc<Batch>>>) -> Self {
         let groups = logs.into_iter().map(|log| Group {
             log,
-            reign: None,
+            leadership: None,
             queue: Vec::new(),
             epoch_open: false,
         });
@@ -381,7 +379,7 @@ impl Front {
 
     fn enqueue(&mut self, group: usize, entry: Arc<Entry>, out: &mut Effects<Message, Timer>) {
         let group_state = &mut self.groups[group];
-        if group_state.reign.is_none() {
+        if group_state.leadership.is_none() {
             return; // The front that accepted it asks again.
         }
         let same = |queued: &Arc<Entry>| queued.txn.id == entry.txn.id;
@@ -411,11 +409,11 @@ impl Front {
     /// Cuts the batch, possibly an empty one: a watermark.
     fn propose(&mut self, now: WallTime, group: usize, out: &mut Effects<Message, Timer>) {
         let Some(last) = self.groups[group]
-            .reign
+            .leadership
             .as_ref()
-            .and_then(|reign| reign.last)
+            .and_then(|leadership| leadership.last)
         else {
-            return; // Not yet, or not any more: `update_reign` sees to the queue.
+            return; // Not yet, or not any more: `update_leadership` sees to the queue.
         };
         self.hlc.raise(last);
         // The group in place of the node. A front that restarts has forgotten what it stamped and did not see in the
@@ -431,12 +429,12 @@ impl Front {
         } else {
             self.announce(group, stamp, out);
         }
-        let reign = self.groups[group].reign.as_mut();
-        reign.expect("it leads").last = Some(stamp);
+        let leadership = self.groups[group].leadership.as_mut();
+        leadership.expect("it leads").last = Some(stamp);
         let batch = Arc::new(Batch { stamp, entries });
         let mut effects = LogEffects::default();
         let proposed = self.groups[group].log.propose(batch, &mut effects);
-        assert!(proposed.is_ok(), "a reign ends with leadership");
+        assert!(proposed.is_ok(), "it leads");
         self.absorb(group, effects, out);
         self.after_log(group, out);
     }
@@ -461,9 +459,11 @@ impl Front {
         let needed = waiting.max(self.announced);
         for group in 0..self.groups.len() {
             let Group {
-                reign, epoch_open, ..
+                leadership,
+                epoch_open,
+                ..
             } = &self.groups[group];
-            let last = reign.as_ref().and_then(|reign| reign.last);
+            let last = { leadership.as_ref() }.and_then(|leadership| leadership.last);
             if last.is_some_and(|last| last < needed) && !epoch_open {
                 self.hlc.raise(needed);
                 self.propose(now, group, out);
@@ -516,7 +516,7 @@ impl Front {
                 }
             }
         }
-        self.update_reign(group, out);
+        self.update_leadership(group, out);
         self.follow_leader(group, out);
         while let Some((first, batch)) = self.merge.pop() {
             self.merged.push_back((first, batch));
@@ -575,37 +575,35 @@ impl Front {
         }
     }
 
-    fn update_reign(&mut self, group: usize, out: &mut Effects<Message, Timer>) {
+    fn update_leadership(&mut self, group: usize, out: &mut Effects<Message, Timer>) {
         let seen = self.merge.seen(group as u16);
         let Group {
-            log, reign, queue, ..
+            log,
+            leadership,
+            queue,
+            ..
         } = &mut self.groups[group];
         if !log.is_leader() {
-            if reign.take().is_some() && !queue.is_empty() {
+            if leadership.take().is_some() && !queue.is_empty() {
                 out.observe(Observation::Mark("calvin.leader-lost-with-open-epoch"));
             }
             queue.clear();
             return;
         }
-        let (term, committed) = (log.term(), log.committed());
-        match reign {
-            Some(reign) if reign.term == term => {
-                if reign.last.is_none() && committed > reign.committed_before {
-                    reign.last = Some(seen);
-                    if !queue.is_empty() {
-                        self.open_epoch(group, out);
-                    }
-                }
+        let term = log.term();
+        if leadership.as_ref().is_none_or(|known| known.term != term) {
+            *leadership = Some(Leadership { term, last: None });
+            if self.merge.waiting().is_some() {
+                out.observe(Observation::Mark("calvin.leader-change-while-merging"));
             }
-            _ => {
-                *reign = Some(Reign {
-                    term,
-                    committed_before: committed,
-                    last: None,
-                });
-                if self.merge.waiting().is_some() {
-                    out.observe(Observation::Mark("calvin.leader-change-while-merging"));
-                }
+        }
+        if let Some(leadership) = leadership
+            && leadership.last.is_none()
+            && log.established() == Some(term)
+        {
+            leadership.last = Some(seen);
+            if !queue.is_empty() {
+                self.open_epoch(group, out);
             }
         }
     }
