@@ -24,7 +24,9 @@ fn commits(cluster: &mut Cluster, draws: &mut Draws) -> u64 {
     while committed < COMMITS {
         let known = cluster.facts.commands().len();
         let progressed = (0..PATIENCE).any(|_| {
-            clock.fire_next(cluster, draws);
+            if !clock.fire_next(cluster, draws) {
+                return false; // Nobody is up.
+            }
             cluster.drain();
             let ours = |command: &u64| *command >= first;
             if cluster.facts.commands().iter().skip(known).any(ours) {

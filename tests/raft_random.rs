@@ -197,7 +197,7 @@ fn settle(cluster: &mut Cluster, command: u64, draws: &mut Draws) -> Option<usiz
         }
         // The leader that took the proposal may have been deposed: it is not this test's to retry wisely.
         proposed = proposed && fired % 50 > 0;
-        clock.fire_next(cluster, draws);
+        assert!(clock.fire_next(cluster, draws), "everybody is up");
     }
     None
 }

@@ -6,6 +6,7 @@ mod against_adya;
 mod bad_input;
 mod calvin_faults;
 mod calvin_interaction;
+mod calvin_logs;
 mod check_adversarial;
 mod check_against_oracle;
 mod check_cli;
@@ -50,6 +51,7 @@ mod tidy;
 mod world_determinism;
 mod world_faults;
 mod world_guest;
+mod world_reports;
 
 // What they share.
 

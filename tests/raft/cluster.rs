@@ -635,8 +635,8 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Fires the timer that is due first.
-    pub fn fire_next(&mut self, cluster: &mut Cluster, draws: &mut Draws) {
+    /// Fires the timer that is due first. Says whether there was one: every machine that is up has armed one.
+    pub fn fire_next(&mut self, cluster: &mut Cluster, draws: &mut Draws) -> bool {
         for (node, machine) in cluster.machines.iter().enumerate() {
             for (timer, arming) in &machine.timers {
                 let due = self.due.get(&(node, *timer));
@@ -650,10 +650,12 @@ impl Clock {
         self.due
             .retain(|(node, timer), _| cluster.machines[*node].timers.contains_key(timer));
         let next = self.due.iter().min_by_key(|(_, (at, _))| *at);
-        let (&(node, timer), &(at, _)) = next.expect("an election timer is always armed");
+        let Some((&(node, timer), &(at, _))) = next else {
+            return false;
+        };
         self.now_ns = at;
         self.due.remove(&(node, timer));
-        cluster.fire(node, timer);
+        cluster.fire(node, timer)
     }
 }
 

@@ -134,7 +134,7 @@ pub enum Message {
     Log {
         /// The group.
         group: u16,
-        /// Raft's message.
+        /// The log's message.
         message: LogMessage<Arc<Batch>>,
     },
     /// Front to the group's leader: sequence this.

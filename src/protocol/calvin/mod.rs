@@ -19,8 +19,8 @@
 //! - Epochs open with their first transaction instead of by the wall clock, so an idle system is silent.
 //! - Batches are stamped by hybrid logical clocks, and with one group for each region the groups' logs are
 //!   merged by stamp with watermarks on demand, where the paper takes one batch of every sequencer in turn.
-//! - A replica is a region, and the log is one Raft group (or one for each region) over all front machines,
-//!   instead of one Paxos group for each partition's sequencers.
+//! - A replica is a region, and the log is one group of Raft or Multi-Paxos (or one for each region) over all front
+//!   machines, instead of one Paxos group for each partition's sequencers.
 //! - A restart of a dependent transaction is owed by the shard that holds its lowest pointer, durably, instead
 //!   of by whoever sequenced it: the front may be gone.
 
