@@ -6,7 +6,8 @@ use ordain::campaign::swarm;
 use ordain::plan::Plan;
 use ordain::protocol::Protocol;
 use ordain::protocol::calvin::Calvin;
-use ordain::run::{self, Run};
+use ordain::registry::Registry;
+use ordain::run::Run;
 use ordain::scenario::Scenario;
 use ordain::verdict::{Status, Word};
 use rayon::prelude::*;
@@ -28,14 +29,16 @@ fn scenario(name: &str, (log, layout): Variant) -> Scenario {
     shipped(
         name,
         &[
-            ("protocol.calvin.log.algorithm", &format!("\"{log}\"")),
-            ("protocol.calvin.sequencers", &format!("\"{layout}\"")),
+            ("protocol.calvin.log.algorithm", log),
+            ("protocol.calvin.sequencers", layout),
         ],
     )
 }
 
 fn calvin(scenario: &Scenario, plan: &Plan) -> Run {
-    run::run(scenario, Calvin::NAME, plan, false).expect("it can be deployed")
+    Registry::standard()
+        .run(scenario, Calvin::NAME, plan, false)
+        .expect("it can be deployed")
 }
 
 /// Runs that broke a promise, or committed nothing, each with what happened.

@@ -90,10 +90,12 @@ fn every_mark_of_calvin_is_reached() {
         forgetful[0],
         ("protocol.calvin.sequencers", "group-per-region"),
     ];
+    let paxos = ("protocol.calvin.log.algorithm", "multi-paxos");
     let variants = [
         scenario("storm", &[]),
         scenario("storm", &forgetful),
         scenario("storm", &groups),
+        scenario("churn", &[paxos]),
     ];
     assert_all_reached("calvin", &variants);
 }

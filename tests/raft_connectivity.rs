@@ -170,9 +170,9 @@ proptest! {
             true => cut[5 * from.min(to) + from.max(to)],
             false => cut[5 * from + to],
         };
-        for node in 0..size {
+        for (node, is_down) in down.iter().enumerate().take(size) {
             cluster.cut[node] = (0..size).map(|to| is_cut(node, to)).collect();
-            match down[node] {
+            match is_down {
                 true => cluster.crash(node, Loss::Lost),
                 false => cluster.boot(node),
             }

@@ -2,7 +2,8 @@
 //! `tests/world-reports/*.toml`. One function for each, named for the fact.
 
 use ordain::plan::Plan;
-use ordain::run::{self, Run};
+use ordain::registry::Registry;
+use ordain::run::Run;
 use ordain::scenario::Scenario;
 use ordain::verdict::Word;
 
@@ -11,13 +12,17 @@ fn scenario(name: &str, overrides: &[(&str, &str)]) -> Scenario {
     let text = std::fs::read_to_string(&path).expect("it is there");
     let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
     let overrides: Vec<_> = overrides.iter().map(owned).collect();
-    run::read_scenario(&path, &text, &overrides).unwrap_or_else(|bad| panic!("{bad}"))
+    Registry::standard()
+        .read_scenario(&path, &text, &overrides)
+        .unwrap_or_else(|bad| panic!("{bad}"))
 }
 
 fn play(name: &str, protocol: &str, seed: u64, overrides: &[(&str, &str)]) -> Run {
     let scenario = scenario(name, overrides);
     let plan = Plan::draw(&scenario, seed);
-    run::run(&scenario, protocol, &plan, false).expect("it can be deployed")
+    Registry::standard()
+        .run(&scenario, protocol, &plan, false)
+        .expect("it can be deployed")
 }
 
 /// A new leader had nothing to commit, so the sequencer's leadership never began: none of 100, and "as promised".
@@ -25,12 +30,11 @@ fn play(name: &str, protocol: &str, seed: u64, overrides: &[(&str, &str)]) -> Ru
 fn calvin_over_multi_paxos_commits_all_that_it_commits_over_raft() {
     let logs = ["raft", "multi-paxos"];
     let committed = logs.map(|log| {
-        let log = format!("\"{log}\"");
         let run = play(
             "multi-paxos",
             "calvin",
             1,
-            &[("protocol.calvin.log.algorithm", &log)],
+            &[("protocol.calvin.log.algorithm", log)],
         );
         assert_eq!(run.verdict.verdict, Word::Ok);
         run.verdict.counts.committed
