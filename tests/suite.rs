@@ -3,6 +3,7 @@
 //! `cargo test --test suite check_cli::` runs those of one file.
 
 mod against_adya;
+mod async_service;
 mod bad_input;
 mod calvin_faults;
 mod calvin_interaction;
@@ -20,6 +21,7 @@ mod check_workloads;
 mod cli;
 mod explore;
 mod fuzz;
+mod guide;
 mod heuristic_decisions;
 mod hosted;
 mod leads_to;
