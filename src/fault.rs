@@ -192,9 +192,8 @@ pub enum When {
         /// Earliest time, in nanoseconds.
         from_ns: u64,
         /// The observation's name as the trace prints it: `voted`, `decided`, `log.became-leader`, or a
-        /// mark's name. Three more are the world's own: `booted`; `flush.asked`, when bytes have been written
-        /// and nothing of them need survive; `flush.completed`, when they will survive and the process has
-        /// not heard of it yet.
+        /// mark's name. Three more are the world's own: `booted`; `flush.asked`, when bytes were written and may
+        /// still be lost; `flush.completed`, when they are durable and the process has not been told yet.
         observation: String,
         /// Only what this machine observes counts. `None`: every machine's.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,7 +1,7 @@
 //! A hasher whose results may be kept: the same on every machine, in every process and build.
 //!
-//! `std`'s `DefaultHasher` makes no such promise. This one feeds blake3-quality needs nowhere: it is for
-//! comparing runs of our own making, not for adversaries.
+//! `std`'s `DefaultHasher` does not promise that. This one is not cryptographic: it compares runs that ordain made
+//! itself, and resists no adversary.
 
 use std::fmt::{self, Display};
 use std::hash::{Hash, Hasher};

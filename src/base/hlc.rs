@@ -1,7 +1,7 @@
 //! Hybrid logical clocks (Kulkarni, Demirbas, Madeppa, Avva and Leone, OPODIS 2014, figure 5).
 //!
-//! A stamp never goes backwards on a node and respects causality whatever the wall clocks do: a skewed
-//! clock costs the nodes that it talks to logical ticks, never an order. The bound on how far a stamp runs
+//! A stamp never goes backwards on a node, and it respects causality whatever the wall clocks do. A skewed
+//! clock costs logical ticks, and never the order. The bound on how far a stamp runs
 //! ahead of the local clock is the largest offset between two clocks that exchanged messages.
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use crate::base::zoo::{self, Bug};
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
 )]
 pub struct Stamp {
-    /// The largest wall-clock reading heard of, in nanoseconds (`l` in the paper).
+    /// The largest wall-clock reading seen so far, in nanoseconds (`l` in the paper).
     pub wall_ns: u64,
     /// Orders events that share `wall_ns` (`c` in the paper).
     pub logical: u32,

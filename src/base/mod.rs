@@ -1,4 +1,4 @@
-//! What every other part speaks of: the process contract, transactions, observations, clocks, digests, and the
+//! What every other room uses: the process contract, transactions, observations, clocks, digests, and the
 //! switch of the planted bugs. It imports nothing else of ordain.
 
 pub mod digest;

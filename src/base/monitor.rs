@@ -20,7 +20,8 @@ pub struct Violation {
     pub explanation: String,
 }
 
-/// Watches a run. It changes nothing in it, except that the run ends once somebody says that all is settled.
+/// Watches a run and changes nothing in it, with one exception: the settle phase ends as soon as a monitor says that
+/// everything has settled.
 pub trait Monitor<P: Process>: Any + Send {
     /// Called for every observation, in the order in which they are made.
     ///
@@ -61,8 +62,8 @@ pub trait Monitor<P: Process>: Any + Send {
         Ok(())
     }
 
-    /// Whether everything that the run owes has been delivered: asked in the settle phase, after every
-    /// observation. The run ends as soon as any monitor says yes.
+    /// Whether everything that is owed has happened. Asked in the settle phase, after every observation. The run
+    /// ends as soon as any monitor says yes.
     fn settled(&self) -> bool {
         false
     }

@@ -78,8 +78,8 @@ pub enum Observation {
         /// The saga's step, from zero.
         step: u16,
     },
-    /// The protocol owes the transaction nothing more: decided, and the coordinator knows that every
-    /// participant will get there without it, or has.
+    /// The protocol owes the transaction nothing more: it is decided, and the coordinator knows that every
+    /// participant has acted on the decision, or will do so without it.
     Ended {
         /// The transaction.
         txn: TxnId,
@@ -119,7 +119,7 @@ pub enum Observation {
     /// A rare branch of protocol code was reached.
     Mark(&'static str),
     // New kinds come last, for digests fold a kind's place among them.
-    /// A shard in doubt decided alone and durably (XA's heuristic decision): it is in doubt no more, and may be wrong.
+    /// A shard in doubt decided alone and durably (XA's heuristic decision). It is no longer in doubt, and may be wrong.
     /// `Resolved` follows when it learns the decision.
     DecidedAlone {
         /// The transaction.

@@ -1,6 +1,6 @@
 //! The zoo: bugs planted on purpose, each of which the campaigns must find.
 //!
-//! A tool that finds nothing is either run on correct code or blind. Each bug here is a mistake that people
+//! A tool that finds nothing ran on correct code, or it is blind. Each bug here is a mistake that people
 //! have made in real systems or that a paper warns of, planted in the protocol code by one line that asks
 //! [`planted`]. Without the package's feature `zoo` that function is a constant `false` and the lines compile
 //! to nothing; with it, [`with`] switches one bug on for the whole process.
@@ -23,7 +23,7 @@ pub struct Planted {
     pub scenario: &'static str,
     /// What is wrong, in one sentence.
     pub wrong: &'static str,
-    /// What demands the right thing, or where the mistake was made.
+    /// The source: the paper that demands the right thing, or the system in which the mistake was made.
     pub source: &'static str,
 }
 
@@ -326,7 +326,8 @@ mod switch {
         }
     }
 
-    /// Calls `body` with the bug switched on, or with none. Waits for whoever has one on. Not to be nested.
+    /// Calls `body` with the bug switched on, or with none. Waits while another caller has a bug switched on. Calls must
+    /// not be nested.
     pub fn with<R>(bug: Option<Bug>, body: impl FnOnce() -> R) -> R {
         let _alone = ONE_AT_A_TIME
             .lock()

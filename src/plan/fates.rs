@@ -3,10 +3,10 @@
 //! A run draws fates from seeded streams, or takes them from a record of an earlier run. The streams are
 //! keyed by what draws (a directed link, a process's timers, a machine's flushes), and a message's draws
 //! depend on nothing but its position on its link. So removing one fault from a plan leaves the fates on
-//! other links as they were, and what befalls the n-th message of a link does not depend on faults at all.
+//! other links as they were, and the fate of a link's n-th message does not depend on faults at all.
 //!
-//! Where a record has nothing more to say (a shrunk plan may send messages that the recorded run did not),
-//! the world is calm: no loss, no jitter, the middle of a timer's range.
+//! A record may end before the run does: a shrunk plan may send messages that the recorded run did not. From
+//! there on the world is calm: no loss, no jitter, the middle of a timer's range.
 
 use std::collections::BTreeMap;
 
@@ -345,7 +345,7 @@ struct Recorded {
 }
 
 impl Teller {
-    /// Tells fates from `source`, and has the sequences keep a record if asked.
+    /// Takes fates from `source`. The sequences keep a record if asked.
     pub fn new(source: FateSource, record: bool) -> Self {
         let seed = source.seed();
         let recorded = match source {

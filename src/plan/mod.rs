@@ -1,6 +1,6 @@
 //! Everything random, made explicit: what happens in a run, before it happens.
 //!
-//! A plan follows from (scenario, seed) and is what a run executes, a replay reads and shrinking edits. Each
+//! A plan follows from (scenario, seed). A run executes it, a replay reads it, and shrinking edits it. Each
 //! concern draws from its own random stream, so that removing one fault leaves everything else unchanged.
 
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Seeded random streams: one for each concern, so that what one concern draws never moves another's.
+//! Seeded random streams, one for each concern: what one concern draws never changes what another one gets.
 
 use std::hash::Hash;
 

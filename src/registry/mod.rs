@@ -301,8 +301,8 @@ impl Registry {
         protocol.run(scenario, plan, fates, keep, Watch::Afterwards)
     }
 
-    /// Runs the plan with everything kept, as a folder needs it. Faults whose moment never came are not in the plan
-    /// that is kept, and the trace names faults by their places: so that plan is run, and not the one with the aims.
+    /// Runs the plan and keeps everything that a run's folder holds. The kept plan leaves out faults whose moment never
+    /// came, and a trace names faults by their position in the plan. So the kept plan is what runs here.
     ///
     /// # Errors
     ///

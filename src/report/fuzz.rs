@@ -106,7 +106,7 @@ fn heading(report: &Report) -> String {
     )
 }
 
-/// What no run reached comes first: a campaign says nothing about it.
+/// Rare branches that no run reached. They come first: the campaign says nothing about them.
 fn never_reached(registry: &Registry, report: &Report) -> String {
     let mut never = table(&["protocol", "never reached", "what it is"]);
     for line in &report.protocols {

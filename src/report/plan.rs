@@ -225,7 +225,7 @@ pub fn txn(txn: &Txn, scenario: &Scenario) -> String {
     parts.join("; ")
 }
 
-/// At most so many faults, and so many transactions, are listed.
+/// At most this many faults are listed, and this many transactions.
 const LISTED_MAX: usize = 40;
 
 /// A plan's faults and transactions, one line each.

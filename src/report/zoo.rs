@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::campaign::hunt::{Hunted, Limits};
 
-/// What the hunts came to, as a Markdown document.
+/// The results of the hunts, as a Markdown document.
 pub fn markdown(hunted: &[Hunted], limits: Limits) -> String {
     let found = hunted.iter().filter(|hunted| hunted.found).count();
     let all = hunted.len();

@@ -62,10 +62,10 @@ impl<'de> Deserialize<'de> for Class {
     }
 }
 
-/// The properties from the most telling to the least: from causes to what they cause. A panic, a diverging log
-/// or a step that the spec does not have explains copies that differ, those explain lost or doubled writes, and
-/// these explain what clients saw. What is slow or never ends says least, for a run that broke anything else may
-/// well end early or stall. A property that is not named here comes last.
+/// The properties from the most telling to the least: causes before consequences. A panic, a diverging log or a step
+/// that the spec does not allow explains copies that differ. Those explain lost or doubled writes, and these explain
+/// what clients saw. A run that broke anything else may also stall, so `progress` says least. A property that is not
+/// named here comes last.
 pub const PRIORITY: [&str; 16] = [
     "no-panics",
     "log-safety",

@@ -179,7 +179,7 @@ pub fn execute<P: Protocol>(
     sim::simulate_then(run, judge).map_err(|error| error.to_string())
 }
 
-/// What became of a step-by-step check: where it counted, or why there was none.
+/// The result of a step-by-step check: its counts, or why there was none.
 type Tallied = Result<Arc<Mutex<Tally>>, &'static str>;
 
 /// A record with its verdict.

@@ -21,8 +21,8 @@ pub(super) const ABSENT: Value = Value::Int(0);
 /// Why an engine refuses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum EngineError {
-    /// Another prepared transaction has written the row. Whoever locks rows before writing them never sees
-    /// this.
+    /// Another prepared transaction has written the row. A protocol that locks rows before it writes them never
+    /// sees this.
     #[error("row {key} carries an undecided write of {holder}")]
     Conflict {
         /// The row.
@@ -61,7 +61,7 @@ pub trait Engine {
         writes: &[Write],
     ) -> Result<(), EngineError>;
 
-    /// Makes writes ready to be committed or rolled back under the name `gid`, visible to nobody.
+    /// Prepares writes under the name `gid`, to be committed or rolled back later. They are not visible yet.
     ///
     /// # Errors
     ///

@@ -1,13 +1,13 @@
 //! A lock manager with one rule and two uses: among those who want a row, the older goes first.
 //!
-//! An owner's value is its age: smaller is older. Requests queue oldest first, and nobody is granted a lock
-//! ahead of an older conflicting request. Every wait is then for an older owner, except where an older one
-//! finds a younger one in possession; the answer names those, so that
+//! An owner's value is its age: smaller is older. Requests queue oldest first. No lock is granted ahead of an older
+//! conflicting request. So an owner waits for an older one only, except where a younger one already holds the row. The
+//! answer to a request names such younger holders:
 //!
 //! - under strict two-phase locking with **wound-wait** (Rosenkrantz, Stearns and Lewis, TODS 3(2), 1978) the
-//!   caller aborts them: no cycle of waits can last;
-//! - under **deterministic locking** (Thomson et al., SIGMOD 2012, section 3.2) owners are log positions, all
-//!   locks of a transaction are asked for at once and in log order, so that there are never any.
+//!   caller aborts them, so that no cycle of waits can last;
+//! - under **deterministic locking** (Thomson et al., SIGMOD 2012, section 3.2) owners are log positions, and all
+//!   locks of a transaction are asked for at once, in log order. Then there are never any younger holders.
 //!
 //! A grant costs time logarithmic in the number of waiters.
 
@@ -39,7 +39,7 @@ impl Mode {
 pub struct Answer<O> {
     /// The rows that the owner now waits for, besides those that it waited for before.
     pub waits: Vec<Key>,
-    /// Younger owners in possession of those rows oldest first. An owner is rarely named twice, and may be.
+    /// Younger owners that hold those rows, oldest first. An owner may be named twice; that is rare.
     pub younger_holders: Vec<O>,
 }
 
@@ -48,7 +48,7 @@ pub struct Answer<O> {
 struct Entry<O> {
     holders: BTreeMap<O, Mode>,
     waiters: BTreeMap<O, Mode>,
-    /// Every holder from this owner on has been named as in the way of an older exclusive request.
+    /// Every holder from this owner on was already named as a younger holder to an older exclusive request.
     named_from: Option<O>,
 }
 
@@ -184,7 +184,7 @@ impl<O: Copy + Ord + Debug> Entry<O> {
         (is_first || overtakes) && self.is_compatible(mode)
     }
 
-    /// Holders conflict with nobody among themselves, so that one of them speaks for all.
+    /// Holders never conflict with one another, so it suffices to look at one of them.
     fn is_compatible(&self, mode: Mode) -> bool {
         if zoo::planted(Bug::ReadersIgnoreWriters) && mode == Mode::Shared {
             return true;

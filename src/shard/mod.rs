@@ -34,7 +34,7 @@ pub struct ShardState {
     pub rows: BTreeMap<Key, Row>,
     /// Every write applied since the start, in order.
     pub ledger: Vec<LedgerEntry>,
-    /// Transactions that the copy has voted for and does not know the decision of.
+    /// Transactions in doubt: the copy has voted yes and does not know the decision.
     pub in_doubt: BTreeSet<TxnId>,
     /// How far the copy has applied its log, where the protocol has one.
     pub applied_to: u64,

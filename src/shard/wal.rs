@@ -48,13 +48,13 @@ pub const OVERHEAD_BYTES: usize = HEADER_BYTES + 1;
 /// Ends every frame. Not zero, and no flip of one bit makes it zero.
 const MARK: u8 = 0xa5;
 
-/// How a file ends whose every complete frame is sound.
+/// How a file ends, if all of its complete frames are sound.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Tail {
     /// With a complete frame, or empty.
     Clean,
-    /// With the beginning of a frame, which was never flushed. The valid prefix has `cut_at` bytes: replace
-    /// the file's content by it before appending.
+    /// With the beginning of a frame that was never flushed. The valid prefix has `cut_at` bytes. Replace the
+    /// file's content by it before you append.
     Torn {
         /// Length of the valid prefix in bytes.
         cut_at: usize,

@@ -6,8 +6,8 @@ use std::collections::BinaryHeap;
 /// Events in order of time; those of the same instant in the order in which they were scheduled.
 #[derive(Debug)]
 pub(super) struct EventHeap<E> {
-    /// The least key, if it was that when it was scheduled: much of what is scheduled comes next, and need
-    /// not be sifted in and out.
+    /// The next event, if it was the earliest when it was scheduled. About half of all events are, and this
+    /// spares them the way through the heap.
     first: Option<Key>,
     /// Small keys, so that sifting moves little; the events themselves lie still in `slots`.
     keys: BinaryHeap<Reverse<Key>>,

@@ -40,8 +40,8 @@ pub struct Options {
     pub record_fates: bool,
     /// End the run at the first violation that a monitor reports.
     pub stop_on_violation: bool,
-    /// End the run after so many events: processes that send one another messages without end and without
-    /// cost would never let time pass.
+    /// End the run after this many events. Processes that exchange messages without end and without cost would
+    /// otherwise keep time from passing.
     pub events_max: u64,
 }
 
@@ -220,7 +220,7 @@ pub enum RunError {
     },
 }
 
-/// Runs a deployment to the end. The outcome follows from the inputs alone, whatever else runs beside.
+/// Runs a deployment to the end. The outcome follows from the inputs alone, whatever else the machine does.
 ///
 /// # Errors
 ///
@@ -233,8 +233,8 @@ pub fn simulate<P: Process>(run: Run<'_, P>) -> Result<Record<P>, RunError> {
     simulate_then(run, |record| record)
 }
 
-/// The same, and makes of the record what is wanted of it, on the run's own thread: what was allocated there is
-/// freed there, which is cheaper than from another.
+/// The same, and calls `then` with the record on the run's own thread. Memory is cheapest freed by the thread that
+/// allocated it.
 ///
 /// # Errors
 ///

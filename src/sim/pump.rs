@@ -1,9 +1,9 @@
 //! Runs a world on madsim: every machine is a madsim node, and its processes live in a task of that node.
 //!
 //! Exactly one task runs the world at a time. The *pump* (madsim's main task) holds the baton when a run
-//! begins and whenever madsim must act on a node. A machine's task that holds the baton steps its process,
-//! looks what happens next, and goes on if that is its own; otherwise it passes the baton to the task whose
-//! turn it is. So a task is polled once for every run of events at its machine, and no poll is in vain.
+//! begins and whenever madsim must act on a node. A machine's task that holds the baton steps its process and
+//! asks what happens next. It goes on if that concerns its own machine; otherwise it passes the baton to the task
+//! whose turn it is. So a task is polled once for each run of events at its machine, and no poll is wasted.
 //!
 //! Async guests are polled by madsim at its own discretion. In a run with guests, the pump takes the baton
 //! back after every event, and goes on only once every guest that the event woke is idle.
@@ -408,9 +408,9 @@ impl<P: Process> Pump<P> {
 
     /// Waits until nothing but the pump can run.
     ///
-    /// madsim does not tell. But it moves its clock by 50 to 100 ns with every poll, and only when nothing
-    /// can run does it jump to the next timer, landing exactly [`MADSIM_LATE`] after it. A timer found in
-    /// that state twice in a row, each set further ahead than a few polls reach, means idleness.
+    /// madsim cannot be asked. But it moves its clock by 50 to 100 ns with every poll. Only when nothing can run
+    /// does it jump to the next timer, and then it lands exactly [`MADSIM_LATE`] after it. So two such landings in
+    /// a row, of timers set further ahead than a few polls reach, mean that everything is idle.
     async fn guests_are_idle(&mut self) {
         let mut confirmed = 0;
         while confirmed < 2 {

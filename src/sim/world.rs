@@ -360,8 +360,8 @@ impl<P: Process> World<P> {
         }
     }
 
-    /// Moves madsim's clock up to ours, whenever somebody may look at it: guests, and madsim itself when it
-    /// kills or restarts a node. It adds 50 to 100 ns for every poll and so may be ahead: it decides nothing.
+    /// Moves madsim's clock up to ours, whenever guests may read it, and when madsim kills or restarts a node. It
+    /// gains 50 to 100 ns with every poll, so it may run ahead. It decides nothing.
     pub(super) fn lead_madsim(&mut self) {
         let target = self.madsim_origin + Duration::from_nanos(self.now_ns);
         if let Some(behind) = target.checked_sub(self.madsim_time.elapsed()) {
@@ -447,8 +447,8 @@ impl<P: Process> World<P> {
         self.monitors.iter().any(|monitor| monitor.settled()) && self.may_be_read()
     }
 
-    /// Whether what the processes hold can be read off them: without a power cut at the end, one whose machine is
-    /// on its way back shows nothing, and would seem to have lost what its disk holds.
+    /// Whether the autopsy can read every process. Without a power cut at the end, a process whose machine is on its
+    /// way back shows nothing, and would seem to have lost what its disk holds.
     fn may_be_read(&self) -> bool {
         let machines = self.machines.iter().zip(&self.environment.machines);
         let mut servers = machines.filter_map(|(machine, is)| (!is.client).then_some(machine));
@@ -1118,7 +1118,7 @@ impl<M, T> Machine<M, T> {
     }
 }
 
-/// Enough of an input to tell which one it was.
+/// Enough of an input to recognise it.
 enum Brief<T> {
     Boot,
     Message(Addr, &'static str),
