@@ -1,7 +1,7 @@
 //! Deterministic simulation and formal verification of distributed transactions.
 //!
-//! The chain that the crate exists for: TLA+ specs, their stateright mirrors, the protocol code that runs
-//! and the histories that clients saw are tied to one another, link by link. ARCHITECTURE.md says how.
+//! Four artefacts describe each protocol: its TLA+ spec, the spec's twin in Rust, the protocol code that runs, and the
+//! histories that clients saw. Each is compared with its neighbour by a machine. ARCHITECTURE.md says how.
 
 #[cfg(not(madsim))]
 compile_error!(

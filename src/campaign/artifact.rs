@@ -265,7 +265,7 @@ fn others(folder: &Path) -> io::Result<Vec<OsString>> {
     Ok(names.filter(|name| !own(name)).collect())
 }
 
-/// Takes a run's folder away, unless somebody has put more into it.
+/// Removes a run's folder, unless it holds more than the run's own files.
 ///
 /// # Errors
 ///
@@ -325,7 +325,7 @@ pub fn read(registry: &Registry, from: &Path) -> Result<Artifact, Unreadable> {
 /// Longest duration and latest instant in a plan: what scenarios allow, ten times over.
 const NS_MAX: u64 = 864_000_000_000_000;
 
-/// Whether a plan that somebody may have edited fits its scenario: what a run takes for granted.
+/// Whether a plan, which may have been edited by hand, fits its scenario. A run relies on that.
 fn fits(scenario: &Scenario, plan: &Plan) -> Result<(), String> {
     let places = scenario.places.iter().map(|place| &place.name);
     let machines = plan.environment.machines.iter();

@@ -21,7 +21,7 @@ use crate::verdict::{Status, Word};
 
 /// How many runs each thread has to do before results are looked at.
 const CHUNK: usize = 16;
-/// One seed of so many is run twice.
+/// One seed in this many is run twice.
 const REPEAT_EVERY: u64 = 16;
 
 /// Which runs a campaign consists of.
@@ -31,7 +31,7 @@ pub struct Span {
     pub protocols: Vec<String>,
     /// The first seed.
     pub first_seed: u64,
-    /// How many seeds, over all parts; `None`: until somebody says stop.
+    /// How many seeds, over all parts; `None`: until the campaign is stopped.
     pub seeds: Option<u64>,
     /// Which part: every n-th seed from the i-th on.
     pub part: (u64, u64),
@@ -48,7 +48,7 @@ pub enum Stop {
     Interrupted,
 }
 
-/// How a campaign talks to whoever started it.
+/// What a campaign reports to its caller while it runs.
 pub trait Watch: Sync {
     /// Asked before every run, from all threads.
     fn stop(&self) -> Option<Stop>;
@@ -183,7 +183,7 @@ fn regress(registry: &Registry, one: &Committed) -> Result<Regression, String> {
     })
 }
 
-/// What [`drive`] hands on, in an order that the threads have no part in.
+/// What [`drive`] hands on, in an order that does not depend on threads.
 enum Event {
     Ran(Box<Outcome>),
     /// A run was repeated; what differed, if anything did.

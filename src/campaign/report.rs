@@ -27,7 +27,7 @@ pub struct Report {
     pub first_seed: u64,
     /// Which parts of the seeds this is: `i/n` is every n-th, from the i-th on; `0/1` is all of them.
     pub parts: Vec<String>,
-    /// Whether somebody stopped it.
+    /// Whether it was interrupted.
     pub interrupted: bool,
     /// Runs, repetitions and regressions not counted.
     pub runs: u64,

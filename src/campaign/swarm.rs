@@ -463,7 +463,8 @@ impl Draw<'_> {
         vec![time.fault(cut(clients, to))]
     }
 
-    /// Whoever becomes a leader is cut off at once; or, which catches one in office, a front at some time.
+    /// A replica is cut off as soon as it becomes leader; or a front is cut off at some time, which may catch a leader in
+    /// office.
     fn isolated_leader(&mut self) -> Vec<Fault> {
         let fronts = self.fronts();
         let from_peers_alone = self.stream.chance(0.5);

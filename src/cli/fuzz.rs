@@ -39,20 +39,20 @@ pub(super) struct FuzzArgs {
     /// How long, as in 90s or 10m.
     #[arg(long, value_parser = duration)]
     duration: Option<Duration>,
-    /// How many threads; by default one for each core.
+    /// How many threads. Default: one for each core.
     #[arg(long, short, value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
-    /// Run every n-th seed only, from the i-th on: one part of a matrix, from 0/n to (n-1)/n.
+    /// Run one part of a matrix: every N-th seed, from the I-th on. Parts are 0/N to (N-1)/N.
     #[arg(long, value_name = "I/N", value_parser = partition, default_value = "0/1")]
     partition: (u64, u64),
     /// The first seed.
     #[arg(long, default_value_t = 1)]
     first_seed: u64,
-    /// Leave the folders of failing runs, one for each class, below this one.
+    /// Write the folders of failing runs below this one, one for each failure class.
     #[arg(long, short, default_value = "store")]
     out: PathBuf,
-    /// A folder of what `shrink --regression` wrote, or of failure folders, to run first; by default
-    /// `regressions` beside the scenario, if that is there.
+    /// A folder with regressions to run first: files of `shrink --regression`, or failure folders. Default:
+    /// `regressions` beside the scenario, if it exists.
     #[arg(long, value_name = "DIR")]
     regressions: Option<PathBuf>,
     /// Write what was found as JUnit XML.
@@ -65,7 +65,7 @@ pub(super) struct FuzzArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct MergeArgs {
-    /// What the parts printed with --json.
+    /// Files with what the parts printed with --json.
     #[arg(required = true)]
     parts: Vec<PathBuf>,
     /// Write what was found as JUnit XML.

@@ -75,8 +75,8 @@ pub const SHIPPED: [(&str, &str); 8] = [
     ),
 ];
 
-/// Runs whole distributed-transaction stacks in one seeded, simulated world, breaks that world on purpose,
-/// and says what each protocol did to its promises.
+/// Runs whole distributed-transaction systems in one simulated world, breaks that world on purpose, and says which
+/// promises each protocol kept.
 ///
 /// Without a command: `compare settlement`.
 #[derive(Parser, Debug)]
@@ -110,16 +110,16 @@ enum Command {
         /// The seed that the plan is drawn with.
         #[arg(long, short, default_value_t = 1)]
         seed: u64,
-        /// Draw a swarm plan, as `fuzz` does, instead of the scenario's own. What the scenario expects is
-        /// left aside: the run is judged by the protocol's promises.
+        /// Draw a swarm plan, as `fuzz` does, instead of the scenario's own. The scenario's `[expect]` is
+        /// ignored: the protocol's promises decide.
         #[arg(long)]
         swarm: bool,
-        /// Leave the run's folder here, whatever the verdict. A run that fails always leaves one, by
-        /// default below `store/`.
+        /// Write the run's folder here, whatever the verdict. A failing run always writes one, by default
+        /// below `store/`.
         #[arg(long, short)]
         out: Option<PathBuf>,
-        /// Judge isolation while the run goes on, and end it at the first violation. For protocols that promise
-        /// serializability; a folder that is left holds the run to its end.
+        /// Judge isolation during the run, and stop at the first violation. The protocol has to promise
+        /// serializability. The run's folder holds the whole run.
         #[arg(long)]
         stop_at_violation: bool,
         /// Override a key of the scenario, as in `workload.rate=100` or `region.0.zones=3`.
@@ -143,33 +143,33 @@ enum Command {
         /// Draw swarm plans, as `fuzz` does, instead of the scenario's own.
         #[arg(long)]
         swarm: bool,
-        /// Leave the folders of failing runs below this one.
+        /// Write the folders of failing runs below this one.
         #[arg(long, short, default_value = "store")]
         out: PathBuf,
         /// Override a key of the scenario.
         #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
         overrides: Vec<(String, String)>,
     },
-    /// Run a recorded run again from its folder, and name the first event that differs.
+    /// Repeat a recorded run from its folder, and name the first event that differs.
     Replay {
         /// The folder that `run` or `compare` left.
         dir: PathBuf,
     },
-    /// Find the smallest plan that still fails the same way, and leave it as a folder of its own.
+    /// Find the smallest plan that fails in the same way, and write it as a folder of its own.
     Shrink {
         /// The folder that a failing run left.
         dir: PathBuf,
         /// How many runs it may take.
         #[arg(long, default_value_t = shrink::BUDGET)]
         budget: usize,
-        /// How many runs at once; by default as many as there are processors. Does not change the result.
+        /// How many runs at once. Default: one for each processor. The result does not depend on it.
         #[arg(long, short, value_parser = clap::value_parser!(u16).range(1..=1024))]
         jobs: Option<u16>,
-        /// Where to leave the result; by default in `shrunk` below DIR.
+        /// Where to write the result. Default: `shrunk` below DIR.
         #[arg(long, short)]
         out: Option<PathBuf>,
-        /// What to keep, as PROPERTY/SHAPE: by default the most telling promise that the run broke. A property
-        /// that is not promised will do, as in atomicity/partial-commit for the naive protocol.
+        /// The failure class to keep, as PROPERTY/SHAPE. Default: the most telling promise that the run broke. A
+        /// property that is not promised works too, such as atomicity/partial-commit for the naive protocol.
         #[arg(long)]
         class: Option<Class>,
         /// Also write the plan as one small file, to commit and to play with `run --plan`.
@@ -178,7 +178,7 @@ enum Command {
     },
     /// Run swarm plans on all cores: faults and workloads drawn by seed, to find one that breaks a promise.
     Fuzz(fuzz::FuzzArgs),
-    /// Put the parts of a campaign together that `fuzz --partition --json` printed.
+    /// Merge the parts of a campaign, as `fuzz --partition --json` printed them.
     Merge(fuzz::MergeArgs),
     /// Check a history against a consistency model.
     ///
@@ -211,7 +211,7 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         svg: Option<PathBuf>,
     },
-    /// Check the specs' models: safety, fair leads-to, and the sizes that TLC found.
+    /// Check the models of the specs, and the protocol code in small worlds: safety, leads-to under fairness, sizes.
     Model {
         /// A spec's folder, a model's name, or FOLDER/NAME; all of them if absent.
         name: Option<String>,
@@ -219,7 +219,7 @@ enum Command {
         #[arg(long, value_name = "ADDR", requires = "name")]
         explore: Option<std::net::SocketAddr>,
     },
-    /// Hunt for planted bugs: which are found, by which check, after how many seeds, and how small.
+    /// Hunt for planted bugs: which check finds each, after how many seeds, and how small its plan gets.
     ///
     /// Needs a build with the feature `zoo`; others list the bugs.
     Zoo {
@@ -237,7 +237,7 @@ enum Command {
         /// How many runs shrinking may take for each bug; 0 shrinks nothing. Default: 600.
         #[arg(long, conflicts_with = "list")]
         budget: Option<usize>,
-        /// Leave zoo.json, zoo.md, and in plans/ the shrunk plan of each bug that was found in this folder.
+        /// Write zoo.json, zoo.md and the shrunk plan of each bug that was found (in plans/) into this folder.
         #[arg(long, short, conflicts_with = "list")]
         out: Option<PathBuf>,
     },

@@ -1,9 +1,9 @@
-//! Small worlds of the protocol code in stateright's Explorer: their safety properties with what refutes them, and states
-//! that a person can read.
+//! Small worlds of the protocol code in stateright's Explorer: safety properties with their counterexamples, and readable
+//! states.
 //!
-//! A state is the world, seen twice: by the monitor that the properties ask, and by the abstraction, which says
-//! which state of the spec the processes are in. Both take the same steps, so each step can be held against the spec on
-//! the way; a step that is none of the spec's makes the state after it a counterexample of `refinement`.
+//! A state is the world with two monitors: one for the properties, and the abstraction, which says which state of the spec
+//! the processes are in. Both take the same steps, so each step is held against the spec on the way. A step that the spec
+//! does not allow makes the state after it a counterexample of `refinement`.
 //!
 //! Leads-to is not shown: stateright's `eventually` overlooks cycles, and knows no fairness. `ordain model` decides it.
 
@@ -90,7 +90,7 @@ where
 pub struct Shown<P: Process, G: Hash, A: Hash> {
     world: World<P, G>,
     shadow: World<P, A>,
-    /// Why the step into this state, or one before it, is none of the spec's.
+    /// Why the spec does not allow the step into this state, or an earlier one.
     refused: Option<String>,
 }
 
@@ -112,7 +112,7 @@ impl<P: Process, G: Hash + Debug, A: Abstraction<P>> Debug for Shown<P, G, A> {
     }
 }
 
-/// Why a step is none of the spec's, if it is none.
+/// Why the spec does not allow a step; `None` if it does.
 fn refusal<P: Process, A: Abstraction<P>>(before: &A, after: &A) -> Option<String> {
     let known = before.instances().into_iter();
     let known: BTreeMap<A::Name, StateOf<P, A>> =

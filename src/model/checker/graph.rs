@@ -293,7 +293,7 @@ impl Hasher for Fingerprint {
         self.word(word as u64);
     }
 
-    /// The low half, for whoever uses this as an ordinary hasher.
+    /// The low half, for use as an ordinary hasher.
     fn finish(&self) -> u64 {
         self.low
     }

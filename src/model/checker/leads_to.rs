@@ -5,8 +5,8 @@
 //! every state may stutter for ever unless a fairness constraint forbids it.
 //!
 //! It can be used alone. A crate that depends on ordain is built with madsim's flag: its `.cargo/config.toml` needs
-//! `rustflags = ["--cfg", "madsim"]` under `[build]`, and for its own doc tests `rustdocflags` alike (a `RUSTFLAGS` variable
-//! replaces the first). Without the flag ordain does not compile, and says why.
+//! `rustflags = ["--cfg", "madsim"]` under `[build]`, and the same as `rustdocflags` for its own doc tests. (A `RUSTFLAGS`
+//! variable replaces the first.) Without the flag ordain does not compile, and says why.
 //!
 //! ```
 //! use ordain::model::checker::leads_to::FairChecker;
@@ -47,7 +47,7 @@
 //! let lasso = report.verdicts[0].counterexample.as_ref().unwrap();
 //! assert_eq!(lasso.names(), ["Send", "(cycle)", "Lose", "Send"]);
 //!
-//! // Strong fairness is: whoever is enabled again and again gets a turn.
+//! // Strong fairness is enough: what is enabled again and again happens.
 //! let report = FairChecker::new(&LossyLink)
 //!     .weak("Send", |step| *step == Step::Send)
 //!     .strong("Deliver", |step| *step == Step::Deliver)
@@ -85,7 +85,7 @@ use stateright::{Expectation, Model};
 
 use super::graph::{Bits, Counts, Graph, NO_NODE, Step, Unfinished};
 
-/// Weak: whoever is enabled for ever acts. Strong: whoever is enabled again and again acts.
+/// Weak: an action that is enabled for ever is taken. Strong: an action that is enabled again and again is taken.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Strength {

@@ -4,7 +4,8 @@
 //! region, its log holds the transaction's own occurrences. What other transactions do to the rows is in the versions: the
 //! log, executed serially ([`Serial`]), says what every row holds before and after each position, and a row that holds
 //! anything else has a version that the spec does not know. So an instance of one transaction is held to its place among all
-//! others. A run looks at one transaction in [`SAMPLED`], and at each in one region. [`Executions::together`] puts several transactions into one instance, where each shard holds one row.
+//! others. A run looks at one transaction in [`SAMPLED`], and at each in one region. [`Executions::together`] puts
+//! several transactions into one instance, where each shard holds one row.
 //!
 //! | spec | code |
 //! |---|---|
@@ -490,7 +491,7 @@ pub struct Executions {
 type Touched = BTreeMap<Name, State>;
 
 impl Executions {
-    /// Only one transaction in so many, and each in one region, the same ones in every run. With 1: all, everywhere.
+    /// Only one transaction in this many, each in one region; the same ones in every run. With 1: all, in every region.
     pub fn sampled(one_in: u64) -> Self {
         Self {
             sample: Sample { one_in },
@@ -514,7 +515,7 @@ impl Executions {
         }
     }
 
-    /// Whether a transaction that is looked at is looked at in this region: where not all are, in one region each.
+    /// Whether a sampled transaction is followed in this region: with sampling each is followed in one.
     fn is_watched(&self, txn: TxnId, region: usize, regions: usize) -> bool {
         let one_in = self.sample.one_in;
         one_in == 1 || (stable_hash(&txn) / one_in) as usize % regions == region

@@ -64,7 +64,7 @@ pub trait Guided: Spec {
     /// What tells its constants from those of other instances.
     fn shape(&self) -> u64;
 
-    /// Gives back what bounds a behaviour and is not part of the protocol.
+    /// Refills the budgets, which bound a behaviour and are not part of the protocol.
     fn refill(&self, state: &mut Self::State);
 
     /// Actions that may lead there, enabled or not: all that the search looks at. Those that cannot may be left out.
@@ -79,7 +79,7 @@ pub trait Guided: Spec {
     fn may_pass(&self, from: &Self::State, at: &Self::State, to: &Self::State) -> bool;
 }
 
-/// Why a step is none of the spec's.
+/// Why the spec does not allow a step.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NoPath {
     /// The spec's state before.
@@ -234,7 +234,7 @@ pub trait Abstraction<P: Process>: Clone + Eq + Hash + Debug + Send + 'static {
     fn instances(&self) -> Vec<Standing<P, Self>>;
 }
 
-/// How the steps of the code fared.
+/// How many steps of the code were stutters, and how many were steps of the spec.
 #[derive(Clone, PartialEq, Eq, Debug, Default, serde::Serialize)]
 pub struct Tally {
     /// Steps of the code.
@@ -556,7 +556,7 @@ impl<P: Process, A: Abstraction<P>> Monitor<P> for Online<P, A> {
     }
 }
 
-/// One in so many transactions of a simulated run is held against its spec: all of them would cost more than the run.
+/// One in this many transactions of a simulated run is held against its spec. All of them would cost more than the run.
 pub const SAMPLED: u64 = 4;
 
 /// Which transactions are looked at.

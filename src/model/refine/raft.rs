@@ -50,8 +50,8 @@ use crate::protocol::calvin::{Message, Node, Timer};
 /// How far below the end of its log a step may look.
 pub const WINDOW: u64 = 256;
 
-/// One in so many routine steps of a simulated run is judged: entries, acknowledgements, heartbeats. Boots, elections and
-/// changes of leadership all are.
+/// One in this many routine steps of a simulated run is judged (entries, acknowledgements, heartbeats). Boots, elections
+/// and changes of leadership are all judged.
 pub const SAMPLED: u64 = 16;
 
 /// The most replicas that the spec's model has.
@@ -108,7 +108,7 @@ impl Display for LogId {
     }
 }
 
-/// The spec for so many replicas: nothing is used up.
+/// The spec for this many replicas: no message is used up, and no budget.
 fn spec(count: usize) -> Spec {
     Spec {
         count: count as u8,

@@ -4,14 +4,14 @@
 //! |---|---|
 //! | `phase`, `step`, `reply` | [`SagaView`]: while a record is on its way to the disk, what was the case before it |
 //! | `svc` | [`StepView`]: what the shard has durably done about the step |
-//! | `net` | what was ever sent; a refusal for want of a disk, which binds nobody, is no message |
+//! | `net` | what was ever sent; a refusal because a flush failed binds nothing, and is no message |
 //! | `seen` | under semantic locks, the steps whose effects others were shown |
 //! | `up`, `down`, `cut` | up and none: a crash shows at the next boot |
 //!
-//! A step that is refused because its row is marked is one that refuses (`Refuse`). Who reads is a transaction that gathers rows, or a
-//! step up to the pivot, which returns what it found: a row whose last writer is another saga shows the step of that
-//! saga that wrote it, if it stands. Steps after the pivot honour no lock, and are not readers in the spec's sense. Marks themselves are not in
-//! the spec: they are how the code keeps its promise.
+//! A step that is refused because its row is marked is one that refuses (`Refuse`). Readers are transactions that gather
+//! rows, and steps up to the pivot, which return what they found. A row whose last writer is another saga shows that
+//! saga's step, if it stands. Steps after the pivot honour no lock, so they are no readers in the spec's sense. Marks
+//! themselves are not in the spec: they are how the code keeps its promise.
 //!
 //! History: once a saga has ended, a crash that takes the `End` record, which is not forced, does not undo that in the
 //! spec. The code's next words are then repetitions.
@@ -146,7 +146,7 @@ pub struct Known {
 }
 
 impl Known {
-    /// The rows that a message shows, and to whom; none to those who honour no locks.
+    /// The rows that a message shows, and to which reader; none for readers that honour no locks.
     fn shown<'a>(&self, message: &'a Message) -> Option<(TxnId, &'a [Read])> {
         let (to, rows) = match message {
             Message::Values { txn, rows } => (*txn, rows),

@@ -46,7 +46,7 @@ pub trait Instance: Clone + Eq + Hash + Debug + Send + Sized + 'static {
         effects: &EffectsOf<Self>,
     ) -> bool;
 
-    /// The transactions, beside the one that it is about, of which a message shows something.
+    /// The other transactions about which a message shows something, beside its own.
     fn shown_by(_: &Self::Known, _: &MessageOf<Self>) -> BTreeSet<TxnId> {
         BTreeSet::new()
     }
@@ -91,7 +91,7 @@ impl<I: Instance> Default for Transactions<I> {
 }
 
 impl<I: Instance> Transactions<I> {
-    /// Only one in so many of them, the same ones in every run.
+    /// Only one in this many of them, the same ones in every run.
     pub fn sampled(one_in: u64) -> Self {
         Self {
             sample: Sample { one_in },

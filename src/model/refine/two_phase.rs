@@ -7,7 +7,7 @@
 //! | spec | code |
 //! |---|---|
 //! | `coord`, `await`, `record` | [`ManagerView`]; a manager that has restarted since the initiator learned of it and knows nothing presumes abort |
-//! | `part` | [`ParticipantView`]: `working` until the vote is durable, `prepared` until the commit is; who has lost its grant has given up, or left if it has said that it only read; what was decided alone and what came of it when these records are durable |
+//! | `part` | [`ParticipantView`]: `working` until the vote is durable, `prepared` until the commit is; a participant that has lost its grant has given up, or has left if it has said that it only read; what was decided alone and what came of it | when these records are durable |
 //! | `net` | what was ever sent; the initiator's first message to the manager is its yes and an inquiry in one; a question to one peer is one to all |
 //! | `down`, `cut` | empty: a crash shows at the next boot |
 //!

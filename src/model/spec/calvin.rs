@@ -130,7 +130,7 @@ pub struct RemoteRead {
     pub from: Shard,
     /// The version: the position that wrote it, 0 for the initial one.
     pub ver: u8,
-    /// To whom it goes: an active participant. Part of the spec's message only if there may be several.
+    /// The receiver, an active participant. Part of the spec's message only if there may be several.
     pub to: Shard,
 }
 
@@ -334,7 +334,7 @@ impl Calvin {
             .collect()
     }
 
-    /// The remote reads of a version that a participant owes to the active ones.
+    /// The remote reads of a version that a participant has to send to the active ones.
     fn owed(&self, state: &State, pos: u8, from: Shard, ver: u8) -> Vec<RemoteRead> {
         let to = self.footprint_at(state, pos).active.without(from.0);
         let read = |to| RemoteRead {
@@ -406,7 +406,7 @@ impl Calvin {
         }
     }
 
-    /// From whom the reads for a position have come.
+    /// The participants whose reads for a position have arrived.
     fn arrived(&self, state: &State, s: Shard, pos: u8) -> Members {
         let here = state.memory(s).inbox.iter().filter(|read| read.pos == pos);
         here.fold(Members::default(), |from, read| from.with(read.from.0))

@@ -471,7 +471,7 @@ impl Members {
         Self(self.0 | 1 << member)
     }
 
-    /// The set but for this member.
+    /// The set without this member.
     #[must_use]
     pub const fn without(self, member: u8) -> Self {
         Self(self.0 & !(1 << member))

@@ -325,7 +325,7 @@ impl State {
         };
     }
 
-    /// The latest term that is on somebody's disk.
+    /// The latest term on any disk.
     fn durable_term(&self) -> u64 {
         let terms = self.replicas.iter().map(|replica| replica.saved[0].term);
         terms.max().unwrap_or(0)
@@ -416,7 +416,7 @@ impl RaftDisk {
         2 * count > usize::from(self.count)
     }
 
-    /// Whether a quorum holds the entry at `n`, of which the leader counts its own as far as `mine`.
+    /// Whether a quorum holds the entry at `n`. The leader counts its own entries up to `mine`.
     fn is_replicated(&self, leader: &Replica, i: Server, n: u64, mine: u64) -> bool {
         let held = |j: &Server| match *j == i {
             true => mine >= n,

@@ -44,7 +44,7 @@ pub enum Flaw {
     CrashForgetsEntry,
     /// A leader commits what only it has.
     CommitAlone,
-    /// A vote for whoever asks first (section 5.4.1).
+    /// A voter does not compare logs: the first that asks gets its vote (section 5.4.1).
     VoteBlindly,
     /// An entry of an earlier term is committed because a majority has it (section 5.4.2).
     CommitOldTerm,

@@ -60,7 +60,7 @@ pub enum Phase {
     Compensated,
 }
 
-/// What the orchestrator heard about the present step.
+/// The reply to the orchestrator's current step.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[allow(missing_docs)]
 pub enum Reply {

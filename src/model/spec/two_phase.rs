@@ -63,7 +63,7 @@ pub enum Flaw {
     LeaveWithWrites,
     /// A reader that has left answers like one that never voted.
     TellLeft,
-    /// Who decided alone acknowledges a commit that it has not heard of.
+    /// A participant that decided alone acknowledges a commit before it knows of it.
     AckAlone,
 }
 
@@ -327,7 +327,7 @@ impl TwoPhase {
         (0..self.participants).map(P)
     }
 
-    /// What may happen at the coordinator, but for messages that arrive.
+    /// What may happen at the coordinator, except for arriving messages.
     fn coordinator_actions(&self, state: &State, actions: &mut Vec<Action>) {
         let collected = state.awaited.is_empty();
         match state.coord {

@@ -29,7 +29,7 @@ pub fn timer_limit(timer: &Timer, elections: u8) -> Option<u8> {
     }
 }
 
-/// What is asked of every state of Calvin's worlds, where shards end a transaction each at its own time.
+/// The properties of every state of Calvin's worlds. Each shard ends a transaction at its own time.
 fn safety<P: Autopsy>() -> Asked<P, Seen> {
     Asked {
         always: vec![("executed once", |world| {

@@ -1,5 +1,6 @@
-//! The protocol code in small worlds, as `ordain model` lists and checks it: a transaction over two shards, and where sagas meet two, on one
-//! machine each, with a machine for the coordinator or sequencer and one for the client; and two replicas of a log.
+//! The protocol code in small worlds, as `ordain model` lists and checks it: one transaction over two shards (two
+//! transactions where sagas meet). Each shard has a machine, and so have the coordinator or sequencer and the client. There
+//! are also worlds of two replicas of a log.
 //!
 //! Every schedule is explored and judged from outside: what processes observe and what the shards' ledgers hold, safety
 //! and fair leads-to. Where the protocol has an abstraction, every schedule is explored once more, and every edge held
@@ -168,7 +169,7 @@ pub const TORN: Budget = Budget {
     ..NONE
 };
 
-/// What became of a world.
+/// The result of checking a world.
 pub struct Examined {
     /// Sizes and verdicts, those of the refinement last.
     pub outcome: Outcome,

@@ -1,5 +1,5 @@
-//! The log's own code in small worlds: two replicas, each of which proposes its number once when it comes to lead. (Three
-//! have 673,685 states without any fault.)
+//! The log's own code in small worlds: two replicas. Each proposes its number once, when it becomes leader. (Three
+//! replicas have 673,685 states without any fault.)
 //!
 //! A monitor holds the properties of figure 3 (Ongaro and Ousterhout, USENIX ATC 2014) against what replicas state, and
 //! never looks into them. Election timers fire a limited number of times: a term is a counter, and without a limit the
@@ -188,7 +188,7 @@ where
     })
 }
 
-/// Figure 3; where one campaign is not the end, also that several come to lead, and that one commits.
+/// Figure 3. With more than one campaign also: several replicas become leader, and one commits.
 pub fn safety(lively: bool) -> Asked<Replica, Stated> {
     let mut asked: Asked<Replica, Stated> = Asked {
         always: vec![
@@ -212,7 +212,7 @@ pub fn safety(lively: bool) -> Asked<Replica, Stated> {
     asked
 }
 
-/// Figure 3; where it is lively, that one leader commits, otherwise, that several come to lead.
+/// Figure 3. Where liveness is asked also: a leader commits. Otherwise: several replicas become leader.
 pub fn ask(
     checker: FairChecker<'_, Host<Replica, Stated>>,
     lively: bool,

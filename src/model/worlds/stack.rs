@@ -324,9 +324,9 @@ pub(super) fn serve<P: Process, G, A: Abstraction<P> + Sync>(
 /// A monitor that takes in whole steps instead ([`refine::shadow`]).
 pub(super) fn ignore<G>(_: &mut G, _: Addr, _: &Observation) {}
 
-/// Worlds for a protocol of which nothing is known but its promises: no fault, and each kind of fault alone. What is not
-/// promised is not asked. Every timer fires twice at most, so that the graph is finite; that nothing is left
-/// open is asked where no fault makes up for it by timers.
+/// Worlds for a protocol without a spec: no fault, and each kind of fault alone. Only what it promises is asked. Every
+/// timer fires at most twice, so that the graph is finite. Liveness is asked only where timers do not have to make up for a
+/// fault.
 pub fn promised_worlds<P: Protocol<Options: Send + Sync> + 'static>() -> Vec<SmallWorld> {
     let options = P::Options::default();
     let promises = P::promises(&options);

@@ -330,7 +330,7 @@ pub enum Action<T> {
     Crash {
         /// Which.
         node: NodeId,
-        /// What happens to survive of what was not flushed.
+        /// What survives of the bytes that were not flushed.
         left: Left,
     },
     /// A node comes back.
@@ -401,7 +401,7 @@ impl<T: Debug> Display for Action<T> {
 }
 
 impl<T: PartialEq> Action<T> {
-    /// Whether two actions are of one kind: the same but for the content of the message.
+    /// Whether two actions are of one kind: the same, except for the content of the message.
     fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
             (
