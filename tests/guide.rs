@@ -227,6 +227,7 @@ fn print(command: &str, folder: &Path, exit_before: i32) -> (Vec<String>, i32) {
         .env("PATH", format!("{}:{path}", own.display()))
         .env("NO_COLOR", "1")
         .env_remove("GITHUB_ACTIONS")
+        .env_remove("COLUMNS")
         .stdin(Stdio::null())
         .stdout(terminal.try_clone().expect("a second handle"))
         .stderr(terminal)
