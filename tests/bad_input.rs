@@ -148,6 +148,49 @@ fn a_fault_outside_of_the_safety_phase_is_refused() {
 }
 
 #[test]
+fn a_fault_that_would_change_nothing_is_refused() {
+    let with = |fault: &str| {
+        let (before, _) = GOOD.split_once("[[fault]]").expect("it has one");
+        read(&format!(
+            "{before}[[fault]]\nat = \"2s\"\nfor = \"1s\"\n{fault}\n"
+        ))
+    };
+    let faults = [
+        "kind = \"partition\"\nnodes = [\"here/front0\"]\nto = [\"here/front0\"]",
+        "kind = \"partition\"\nnodes = [\"*\"]",
+        "kind = \"degrade\"\nnodes = [\"here\"]\nloss = \"0%\"",
+        "kind = \"slow\"\nnodes = [\"here\"]\npercent = 100",
+        "kind = \"clock-step\"\nnodes = [\"here\"]\nby = \"0s\"",
+        "kind = \"clock-drift\"\nnodes = [\"here\"]\nppm = 0",
+    ];
+    let refused = faults.map(|fault| with(fault).map(drop).expect_err(fault));
+    insta::assert_snapshot!(refused.join("\n"));
+    for near_miss in [
+        "kind = \"partition\"\nnodes = [\"here/front0\"]\nto = [\"here\"]",
+        "kind = \"degrade\"\nnodes = [\"here\"]\nloss = \"0.0001%\"",
+        "kind = \"slow\"\nnodes = [\"here\"]\npercent = 101",
+    ] {
+        with(near_miss).unwrap_or_else(|refused| panic!("{refused}"));
+    }
+}
+
+#[test]
+fn a_permanent_fault_that_would_end_is_refused() {
+    insta::assert_snapshot!(refused("for = \"1s\"", "for = \"1s\"\npermanent = true"));
+}
+
+#[test]
+fn rows_that_hold_more_than_can_be_counted_are_refused() {
+    let most = i64::MAX / 2 / 10;
+    let holding = |initial: i64| format!("rows = 10\ninitial = {initial}\n");
+    insta::assert_snapshot!(refused("rows = 10\n", &holding(i64::MAX)));
+    let with = |initial| read(&GOOD.replacen("rows = 10\n", &holding(initial), 1));
+    with(most).unwrap_or_else(|message| panic!("{message}"));
+    with(most + 1).expect_err("one more each");
+    with(i64::MIN).expect_err("the other way");
+}
+
+#[test]
 fn a_workload_that_is_neither_open_nor_closed_is_refused() {
     insta::assert_snapshot!(refused("rate = 5.0", ""));
 }

@@ -3,6 +3,7 @@
 use crate::judging::{judge, play};
 use crate::scenarios::shipped;
 use ordain::base::observation::{Observation, Observed};
+use ordain::base::options::Millis;
 use ordain::plan::Plan;
 use ordain::protocol::Protocol;
 use ordain::protocol::two_phase::{Heuristic, Options, TwoPhase};
@@ -39,7 +40,7 @@ fn a_mixed_outcome_is_counted_and_excused_only_where_a_participant_said_that_it_
     for heuristic in [Heuristic::Commit, Heuristic::Abort] {
         let options = Options {
             heuristic,
-            heuristic_after_ms: 1_000,
+            heuristic_after_ms: Millis::new(1_000),
             ..Options::default()
         };
         let mut mixed = 0;

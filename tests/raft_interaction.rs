@@ -17,6 +17,7 @@
 //! `quiet` before a command hides its output.
 
 use crate::cluster::{Cluster, Loss};
+use ordain::base::options::Number;
 use ordain::consensus::{Algorithm, Options};
 
 fn play(script: &str) -> String {
@@ -54,8 +55,8 @@ fn start(words: &[&str]) -> Cluster {
     let mut options = Options::default();
     for word in &words[1..] {
         match word.split_once('=') {
-            Some(("batch", most)) => options.max_batch = most.parse().unwrap(),
-            Some(("window", most)) => options.max_in_flight = most.parse().unwrap(),
+            Some(("batch", most)) => options.max_batch = Number::new(most.parse().unwrap()),
+            Some(("window", most)) => options.max_in_flight = Number::new(most.parse().unwrap()),
             None if *word == "paxos" => options.algorithm = Algorithm::MultiPaxos,
             _ => panic!("{word}?"),
         }

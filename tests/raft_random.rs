@@ -5,6 +5,7 @@
 //! The same schedules are run with replicas that are broken on purpose, each of which has to be found.
 
 use crate::cluster::{Clock, Cluster, Draws, Loss, Mutant};
+use ordain::base::options::Number;
 use ordain::consensus::{Algorithm, Options};
 use proptest::prelude::*;
 
@@ -88,8 +89,8 @@ pub fn action() -> impl Strategy<Value = Action> {
 pub fn options(algorithm: Algorithm) -> Options {
     Options {
         algorithm,
-        max_batch: 2,
-        max_in_flight: 2,
+        max_batch: Number::new(2),
+        max_in_flight: Number::new(2),
         ..Options::default()
     }
 }

@@ -11,6 +11,7 @@ use crate::support::{MS, SECOND, addr, fault, nodes, world};
 use ordain::base::digest::stable_hash;
 use ordain::base::monitor::{Monitor, Violation};
 use ordain::base::observation::{LogEvent, Observation, Observed};
+use ordain::base::options::{Millis, MillisRange, Number};
 use ordain::base::process::{Addr, Delay, Effects, FileId, Input, Process, WallTime, Wire};
 use ordain::consensus::session::{Applied, Sessions};
 use ordain::consensus::{
@@ -183,10 +184,10 @@ impl Process for Replica {
 fn options(algorithm: Algorithm) -> Options {
     Options {
         algorithm,
-        heartbeat_ns: 20 * MS,
-        election: Delay::between(100 * MS, 200 * MS),
-        max_batch: 4,
-        max_in_flight: 4,
+        heartbeat_ms: Millis::new(20),
+        election_ms: MillisRange::new(100, 200),
+        max_batch: Number::new(4),
+        max_in_flight: Number::new(4),
     }
 }
 

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use ordain::base::observation::{AbortReason, Observation};
+use ordain::base::options::Millis;
 use ordain::base::process::{Addr, Effect, Input, NodeId};
 use ordain::base::txn::{ShardId, TxnId};
 use ordain::model::refine::{self, Checked, Tally};
@@ -884,7 +885,7 @@ fn stormy_runs_of_sagas_with_semantic_locks_refine_the_spec_and_mutants_of_them_
     for semantic_locks in [SemanticLocks::Wait, SemanticLocks::Refuse] {
         let options = saga::Options {
             semantic_locks,
-            lock_wait_ms: 100,
+            lock_wait_ms: Millis::new(100),
             ..saga::Options::default()
         };
         assert_storms_refine_with::<Saga, _>(&options, 8, start, &["Read", "Refuse", "BackUp"]);
@@ -917,7 +918,7 @@ fn stormy_runs_in_which_readers_leave_refine_the_spec_and_mutants_of_them_do_not
 fn stormy_runs_with_heuristic_decisions_refine_the_spec_and_mutants_of_them_do_not() {
     let options = two_phase::Options {
         heuristic: two_phase::Heuristic::Abort,
-        heuristic_after_ms: 300,
+        heuristic_after_ms: Millis::new(300),
         ..two_phase::Options::default()
     };
     let start = refine::two_phase::Transactions::default;

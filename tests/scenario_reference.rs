@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use ordain::base::options::Described;
+
 const FILE: &str = include_str!("../src/scenario/file.rs");
 const LAYOUT: &str = include_str!("../src/scenario/layout.rs");
 const SWARM: &str = include_str!("../src/scenario/swarm.rs");
@@ -23,26 +25,6 @@ const SECTIONS: [(&str, &str); 12] = [
     ("Moment", "`after` of a fault"),
     ("Swarm", "[swarm]"),
     ("Expectation", "[expect.PROTOCOL]"),
-];
-
-const OPTIONS: [(&str, &str); 5] = [
-    ("[protocol.naive]", include_str!("../src/protocol/naive.rs")),
-    (
-        "[protocol.2pc]",
-        include_str!("../src/protocol/two_phase/mod.rs"),
-    ),
-    (
-        "[protocol.saga]",
-        include_str!("../src/protocol/saga/mod.rs"),
-    ),
-    (
-        "[protocol.calvin]",
-        include_str!("../src/protocol/calvin/mod.rs"),
-    ),
-    (
-        "[protocol.calvin.log]",
-        include_str!("../src/consensus/mod.rs"),
-    ),
 ];
 
 const VALUES: [(&str, &str, &str); 4] = [
@@ -90,9 +72,7 @@ fn words(kind: &str) -> &'static str {
         "f64" => "number",
         "u8" | "u16" | "u32" | "u64" | "usize" | "i32" | "i64" => "integer",
         "String" | "EngineKind" | "WorkloadKind" | "FaultName" => "text",
-        "OnPartialFailure" | "Placement" | "SemanticLocks" | "Sequencers" | "Algorithm" => "text",
         "Vec<String" => "list of texts",
-        "Delay" => "list of two integers",
         "(String>, String" => "two texts",
         _ => "table",
     }
@@ -170,6 +150,46 @@ fn table(title: &str, docs: &str, items: &[Item]) -> String {
     text
 }
 
+/// The options of every protocol, by the table that they stand in, as the protocols describe them.
+fn options() -> Vec<(String, Vec<Described>)> {
+    let mut tables: Vec<(String, Vec<Described>)> = Vec::new();
+    for protocol in ordain::registry::Registry::standard().list() {
+        for option in protocol.described {
+            let (table, key) = match option.name.rsplit_once('.') {
+                Some((table, key)) => (format!("[protocol.{}.{table}]", protocol.name), key),
+                None => (
+                    format!("[protocol.{}]", protocol.name),
+                    option.name.as_str(),
+                ),
+            };
+            let option = Described {
+                name: key.to_owned(),
+                ..option
+            };
+            match tables.iter_mut().find(|(known, _)| *known == table) {
+                Some((_, options)) => options.push(option),
+                None => tables.push((table, vec![option])),
+            }
+        }
+    }
+    tables
+}
+
+fn options_table(title: &str, options: &[Described]) -> String {
+    let mut text =
+        format!("\n## `{title}`\n\n| key | what | values | default |\n|---|---|---|---|\n");
+    for option in options {
+        let Described {
+            name,
+            about,
+            default,
+            domain,
+        } = option;
+        writeln!(text, "| `{name}` | {about} | {domain} | `{default}` |").unwrap();
+    }
+    text
+}
+
 fn reference() -> String {
     let mut text = "# Every key of a scenario\n\n\
         A scenario is a TOML file. Durations are texts with a unit (`\"250us\"`, `\"10ms\"`, `\"2s\"`, `\"1m\"`), \
@@ -183,9 +203,8 @@ fn reference() -> String {
         let (docs, items) = read(FILE, name);
         text += &table(title, &docs, &items);
     }
-    for (title, source) in OPTIONS {
-        let (docs, items) = read(source, "Options");
-        text += &table(title, &docs, &items);
+    for (title, options) in options() {
+        text += &options_table(&title, &options);
     }
     for (name, title, source) in VALUES {
         let (docs, items) = read(source, name);
@@ -288,15 +307,21 @@ fn every_key_that_is_read_is_in_the_reference_and_no_other() {
     ordain::registry::Registry::standard()
         .read_scenario("tiny", GOOD, &[])
         .unwrap_or_else(|bad| panic!("{bad}"));
-    let mut documented: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    let mut documented: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let keys = |items: Vec<Item>| items.into_iter().map(|item| item.key).collect();
     for (name, title) in SECTIONS {
-        documented.insert(title, keys(read(FILE, name).1));
+        documented.insert(title.to_owned(), keys(read(FILE, name).1));
     }
-    for (title, source) in OPTIONS {
-        documented.insert(title, keys(read(source, "Options").1));
+    for (title, options) in options() {
+        let prefix = title.replace(']', ".");
+        let tables = { GOOD.lines() }.filter_map(|line| {
+            let inner = line.strip_prefix(&prefix)?.strip_suffix(']')?;
+            (!inner.contains('.')).then(|| inner.to_owned())
+        });
+        let keys = options.into_iter().map(|option| option.name).chain(tables);
+        documented.insert(title, keys.collect());
     }
     for (section, keys) in documented {
-        assert_eq!(keys_that_exist(section), keys, "{section}");
+        assert_eq!(keys_that_exist(&section), keys, "{section}");
     }
 }

@@ -30,6 +30,7 @@ mod list_append_against_oracle;
 mod litmus;
 mod marks;
 mod numbers;
+mod options;
 mod oracle_definitions;
 mod paired;
 mod parser_fuzz;

@@ -5,6 +5,7 @@ pub mod digest;
 pub mod hlc;
 pub mod monitor;
 pub mod observation;
+pub mod options;
 pub mod process;
 pub mod txn;
 pub mod zoo;

@@ -134,6 +134,32 @@ pub enum Observation {
 /// A rare branch of protocol code: the name that [`Observation::Mark`] carries, and what happened there.
 pub type Mark = (&'static str, &'static str);
 
+/// The names of all observations but marks, which have names of their own.
+pub const NAMES: [&str; 19] = [
+    "invoked",
+    "returned",
+    "initiated",
+    "voted",
+    "decided",
+    "resolved",
+    "decided-alone",
+    "applied",
+    "compensated",
+    "ended",
+    "lock-wait",
+    "locked",
+    "unlocked",
+    "log.restarted",
+    "log.became-leader",
+    "log.appended",
+    "log.truncated",
+    "log.committed",
+    "log.compacted",
+];
+
+/// Moments that the world itself sees on a machine.
+pub const MOMENTS: [&str; 3] = ["booted", "flush.asked", "flush.completed"];
+
 impl Observation {
     /// Its name in traces and in the `observation` of [`crate::fault::When::Moment`]: a mark has its own name.
     pub fn name(&self) -> &'static str {

@@ -3,7 +3,7 @@
 //! | file | content |
 //! |---|---|
 //! | `scenario.toml` | the scenario's text, overrides included |
-//! | `plan.json` | the plan: machines, faults, operations |
+//! | `plan.json` | the plan: machines, faults, operations, drawn options |
 //! | `fates.json` | every message's and flush's fate as the world drew it |
 //! | `verdict.json` | what `run --json` prints |
 //! | `history.ndjson` | what clients saw, one event a line, as `ordain check` reads it |
@@ -11,8 +11,8 @@
 //! | `report.txt` | what `run` prints |
 //!
 //! The plan rules: where scenario and plan differ (a shrunk plan has fewer transactions and a calmer network than
-//! its scenario says), the run follows the plan. From the scenario come the layout, the protocol's options, and
-//! what is expected.
+//! its scenario says), the run follows the plan. From the scenario come the layout, the options
+//! that the plan has not drawn, and what is expected.
 //!
 //! A [`Regression`] is the small, committed form: one file with scenario and plan, without fates, trace or digest.
 //! It plays on when the protocols change, as long as plans keep their version.

@@ -128,6 +128,7 @@ fn blank(registry: &Registry, scenario: &Scenario, span: &Span) -> Report {
         marks: { registry.marks(protocol).into_iter() }
             .map(|(name, _)| (name.to_owned(), Reached::default()))
             .collect(),
+        tried: Default::default(),
     };
     Report {
         ordain: env!("CARGO_PKG_VERSION").to_owned(),
@@ -168,6 +169,7 @@ fn outcome(protocol: usize, plan: &Plan, run: &Run) -> Outcome {
         size: Size::of(plan, run),
         counts: run.verdict.counts,
         marks: run.marks.clone(),
+        options: run.drawn_options.clone(),
     }
 }
 
@@ -285,6 +287,7 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
+    use crate::base::options::Chosen;
     use crate::verdict::Counts;
 
     struct Quiet(Option<(u64, Stop)>, AtomicU64);
@@ -313,6 +316,7 @@ mod tests {
             size: Size::default(),
             counts: Counts::default(),
             marks: BTreeMap::new(),
+            options: Chosen::new(),
         }
     }
 

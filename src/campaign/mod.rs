@@ -6,6 +6,7 @@
 
 pub mod artifact;
 pub mod compare;
+pub mod covering;
 pub mod fuzz;
 #[cfg(feature = "zoo")]
 pub mod hunt;

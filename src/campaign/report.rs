@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::base::digest::stable_hash;
+use crate::base::options::Chosen;
 use crate::run::failure::{Class, Size};
 use crate::verdict::{Counts, Word};
 
@@ -70,7 +71,21 @@ pub struct Line {
     pub counts: Tally,
     /// The protocol's declared rare branches, reached or not.
     pub marks: BTreeMap<String, Reached>,
+    /// Values of options that were drawn, as a scenario states them.
+    pub tried: BTreeMap<String, Tried>,
 }
+
+/// A value of an option that some runs drew.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Tried {
+    /// How many runs.
+    pub runs: u64,
+    /// Transactions that committed in them.
+    pub committed: u64,
+}
+
+/// So many runs without a single commit say that an option's value keeps everything from committing.
+const RUNS_WITHOUT_COMMITS: u64 = 20;
 
 /// Transactions of all runs, by how they ended for their clients.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -188,6 +203,8 @@ pub struct Outcome {
     pub counts: Counts,
     /// Rare branches reached.
     pub marks: BTreeMap<&'static str, u64>,
+    /// Options that were drawn.
+    pub options: Chosen,
 }
 
 impl Report {
@@ -203,6 +220,11 @@ impl Report {
             let reached = line.marks.entry((*name).to_owned()).or_default();
             reached.runs += 1;
             reached.times += times;
+        }
+        for (name, value) in &outcome.options {
+            let tried = line.tried.entry(format!("{name} = {value}")).or_default();
+            tried.runs += 1;
+            tried.committed += outcome.counts.committed;
         }
         match outcome.word {
             Word::Ok => line.ok += 1,
@@ -269,9 +291,20 @@ impl Report {
         !self.failures.is_empty() || regressed
     }
 
-    /// Whether a run or a regression could not be decided.
+    /// Whether a run or a regression could not be decided, or an option's value was never seen at work.
     pub fn is_undecided(&self) -> bool {
-        !self.undecided.is_empty() || self.regressions.iter().any(|one| one.undecided)
+        let idle = |line: &Line| Report::idle(line).next().is_some();
+        !self.undecided.is_empty()
+            || self.regressions.iter().any(|one| one.undecided)
+            || self.protocols.iter().any(idle)
+    }
+
+    /// Values of a protocol's options with which nothing ever committed, in runs enough to say so: what the campaign
+    /// says of them it says of runs in which nothing happened.
+    pub fn idle(line: &Line) -> impl Iterator<Item = (&str, &Tried)> {
+        let idle = |tried: &Tried| tried.committed == 0 && tried.runs >= RUNS_WITHOUT_COMMITS;
+        let tried = line.tried.iter().filter(move |(_, tried)| idle(tried));
+        tried.map(|(value, tried)| (value.as_str(), tried))
     }
 
     /// The declared rare branches of a protocol that no run reached.
@@ -405,6 +438,11 @@ fn add_part(whole: &mut Report, part: &Report) {
             let sum = line.marks.entry(name.clone()).or_default();
             sum.runs += reached.runs;
             sum.times += reached.times;
+        }
+        for (value, tried) in &other.tried {
+            let sum = line.tried.entry(value.clone()).or_default();
+            sum.runs += tried.runs;
+            sum.committed += tried.committed;
         }
     }
     for failure in &part.failures {

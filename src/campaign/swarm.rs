@@ -22,18 +22,23 @@
 //! - machines get ten seconds at least to recover from the final power cut, where there is one: an election may have to
 //!   be repeated several times before a copy of a shard can catch up, and one that has not is no lost write.
 //!
+//! Protocols' options are drawn, too, in a share of the runs: see [`super::covering`]. The plan says which, so that a
+//! replay draws nothing, and what is drawn can be shrunk away.
+//!
 //! Faults aimed at a moment ([`When::Moment`]) are resolved by the run: the plan that it keeps says
 //! [`When::AfterEvent`] instead, and replays without the aim.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::covering;
+use crate::base::options::{self, Chosen, Described};
 use crate::base::process::NodeId;
 use crate::base::txn::{ShardId, Value};
 use crate::fault::{CrashLoss, Fault, FaultKind, Latency, When};
 use crate::plan::random::Stream;
 use crate::plan::{Plan, faults, workload};
 use crate::scenario::layout::Layout;
-use crate::scenario::swarm::Class;
+use crate::scenario::swarm::{Class, OptionSpace};
 use crate::scenario::units::Share;
 use crate::scenario::{Arrivals, Scenario, Workload};
 
@@ -65,7 +70,40 @@ pub fn draw(scenario: &Scenario, seed: u64) -> Plan {
     for class in &scenario.swarm.classes {
         plan.faults.extend(faults_of(*class, scenario, &plan, seed));
     }
+    plan.options = drawn_options(scenario, seed);
     plan
+}
+
+/// The protocols' options in this run, where they are drawn: for each protocol a row of its covering array.
+fn drawn_options(scenario: &Scenario, seed: u64) -> BTreeMap<String, Chosen> {
+    let drawn = |(protocol, space): (&String, &OptionSpace)| {
+        let mut stream = Stream::new(seed, &("swarm", "options", protocol));
+        let rows = option_rows(scenario, protocol, space);
+        if rows.is_empty() || !stream.chance(scenario.swarm.options) {
+            return None;
+        }
+        // Neighbouring seeds take neighbouring rows: a campaign tries all of them equally often.
+        let row = &rows[(seed % rows.len() as u64) as usize];
+        Some((protocol.clone(), row.clone()))
+    };
+    scenario.option_spaces.iter().filter_map(drawn).collect()
+}
+
+/// Rows in which each value of each option meets each value of every other, but for the options that the scenario
+/// states.
+pub fn option_rows<'a>(
+    scenario: &Scenario,
+    protocol: &str,
+    space: &'a OptionSpace,
+) -> &'a [Chosen] {
+    space.rows.get_or_init(|| {
+        let stated = scenario.options.get(protocol).map(|(_, table)| table);
+        let is_open = |option: &&Described| {
+            !stated.is_some_and(|table| options::is_stated(table, &option.name))
+        };
+        let open: Vec<Described> = space.described.iter().filter(is_open).cloned().collect();
+        covering::rows(&open, |chosen| (space.fit)(scenario, chosen))
+    })
 }
 
 /// The scenario's own list: each entry on or off.

@@ -34,7 +34,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::base::observation::Mark;
-use crate::base::process::{Addr, Delay, Effects, FileId, Input, WallTime, Wire};
+use crate::base::options::{Choice, Millis, MillisRange, Number, declare};
+use crate::base::process::{Addr, Effects, FileId, Input, WallTime, Wire};
 use crate::base::zoo::{self, Bug};
 
 pub mod connectivity;
@@ -134,73 +135,38 @@ pub enum Algorithm {
     MultiPaxos,
 }
 
-/// How a log is run. The defaults suit replicas up to a few hundred milliseconds apart.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Options {
-    /// The protocol: `raft` (default) or `multi-paxos`.
-    pub algorithm: Algorithm,
-    /// Time between a leader's heartbeats, in nanoseconds here and in milliseconds in a scenario: well below the
-    /// election timeout. Default: 100.
-    #[serde(rename = "heartbeat-ms", with = "milliseconds")]
-    pub heartbeat_ns: u64,
-    /// Election timeout, in milliseconds in a scenario: `[600, 1200]` by default. The minimum is also how long a
-    /// replica that hears from a leader stands by it, and how long a leader goes on that hears from no majority.
-    #[serde(rename = "election-ms", with = "milliseconds::range")]
-    pub election: Delay,
-    /// Most entries in one message. Default: 64.
-    pub max_batch: usize,
-    /// Most messages with entries under way to one follower. Default: 8.
-    pub max_in_flight: usize,
-}
+impl Choice for Algorithm {}
 
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            algorithm: Algorithm::Raft,
-            heartbeat_ns: 100_000_000,
-            election: Delay::between(600_000_000, 1_200_000_000),
-            max_batch: 64,
-            max_in_flight: 8,
-        }
+declare! {
+    /// How a log is run. The defaults suit replicas up to a few hundred milliseconds apart.
+    pub struct Options {
+        /// The protocol: `raft` or `multi-paxos`.
+        algorithm: Algorithm = Algorithm::Raft,
+        /// Time between a leader's heartbeats: below the shortest election timeout, for every follower campaigns
+        /// otherwise before it hears from its leader.
+        heartbeat_ms: Millis = Millis::new(100),
+        /// Election timeout. The minimum is also how long a replica that hears from a leader stands by it, and how
+        /// long a leader goes on that hears from no majority.
+        election_ms: MillisRange = MillisRange::new(600, 1_200),
+        /// Most entries in one message.
+        max_batch: Number<1, 65_536> = Number::new(64),
+        /// Most messages with entries under way to one follower.
+        max_in_flight: Number<1, 1_024> = Number::new(8),
     }
 }
 
-/// Options are written in milliseconds, as all times in a scenario's `[protocol.*]` tables.
-mod milliseconds {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
-
-    const NS: u64 = 1_000_000;
-
-    fn to_ns<E: Error>(ms: u64) -> Result<u64, E> {
-        ms.checked_mul(NS)
-            .ok_or_else(|| E::custom(format!("{ms} milliseconds are too many")))
-    }
-
-    pub fn serialize<S: Serializer>(ns: &u64, serializer: S) -> Result<S::Ok, S::Error> {
-        (ns / NS).serialize(serializer)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-        to_ns(u64::deserialize(deserializer)?)
-    }
-
-    pub mod range {
-        use super::{Deserialize, Deserializer, Error, NS, Serialize, Serializer, to_ns};
-        use crate::base::process::Delay;
-
-        pub fn serialize<S: Serializer>(delay: &Delay, serializer: S) -> Result<S::Ok, S::Error> {
-            [delay.min_ns / NS, delay.max_ns / NS].serialize(serializer)
-        }
-
-        pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Delay, D::Error> {
-            let [min_ms, max_ms] = <[u64; 2]>::deserialize(deserializer)?;
-            if min_ms == 0 || max_ms < min_ms {
-                let range =
-                    format!("[{min_ms}, {max_ms}] is no range: write [min, max], min above 0");
-                return Err(D::Error::custom(range));
-            }
-            Ok(Delay::between(to_ns(min_ms)?, to_ns(max_ms)?))
+impl Options {
+    /// Whether the options go together.
+    ///
+    /// # Errors
+    ///
+    /// When no leader could stay one.
+    pub fn fit(&self) -> Result<(), String> {
+        match self.heartbeat_ms.ns() < self.election_ms.min_ns() {
+            true => Ok(()),
+            false => Err(
+                "heartbeats come no sooner than elections: every follower would campaign against its leader".into(),
+            ),
         }
     }
 }

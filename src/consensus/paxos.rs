@@ -312,7 +312,7 @@ impl<C: Command> Paxos<C> {
     /// Asks first, so that nobody who cannot lead raises ballots. The question repeats with the election timer.
     fn ask(&mut self, out: &mut Out<C>) {
         self.leader = None;
-        self.arm_election(self.config.options.election, out);
+        self.arm_election(self.config.options.election_ms.delay(), out);
         let ballot = self.term();
         self.role = Role::Candidate(Candidate::Asking {
             willing: BTreeSet::from([self.config.me]),

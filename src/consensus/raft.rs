@@ -261,7 +261,7 @@ impl<C: Command> Raft<C> {
 impl<C: Command> Raft<C> {
     fn start_pre_vote(&mut self, out: &mut Out<C>) {
         self.leader = None;
-        self.arm_election(self.config.options.election, out);
+        self.arm_election(self.config.options.election_ms.delay(), out);
         self.request_votes(true, self.term() + 1, out);
         self.count_votes(out);
     }
@@ -306,7 +306,7 @@ impl<C: Command> Raft<C> {
                 let vote = Some(from);
                 self.storage.set_hard(HardState { term, vote }, out);
             }
-            self.arm_election(self.config.options.election, out);
+            self.arm_election(self.config.options.election_ms.delay(), out);
         }
         let term = if granted { term } else { current };
         self.send(from, RaftMessage::Vote { term, pre, granted }, out);

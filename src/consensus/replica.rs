@@ -329,7 +329,7 @@ impl<M: Protocol> Replica<M> {
         if self.commit > 0 {
             self.deliveries.push(Delivery::Snapshot(snapshot.clone()));
         }
-        self.arm_election(self.config.options.election, out);
+        self.arm_election(self.config.options.election_ms.delay(), out);
     }
 
     /// The disk has caught up with some of what it was given.
@@ -406,7 +406,7 @@ impl<M: Protocol> Replica<M> {
             self.deliveries.extend(leader.reads.into_iter().map(refuse));
         }
         self.leader = None;
-        self.arm_election(self.config.options.election, out);
+        self.arm_election(self.config.options.election_ms.delay(), out);
     }
 
     /// Takes note of a message from the leader of the current term, whom this replica follows.
@@ -427,12 +427,12 @@ impl<M: Protocol> Replica<M> {
 
     /// The first of a follower's two waits for its leader.
     fn stand_by(&self) -> Delay {
-        Delay::exactly(self.config.options.election.min_ns)
+        Delay::exactly(self.config.options.election_ms.min_ns())
     }
 
     /// The second.
     fn patience(&self) -> Delay {
-        let election = self.config.options.election;
+        let election = self.config.options.election_ms.delay();
         Delay::between(0, election.max_ns.saturating_sub(election.min_ns))
     }
 
@@ -499,7 +499,7 @@ impl<M: Protocol> Replica<M> {
 
 impl<M: Protocol> Replica<M> {
     fn arm_heartbeat(&self, out: &mut Out<M>) {
-        let period = Delay::exactly(self.config.options.heartbeat_ns);
+        let period = self.config.options.heartbeat_ms.exactly();
         out.set_timer(ReplicaTimer::Heartbeat, period);
     }
 
@@ -522,8 +522,8 @@ impl<M: Protocol> Replica<M> {
     pub(super) fn replicate(&mut self, to: Addr, out: &mut Out<M>) -> bool {
         let last = self.storage.last().index;
         let first_kept = self.storage.snapshot().last.index + 1;
-        let most = self.config.options.max_batch.max(1) as u64;
-        let window = self.config.options.max_in_flight.max(1);
+        let most = self.config.options.max_batch.get();
+        let window = self.config.options.max_in_flight.size();
         let mut sent = false;
         while let Some(progress) = self.progress(to) {
             if !progress.is_open(window) || progress.next > last {

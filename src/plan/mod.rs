@@ -3,8 +3,11 @@
 //! A plan follows from (scenario, seed). A run executes it, a replay reads it, and shrinking edits it. Each
 //! concern draws from its own random stream, so that removing one fault leaves everything else unchanged.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use crate::base::options::Chosen;
 use crate::base::txn::Txn;
 use crate::fault::{CrashLoss, Fault, FaultKind, Latency, Link, When};
 use crate::plan::random::{GENERATOR, Stream};
@@ -17,7 +20,7 @@ pub mod workload;
 /// Version of the plan's format and of the meaning of what it holds: a plan of another version is refused.
 pub const PLAN_VERSION: u32 = 1;
 
-/// Everything that a run depends on, besides the scenario's layout and the protocol's options.
+/// Everything that a run depends on, besides the scenario's layout and the options that it states.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
@@ -36,6 +39,9 @@ pub struct Plan {
     pub faults: Vec<Fault>,
     /// What clients do.
     pub operations: Vec<PlannedOperation>,
+    /// Options that were drawn, by protocol. The others are those of the scenario.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, Chosen>,
 }
 
 impl Plan {
@@ -54,6 +60,7 @@ impl Plan {
                 .flat_map(|(at, spec)| faults(spec, seed, at))
                 .collect(),
             operations: workload::draw(scenario, seed),
+            options: BTreeMap::new(),
         }
     }
 }
@@ -104,6 +111,7 @@ pub(crate) fn faults(spec: &FaultSpec, seed: u64, position: usize) -> Vec<Fault>
             by,
             count,
             latest_ns,
+            ..
         } => When::Moment {
             from_ns: *from_ns,
             observation: observation.clone(),

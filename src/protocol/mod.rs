@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::base::observation::Mark;
+use crate::base::options::{OptionType, Unfit};
 use crate::base::process::Process;
 use crate::plan::PlannedOperation;
 use crate::scenario::layout::Layout;
@@ -129,7 +130,7 @@ pub trait Protocol {
     /// The processes on its machines, its client sessions included.
     type Process: Autopsy;
     /// Its options in a scenario (`[protocol.NAME]`), every field with a default.
-    type Options: Clone + Default + DeserializeOwned + Serialize + std::fmt::Debug;
+    type Options: Clone + Default + DeserializeOwned + Serialize + OptionType + std::fmt::Debug;
 
     /// Its name on the command line and in scenarios.
     const NAME: &'static str;
@@ -139,6 +140,15 @@ pub trait Protocol {
     /// The rare branches that its code marks, and those of the components that it embeds. A campaign says which
     /// of them no run reached.
     const MARKS: &'static [&'static [Mark]];
+
+    /// Whether options, each within its range, go together.
+    ///
+    /// # Errors
+    ///
+    /// When they do not: which one to change, and why.
+    fn fit(_options: &Self::Options) -> Result<(), Unfit> {
+        Ok(())
+    }
 
     /// What it promises with these options.
     fn promises(options: &Self::Options) -> Promises;

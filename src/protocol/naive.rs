@@ -18,7 +18,8 @@ use super::kit::deploy::{HoldsClientTimers, client_processes, own_front, step_cl
 use super::kit::journal::{self, CHECKPOINT_MIN_BYTES, Journal};
 use super::{Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol};
 use crate::base::observation::{AbortReason, Mark, Observation, Outcome};
-use crate::base::process::{Addr, Delay, Disk, Effects, FileId, Input, Process, WallTime, Wire};
+use crate::base::options::{Choice, Millis, declare};
+use crate::base::process::{Addr, Disk, Effects, FileId, Input, Process, WallTime, Wire};
 use crate::base::txn::{Footprint, Guard, Key, Read, Row, ShardId, Txn, TxnId, Write, WriteId};
 use crate::plan::PlannedOperation;
 use crate::protocol::kit::client::{CarriesClient, Client, ClientMessage, ClientTimer, Patience};
@@ -41,27 +42,18 @@ pub enum OnPartialFailure {
     Retry,
 }
 
-/// Options, `[protocol.naive]` in a scenario. All times in milliseconds.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Options {
-    /// What the client is told when some shards have refused: `say-success` (default), `say-failure` or
-    /// `retry`.
-    pub on_partial_failure: OnPartialFailure,
-    /// How long the coordinator waits for answers: what is missing then counts as refused, or is sent again
-    /// under `retry`. Default: 2000.
-    pub answer_timeout_ms: u64,
-    /// When a client gives up; 0: never. Default: 10000.
-    pub client_give_up_ms: u64,
-}
+impl Choice for OnPartialFailure {}
 
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            on_partial_failure: OnPartialFailure::SaySuccess,
-            answer_timeout_ms: 2_000,
-            client_give_up_ms: 10_000,
-        }
+declare! {
+    /// Options, `[protocol.naive]` in a scenario. All times in milliseconds.
+    pub struct Options {
+        /// What the client is told when some shards have refused: `say-success`, `say-failure` or `retry`.
+        on_partial_failure: OnPartialFailure = OnPartialFailure::SaySuccess,
+        /// How long the coordinator waits for answers: what is missing then counts as refused, or is sent again
+        /// under `retry`.
+        answer_timeout_ms: Millis = Millis::new(2_000),
+        /// When a client gives up; 0: never.
+        client_give_up_ms: Millis<0> = Millis::new(10_000),
     }
 }
 
@@ -253,8 +245,10 @@ impl Coordinator {
     }
 
     fn arm(&self, txn: TxnId, out: &mut Out) {
-        let timeout_ns = self.options.answer_timeout_ms * 1_000_000;
-        out.set_timer(Timer::Answers(txn), Delay::exactly(timeout_ns));
+        out.set_timer(
+            Timer::Answers(txn),
+            self.options.answer_timeout_ms.exactly(),
+        );
     }
 
     fn on_values(&mut self, txn: TxnId, shard: ShardId, rows: Vec<Read>, out: &mut Out) {
@@ -641,7 +635,7 @@ impl Protocol for Naive {
             let node = usize::from(layout.home(shard).0);
             processes[node].push(Node::Shard(Box::new(process)));
         }
-        let patience = Patience::of_ms(None, options.client_give_up_ms);
+        let patience = Patience::new(None, options.client_give_up_ms);
         let entries = |operation: &PlannedOperation| vec![own_front(layout, operation)];
         for (node, client) in client_processes(layout, operations, patience, entries) {
             processes[usize::from(node.0)].push(Node::Client(client));

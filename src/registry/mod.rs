@@ -15,9 +15,12 @@
 //!
 //! With that, `run`, `compare`, `fuzz`, `shrink`, `replay`, `list` and `model` work for it.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
-use crate::base::observation::Mark;
+use crate::base::observation::{MOMENTS, Mark, NAMES};
+use crate::base::options::Described;
 use crate::model::refine::Refined;
 use crate::model::worlds::stack::promised_worlds;
 use crate::model::worlds::{InSmallWorlds, SmallWorld};
@@ -27,7 +30,9 @@ use crate::protocol::{
     Promises, Protocol, calvin::Calvin, naive::Naive, saga::Saga, two_phase::TwoPhase,
 };
 use crate::run::{self, Run, Watch, Watchers};
-use crate::scenario::{BadInput, Problem, Scenario};
+use crate::scenario::problem::meant;
+use crate::scenario::swarm::OptionSpace;
+use crate::scenario::{BadInput, FaultSpec, Problem, Scenario, WhenSpec};
 
 /// A protocol as `ordain list` shows it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -38,8 +43,10 @@ pub struct Listed {
     pub title: &'static str,
     /// What it promises with default options.
     pub promises: Promises,
-    /// Its options with their defaults.
+    /// Its options with their defaults, as a scenario states them.
     pub options: serde_json::Value,
+    /// What each of them is, and may be.
+    pub described: Vec<Described>,
 }
 
 /// What ordain does with a protocol. Implemented for every [`Protocol`] by [`Registry::with`].
@@ -50,12 +57,11 @@ pub trait Registered: Send + Sync {
     /// The rare branches that its code marks, with what each of them is.
     fn marks(&self) -> Vec<Mark>;
 
-    /// Whether the scenario's options for it are valid and its machines can carry it.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong, and what to change.
-    fn fits(&self, scenario: &Scenario) -> Result<(), String>;
+    /// What is wrong with the scenario's options for it, or with its machines.
+    fn problems(&self, scenario: &Scenario) -> Vec<Problem>;
+
+    /// Its options, for swarm plans to draw from.
+    fn option_space(&self) -> OptionSpace;
 
     /// Runs a plan and judges it: see [`run::execute`].
     ///
@@ -88,12 +94,8 @@ fn listed<P: Protocol>() -> Listed {
         title: P::TITLE,
         promises: P::promises(&options),
         options: serde_json::to_value(&options).expect("options are plain data"),
+        described: run::options::described::<P>(),
     }
-}
-
-fn fits<P: Protocol>(scenario: &Scenario) -> Result<(), String> {
-    let options = run::options::<P>(scenario)?;
-    P::deploy(&scenario.layout, &options, &[]).map(drop)
 }
 
 impl<P> Registered for Plain<P>
@@ -108,8 +110,12 @@ where
         P::MARKS.concat()
     }
 
-    fn fits(&self, scenario: &Scenario) -> Result<(), String> {
-        fits::<P>(scenario)
+    fn problems(&self, scenario: &Scenario) -> Vec<Problem> {
+        run::options::problems::<P>(scenario)
+    }
+
+    fn option_space(&self) -> OptionSpace {
+        run::options::space::<P>()
     }
 
     fn run(
@@ -137,8 +143,12 @@ impl<P: Refined + InSmallWorlds> Registered for Specified<P> {
         P::MARKS.concat()
     }
 
-    fn fits(&self, scenario: &Scenario) -> Result<(), String> {
-        fits::<P>(scenario)
+    fn problems(&self, scenario: &Scenario) -> Vec<Problem> {
+        run::options::problems::<P>(scenario)
+    }
+
+    fn option_space(&self) -> OptionSpace {
+        run::options::space::<P>()
     }
 
     fn run(
@@ -258,21 +268,20 @@ impl Registry {
         text: &str,
         overrides: &[(String, String)],
     ) -> Result<Scenario, BadInput> {
-        let scenario = Scenario::read(file_name, text, &self.names(), overrides)?;
+        let mut scenario = Scenario::read(file_name, text, &self.names(), overrides)?;
+        let spaces = self.iter().map(|protocol| {
+            let name = protocol.listed().name.to_owned();
+            (name, protocol.option_space())
+        });
+        scenario.option_spaces = spaces.collect();
         let named = scenario.protocols.iter().chain(scenario.options.keys());
-        let mut problems: Vec<Problem> = named
-            .filter_map(|name| {
-                let problem = self.get(name).ok()?.fits(&scenario).err()?;
-                let span = scenario
-                    .options
-                    .get(name)
-                    .map_or(0..0, |(span, _)| span.clone());
-                let help =
-                    format!("`ordain list` shows the options of `{name}` and their defaults");
-                Some(Problem::new(span, format!("{name}: {problem}"), help))
-            })
+        let named: BTreeSet<&str> = named.map(String::as_str).collect();
+        let known = named.into_iter().filter_map(|name| self.get(name).ok());
+        let mut problems: Vec<Problem> = known
+            .flat_map(|protocol| protocol.problems(&scenario))
             .collect();
-        problems.dedup();
+        problems.extend(self.unheard_of(&scenario));
+        problems.sort_by_key(|problem| problem.span.start);
         match problems.is_empty() {
             true => Ok(scenario),
             false => Err(BadInput {
@@ -281,6 +290,29 @@ impl Registry {
                 problems,
             }),
         }
+    }
+
+    /// Faults that wait for an observation which nobody makes.
+    fn unheard_of(&self, scenario: &Scenario) -> Vec<Problem> {
+        let marks: Vec<Mark> = self.iter().flat_map(Registered::marks).collect();
+        let marks = marks.iter().map(|(name, _)| *name);
+        let names: BTreeSet<&str> = NAMES.into_iter().chain(MOMENTS).chain(marks).collect();
+        let unheard_of = |spec: &FaultSpec| match &spec.when {
+            WhenSpec::Moment {
+                observation,
+                named_at,
+                ..
+            } if !names.contains(observation.as_str()) => {
+                let help = match meant(observation, names.iter().copied()) {
+                    Some(meant) => format!("did you mean `{meant}`?"),
+                    None => format!("observations are {} and marks", NAMES.join(", ")),
+                };
+                let message = format!("nobody ever observes `{observation}`");
+                Some(Problem::new(named_at.clone(), message, help))
+            }
+            _ => None,
+        };
+        scenario.faults.iter().filter_map(unheard_of).collect()
     }
 
     /// Runs the plan under a protocol and judges it. With `keep`, the trace, the fates and the plan as it

@@ -22,8 +22,10 @@ pub fn report(registry: &Registry, report: &Report) -> String {
         let _ = writeln!(out, "{}\n", seed_and_command(report, first));
     }
     out.push_str(&heading(report));
+    out.push_str(&idle(report));
     out.push_str(&never_reached(registry, report));
     out.push_str(&lines(report));
+    out.push_str(&tried(report));
     out.push_str(&reached(report));
     out.push_str(&regressions(report));
     for one in &report.nondeterministic {
@@ -104,6 +106,36 @@ fn heading(report: &Report) -> String {
             (repeated, n) => format!("{repeated} of them repeated, {n} of those otherwise"),
         }
     )
+}
+
+/// Values of options with which nothing committed: nothing was put to the test there.
+fn idle(report: &Report) -> String {
+    let mut idle = table(&["protocol", "option", "runs in which nothing committed"]);
+    for line in &report.protocols {
+        for (value, tried) in Report::idle(line) {
+            let runs = tried.runs.to_string();
+            idle.add_row([line.protocol.as_str(), value, runs.as_str()]);
+        }
+    }
+    match idle.is_empty() {
+        true => String::new(),
+        false => format!("\n{idle}\n"),
+    }
+}
+
+/// How much of the options was drawn.
+fn tried(report: &Report) -> String {
+    let line = |line: &Line| {
+        let runs = line.tried.values().map(|tried| tried.runs);
+        let (Some(least), Some(most)) = (runs.clone().min(), runs.max()) else {
+            return String::new();
+        };
+        let (protocol, values) = (&line.protocol, line.tried.len());
+        format!(
+            "{protocol}: {values} values of options were drawn, each in {least} to {most} runs\n"
+        )
+    };
+    report.protocols.iter().map(line).collect()
 }
 
 /// Rare branches that no run reached. They come first: the campaign says nothing about them.
@@ -272,6 +304,7 @@ mod tests {
             unknown: 0,
             counts: Default::default(),
             marks: Default::default(),
+            tried: Default::default(),
         };
         Report {
             ordain: "0".to_owned(),

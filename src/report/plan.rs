@@ -267,6 +267,10 @@ pub fn listing(plan: &crate::plan::Plan, scenario: &Scenario) -> String {
         "transactions",
         plan.operations.iter().map(operation).collect(),
     );
+    if !plan.options.is_empty() {
+        let line = |(protocol, drawn)| format!("{protocol}: {}", text::chosen(drawn));
+        section("drawn options", plan.options.iter().map(line).collect());
+    }
     out
 }
 

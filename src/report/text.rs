@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
+use crate::base::options::Chosen;
 use crate::campaign::compare::paired::{Difference, PAIRS_MIN, Paired};
 use crate::campaign::compare::{Comparison, Line, PropertyLine};
 use crate::check;
@@ -78,10 +79,25 @@ pub fn run(run: &Run) -> String {
         word(run.verdict.verdict),
         run.digest
     );
+    if !run.drawn_options.is_empty() {
+        let _ = writeln!(
+            out,
+            "options drawn by the seed: {}",
+            chosen(&run.drawn_options)
+        );
+    }
     for difference in &run.unexpected {
         let _ = writeln!(out, "not as the scenario expects: {difference}");
     }
     out
+}
+
+/// Options with their values, as a scenario states them.
+pub fn chosen(options: &Chosen) -> String {
+    let stated = options
+        .iter()
+        .map(|(name, value)| format!("{name} = {value}"));
+    stated.collect::<Vec<_>>().join(", ")
 }
 
 fn costs(run: &Run) -> String {
@@ -428,16 +444,24 @@ pub fn history(report: &check::Report) -> String {
     out
 }
 
-/// A protocol's options with their defaults, as a scenario states them.
+/// A protocol's options as a scenario states them: their defaults, and what else they may be.
 pub fn options(protocol: &Listed) -> String {
-    let of_protocol = serde_json::json!({ protocol.name: protocol.options });
-    let written = toml::to_string(&serde_json::json!({ "protocol": of_protocol }))
-        .expect("options are plain data");
-    let indented: Vec<String> = written
-        .lines()
-        .map(|line| format!("      {line}"))
-        .collect();
-    indented.join("\n")
+    const INDENT: &str = "      ";
+    let mut out = String::new();
+    let mut table = None;
+    for option in &protocol.described {
+        let (of, key) = match option.name.rsplit_once('.') {
+            Some((of, key)) => (format!("{}.{of}", protocol.name), key),
+            None => (protocol.name.to_owned(), option.name.as_str()),
+        };
+        if table.as_ref() != Some(&of) {
+            let _ = writeln!(out, "{INDENT}[protocol.{of}]");
+            table = Some(of);
+        }
+        let stated = format!("{key} = {}", option.default);
+        let _ = writeln!(out, "{INDENT}{stated:<38} # {}", option.domain);
+    }
+    out.trim_end().to_owned()
 }
 
 /// Constraints as people write them: `WF Serve(1), WF Serve(2)` is `WF Serve(1; 2)`.
@@ -542,7 +566,7 @@ mod tests {
             .read_scenario("storm", &text, &[])
             .unwrap();
         assert_eq!(scenario.options.len(), Registry::standard().names().len());
-        let long = text.replace("heartbeat-ms = 100", "heartbeat-ms = 99999999999999999");
+        let long = text.replace("heartbeat-ms = 100 ", "heartbeat-ms = 99999999999999999 ");
         assert!(
             Registry::standard()
                 .read_scenario("storm", &long, &[])

@@ -1,6 +1,7 @@
 //! Whole stacks by name: deploys a protocol on a scenario, runs it in the simulated world, and judges it.
 
 pub mod failure;
+pub mod options;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +11,7 @@ use serde::Serialize;
 use crate::base::digest::Digest;
 use crate::base::monitor::{Monitor, Violation};
 use crate::base::observation::{Observation, Observed};
+use crate::base::options::Chosen;
 use crate::base::process::Process;
 use crate::base::txn::TxnId;
 use crate::model::refine::{self, Tally};
@@ -23,21 +25,6 @@ use crate::verdict::along::Along;
 use crate::verdict::log_safety::LogSafety;
 use crate::verdict::{self, Evidence, Verdict};
 
-/// The scenario's options for a protocol, or the defaults.
-///
-/// # Errors
-///
-/// What is wrong with them.
-pub fn options<P: Protocol>(scenario: &Scenario) -> Result<P::Options, String> {
-    match scenario.options.get(P::NAME) {
-        None => Ok(P::Options::default()),
-        Some((_, table)) => table
-            .clone()
-            .try_into()
-            .map_err(|error: toml::de::Error| error.message().to_owned()),
-    }
-}
-
 /// A run and its verdict.
 #[derive(Clone, Debug, Serialize)]
 pub struct Run {
@@ -47,6 +34,9 @@ pub struct Run {
     pub protocol: String,
     /// The plan's seed.
     pub seed: u64,
+    /// Options that the plan drew for the protocol; the others are the scenario's.
+    #[serde(skip_serializing_if = "Chosen::is_empty")]
+    pub drawn_options: Chosen,
     /// Digest of the trace: equal digests mean equal runs.
     pub digest: Digest,
     /// The verdict, its properties, counts and measurements.
@@ -137,7 +127,8 @@ pub fn execute<P: Protocol>(
     watch: Watch,
     watchers: impl FnOnce(&P::Options) -> Watchers<P::Process>,
 ) -> Result<Run, String> {
-    let options = options::<P>(scenario)?;
+    let drawn = plan.options.get(P::NAME).cloned().unwrap_or_default();
+    let options = options::with::<P>(scenario, &drawn)?;
     let deployment = P::deploy(&scenario.layout, &options, &plan.operations)?;
     let mut monitors: Vec<Box<dyn Monitor<P::Process>>> = vec![
         Box::new(Settling::new(plan)),
@@ -249,6 +240,11 @@ fn judged<P: Protocol>(
             fates: record.fates,
             plan: Some(Plan {
                 faults: record.faults,
+                // Those of other protocols have no part in this run.
+                options: { plan.options.iter() }
+                    .filter(|(protocol, _)| *protocol == P::NAME)
+                    .map(|(protocol, drawn)| (protocol.clone(), drawn.clone()))
+                    .collect(),
                 ..plan.clone()
             }),
         },
@@ -257,6 +253,7 @@ fn judged<P: Protocol>(
         scenario: scenario.name.clone(),
         protocol: P::NAME.to_owned(),
         seed: plan.seed,
+        drawn_options: plan.options.get(P::NAME).cloned().unwrap_or_default(),
         digest: record.digest,
         latency_ms: Latency {
             p50: verdict.metrics.latency_p50_ms,

@@ -337,6 +337,9 @@ pub struct Swarm {
     /// Whether the workload's parameters are drawn as well (rate, skew, shares, rows, legs, sessions).
     /// Default true; false: as written.
     pub workload: Option<bool>,
+    /// Share of runs in which the protocols' options are drawn as well, so that in the long run each value of each
+    /// option meets each value of every other. An option that the scenario states stays as stated. Default `"0%"`.
+    pub options: Option<Share>,
     /// Most transactions in a run. Default: the workload's, at most 100, and at most as many as could pass one
     /// by one through a single row in half of the settle phase.
     pub transactions: Option<Spanned<u32>>,

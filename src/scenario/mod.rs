@@ -67,6 +67,8 @@ pub struct Scenario {
     pub swarm: swarm::Bounds,
     /// Options of protocols: where they stand in the text, and what they say.
     pub options: BTreeMap<String, (Range<usize>, toml::Table)>,
+    /// The options that swarm plans may draw, by protocol; filled in by whoever knows the protocols.
+    pub option_spaces: BTreeMap<String, swarm::OptionSpace>,
     /// What runs are expected to show, by protocol.
     pub expect: BTreeMap<String, file::Expectation>,
 }
@@ -153,6 +155,8 @@ pub enum WhenSpec {
         from_ns: u64,
         /// The observation's name.
         observation: String,
+        /// Where the text names it.
+        named_at: Range<usize>,
         /// Which machine's observations count; `None`: every machine's.
         by: Option<NodeId>,
         /// How many of them.

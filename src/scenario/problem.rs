@@ -25,6 +25,26 @@ impl Problem {
     }
 }
 
+/// The one among `names` that somebody who wrote `name` may have meant: at most every third letter is another.
+pub fn meant<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let distance = |other: &str| {
+        let other: Vec<char> = other.chars().collect();
+        let mut row: Vec<usize> = (0..=other.len()).collect();
+        for (at, letter) in name.chars().enumerate() {
+            let mut diagonal = std::mem::replace(&mut row[0], at + 1);
+            for (column, with) in other.iter().enumerate() {
+                let replaced = diagonal + usize::from(letter != *with);
+                diagonal = row[column + 1];
+                row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+            }
+        }
+        row[other.len()]
+    };
+    let close = names.into_iter().map(|other| (distance(other), other));
+    let nearest = close.min_by_key(|(distance, _)| *distance)?;
+    (nearest.0 * 3 <= name.chars().count()).then_some(nearest.1)
+}
+
 /// The problems of one file, ready to show.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BadInput {
@@ -75,5 +95,20 @@ impl Display for BadInput {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::meant;
+
+    #[test]
+    fn a_slip_finds_its_name_and_another_word_finds_none() {
+        let names = ["log.became-leader", "voted", "decided"];
+        assert_eq!(meant("log.becameleader", names), Some("log.became-leader"));
+        assert_eq!(meant("votde", names), None);
+        assert_eq!(meant("decidde", names), Some("decided"));
+        assert_eq!(meant("elected", names), None);
+        assert_eq!(meant("", []), None);
     }
 }

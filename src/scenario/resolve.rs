@@ -17,6 +17,10 @@ use crate::fault::{CrashLoss, FaultKind, Latency, Link};
 
 const DAY_NS: i64 = 86_400_000_000_000;
 
+/// Most that all rows may hold at the start: what transactions add to it still fits 64 bits, for there are at most
+/// ten million of them with 64 amounts of 32 bits each.
+const MOST_HELD: i128 = i64::MAX as i128 / 2;
+
 /// A machine's place, before clocks are drawn.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Place {
@@ -185,6 +189,7 @@ impl Resolver {
                 .iter()
                 .map(|(name, table)| (name.get_ref().clone(), (name.span(), table.clone())))
                 .collect(),
+            option_spaces: BTreeMap::new(),
             expect: self.expectations(file),
         })
     }
@@ -296,6 +301,7 @@ impl Resolver {
 
     fn tables(&mut self, file: &File, regions: &[String]) -> (Vec<Table>, Vec<Shard>) {
         let mut shards = Vec::new();
+        let mut held = 0;
         let lists = *file.workload.kind.get_ref() == WorkloadKind::ListAppend;
         let mut tables = Vec::new();
         for (position, table) in file.tables.iter().enumerate() {
@@ -326,6 +332,15 @@ impl Resolver {
                     format!("table `{name}` would have {rows} rows"),
                     "use 1 to 10,000,000",
                 );
+            }
+            held += i128::from(rows) * i128::from(table.initial).abs();
+            if held > MOST_HELD {
+                self.refuse(
+                    table.name.span(),
+                    format!("the rows up to those of table `{name}` would hold {held} in all"),
+                    format!("sums are kept in 64 bits: use a smaller `initial`, for at most {MOST_HELD} in all"),
+                );
+                held = 0;
             }
             let first = shards.len();
             for home in table.homes.get_ref() {
@@ -653,6 +668,7 @@ impl Resolver {
             own_faults: raw.own_faults.unwrap_or(true),
             workload: raw.workload.unwrap_or(true),
             transactions: count(&raw.transactions),
+            options: raw.options.map_or(0.0, |share| share.probability()),
             clock_lies: raw.clock_lies,
         }
     }
@@ -709,6 +725,7 @@ impl Resolver {
         safety_ns: u64,
     ) -> Option<FaultSpec> {
         let at = entry.kind.span();
+        let known = self.problems.len();
         let when = self.when(entry, places, safety_ns);
         let for_ns = entry.duration.as_ref().and_then(|duration| {
             let bounds = duration.get_ref().bounds_ns();
@@ -734,7 +751,20 @@ impl Resolver {
             }
         };
         self.only_keys_of_its_kind(entry);
+        if let (true, Some(duration)) = (entry.permanent, &entry.duration) {
+            self.refuse(
+                duration.span(),
+                "a permanent fault lasts for good, and this one would end",
+                "remove `for`, or `permanent`",
+            );
+        }
         let kinds = self.kinds(entry, nodes, places, layout);
+        // What is already refused may only seem to have no effect.
+        if self.problems.len() == known {
+            for kind in &kinds {
+                self.must_have_an_effect(entry, kind);
+            }
+        }
         when.map(|when| FaultSpec {
             when,
             for_ns,
@@ -764,6 +794,7 @@ impl Resolver {
                 Some(WhenSpec::Moment {
                     from_ns: self.ns(&moment.from, 0),
                     observation: moment.observation.get_ref().clone(),
+                    named_at: moment.observation.span(),
                     by: { moment.by.as_ref() }.and_then(|by| self.machine(by, places)),
                     count: moment
                         .count
@@ -1003,6 +1034,55 @@ impl Resolver {
                 }]
             }
         }
+    }
+
+    /// Refuses a fault that would change nothing: a run under it would be taken for one that withstood it.
+    fn must_have_an_effect(&mut self, entry: &FaultEntry, kind: &FaultKind) {
+        let joins_nothing = |from: &[NodeId], to: &[NodeId]| {
+            let mut pairs = from
+                .iter()
+                .flat_map(|from| to.iter().map(move |to| (from, to)));
+            pairs.all(|(from, to)| from == to)
+        };
+        let (message, help) = match kind {
+            FaultKind::Cut { from, to, .. }
+            | FaultKind::Flap { from, to, .. }
+            | FaultKind::Degrade { from, to, .. }
+                if joins_nothing(from, to) =>
+            {
+                (
+                    "no link lies between `nodes` and `to`: a machine always reaches itself",
+                    "name other machines on one of the two sides",
+                )
+            }
+            FaultKind::Degrade {
+                loss_ppm: 0,
+                duplicate_ppm: 0,
+                reorder_ppm: 0,
+                latency:
+                    Latency {
+                        base_ns: 0,
+                        jitter_ns: 0,
+                    },
+                bandwidth: 0,
+                ..
+            } => (
+                "the links would behave as usual",
+                "add `loss`, `duplicate`, `reorder`, `latency`, `jitter` or `bandwidth`",
+            ),
+            FaultKind::Slow { percent: 100, .. } | FaultKind::SlowFlush { percent: 100, .. } => (
+                "100 percent of the usual time is the usual time",
+                "give another `percent`",
+            ),
+            FaultKind::ClockStep { by_ns: 0, .. } => {
+                ("a step by nothing moves no clock", "give another `by`")
+            }
+            FaultKind::ClockDrift { by_ppm: 0, .. } => {
+                ("no drift changes no clock", "give another `ppm`")
+            }
+            _ => return,
+        };
+        self.refuse(entry.kind.span(), message, help);
     }
 
     fn needed<T: Copy>(

@@ -2,6 +2,11 @@
 //!
 //! Drawing from them is the business of [`crate::campaign::swarm`].
 
+use std::sync::{Arc, OnceLock};
+
+use super::Scenario;
+use crate::base::options::{Chosen, Described};
+
 /// A class of fault, on or off as a whole in a run (Groce, Zhang, Eide, Chen and Regehr, "Swarm Testing", ISSTA
 /// 2012). Its name is what `[swarm] classes` and `without` say.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -181,6 +186,19 @@ pub struct Bounds {
     pub workload: bool,
     /// Most transactions, where the scenario says so.
     pub transactions: Option<u32>,
+    /// Share of runs whose protocol options are drawn.
+    pub options: f64,
     /// Whether clocks may leave the declared skew.
     pub clock_lies: bool,
+}
+
+/// The options that a protocol has, for drawing some.
+#[derive(Clone, Debug)]
+pub struct OptionSpace {
+    /// What each of them is, and may be.
+    pub described: Vec<Described>,
+    /// Whether these go together, the others being as the scenario has them.
+    pub fit: fn(&Scenario, &Chosen) -> bool,
+    /// What [`crate::campaign::swarm`] draws from, once it has been worked out.
+    pub rows: Arc<OnceLock<Vec<Chosen>>>,
 }

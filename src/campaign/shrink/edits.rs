@@ -67,6 +67,25 @@ pub(super) fn calm(case: &Case) -> Vec<Edit> {
     edits
 }
 
+/// Edits that leave options as the scenario states them: all that were drawn, then one by one.
+pub(super) fn as_stated(case: &Case) -> Vec<Edit> {
+    let mut edits = vec![on_plan(|plan| {
+        let any = plan.options.values().any(|drawn| !drawn.is_empty());
+        plan.options.clear();
+        any
+    })];
+    for (protocol, drawn) in &case.plan.options {
+        edits.extend(drawn.keys().map(|name| {
+            let (protocol, name) = (protocol.clone(), name.clone());
+            on_plan(move |plan| {
+                let drawn = plan.options.get_mut(&protocol);
+                drawn.is_some_and(|drawn| drawn.remove(&name).is_some())
+            })
+        }));
+    }
+    edits
+}
+
 const NOISES: u8 = 5;
 const ALL_NOISE: u8 = (1 << NOISES) - 1;
 

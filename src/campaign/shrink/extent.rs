@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::search::Case;
+use crate::base::options::Chosen;
 use crate::fault::Link;
 use crate::plan::Machine;
 use crate::run::Run;
@@ -74,6 +75,8 @@ pub(super) fn removed(before: &Case, after: &Case) -> Vec<String> {
         tables.map(|table| table.rows as usize).sum()
     };
     counted("rows", rows(before), rows(after));
+    let options = |case: &Case| case.plan.options.values().map(Chosen::len).sum();
+    counted("drawn options", options(before), options(after));
     lines.extend(noises(before, after));
     let (was, is) = (&old.environment, &new.environment);
     if is.safety_ns < was.safety_ns {

@@ -1,8 +1,8 @@
 //! Shrinking: the smallest plan that still fails the same way.
 //!
 //! Delta debugging over faults and transactions, then edits of everything within and around them: machines,
-//! regions and shards, a fault's machines and times, a transaction's reads and effects, phases, clocks, and
-//! the noise of links and disks. A candidate is kept only if its run fails in the same
+//! regions and shards, a fault's machines and times, a transaction's reads and effects, phases, clocks, drawn
+//! options, and the noise of links and disks. A candidate is kept only if its run fails in the same
 //! [`Class`]; rounds are repeated until one changes nothing, so the result is locally minimal:
 //! every single edit of the last round was tried on it, and none of the results fails in the class.
 //! Where that is not small yet, removals are tried together with other seeds: a chance of the network or of a timer
@@ -66,6 +66,7 @@ fn reduce_further(search: &mut Search<'_>) {
     loop {
         let before = search.case.digest();
         stage(search, "noise", |search| search.edits(&edits::calm));
+        stage(search, "options", |search| search.edits(&edits::as_stated));
         stage(search, "faults", |search| {
             search.ddmin(faults, &keep_faults)
         });

@@ -17,7 +17,7 @@ use crate::scenario::Scenario;
 /// What shrinking edits: a plan, and the scenario whose layout it stands on.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// Layout and protocol options.
+    /// Layout, and the options that it states.
     pub scenario: Arc<Scenario>,
     /// Everything else.
     pub plan: Plan,
@@ -31,6 +31,7 @@ impl Case {
         let plan = &self.plan;
         let parts = (plan.seed, &plan.environment, &plan.faults, &plan.operations);
         parts.hash(&mut hasher);
+        plan.options.hash(&mut hasher);
         hasher.digest()
     }
 }

@@ -14,6 +14,7 @@ use super::shard::Shard;
 use super::{Options, Place, Timer};
 use crate::base::hlc::Stamp;
 use crate::base::observation::{Observation, Outcome};
+use crate::base::options::Number;
 use crate::base::process::{Addr, Disk, Effect, Effects, FlushId, Input, NodeId};
 use crate::base::txn::ShardId;
 use crate::base::txn::*;
@@ -522,7 +523,7 @@ fn choice() -> impl Strategy<Value = Choice> {
 
 fn options(checkpoint_every: u64) -> Options {
     Options {
-        checkpoint_every,
+        checkpoint_every: Number::new(checkpoint_every),
         ..Options::default()
     }
 }

@@ -29,6 +29,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::base::observation::Mark;
+use crate::base::options::{Choice, Millis, Number, Unfit, declare};
 use crate::base::process::{Addr, Delay, Effects, FileId, Input, NodeId, Process, WallTime};
 use crate::base::txn::ShardId;
 use crate::consensus::{self, Config, Log, LogTimer};
@@ -64,38 +65,26 @@ pub enum Sequencers {
     GroupPerRegion,
 }
 
-/// Calvin's options, `[protocol.calvin]` in a scenario. All times in milliseconds.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Options {
-    /// Who sequences: `one-group` (default), a group over all front machines, or `group-per-region`, a group for
-    /// each region whose logs are merged.
-    pub sequencers: Sequencers,
-    /// How long a sequencer collects transactions for a batch. Default: 10.
-    pub epoch_ms: u64,
-    /// A shard takes a checkpoint every so many transactions of the merged log. Default: 256.
-    pub checkpoint_every: u64,
-    /// How many transactions of the merged log are kept for copies that lag behind most others. Default: 16384.
-    pub log_retained: u64,
-    /// How many outcomes a shard remembers to answer duplicates with. Ids are remembered for ever. Default: 65536.
-    pub replies_kept: usize,
-    /// Clients send a request again, to another front, after this long without a reply. Default: 2000.
-    pub resend_ms: u64,
-    /// How the log is run: see `[protocol.calvin.log]`.
-    pub log: consensus::Options,
-}
+impl Choice for Sequencers {}
 
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            sequencers: Sequencers::default(),
-            epoch_ms: 10,
-            checkpoint_every: 256,
-            log_retained: 16_384,
-            replies_kept: 65_536,
-            resend_ms: 2_000,
-            log: consensus::Options::default(),
-        }
+declare! {
+    /// Calvin's options, `[protocol.calvin]` in a scenario. All times in milliseconds.
+    pub struct Options {
+        /// Who sequences: `one-group`, a group over all front machines, or `group-per-region`, a group for each
+        /// region whose logs are merged.
+        sequencers: Sequencers = Sequencers::OneGroup,
+        /// How long a sequencer collects transactions for a batch.
+        epoch_ms: Millis<1, 60_000> = Millis::new(10),
+        /// A shard takes a checkpoint every so many transactions of the merged log.
+        checkpoint_every: Number<1, 1_000_000_000> = Number::new(256),
+        /// How many transactions of the merged log are kept for copies that lag behind most others.
+        log_retained: Number<0, 1_000_000_000> = Number::new(16_384),
+        /// How many outcomes a shard remembers to answer duplicates with. Ids are remembered for ever.
+        replies_kept: Number<0, 1_000_000_000> = Number::new(65_536),
+        /// Clients send a request again, to another front, after this long without a reply.
+        resend_ms: Millis = Millis::new(2_000),
+        /// How the log is run: see `[protocol.calvin.log]`.
+        log: consensus::Options = consensus::Options::default(),
     }
 }
 
@@ -287,6 +276,13 @@ impl Protocol for Calvin {
     const NAME: &'static str = "calvin";
     const TITLE: &'static str = "Calvin (Thomson et al., SIGMOD 2012)";
 
+    fn fit(options: &Options) -> Result<(), Unfit> {
+        options.log.fit().map_err(|message| Unfit {
+            option: "log.heartbeat-ms",
+            message,
+        })
+    }
+
     fn promises(_: &Options) -> Promises {
         Promises {
             isolation: Isolation::StrictSerializable,
@@ -302,7 +298,7 @@ impl Protocol for Calvin {
         options: &Options,
         operations: &[PlannedOperation],
     ) -> Result<Deployment<Node>, String> {
-        validate(layout, options)?;
+        validate(layout)?;
         let layout = Arc::new(layout.clone());
         let options = Arc::new(options.clone());
         let mut processes = vec![Vec::new(); usize::from(layout.nodes)];
@@ -327,7 +323,7 @@ impl Protocol for Calvin {
     }
 }
 
-fn validate(layout: &Layout, options: &Options) -> Result<(), String> {
+fn validate(layout: &Layout) -> Result<(), String> {
     if layout.regions.is_empty() || layout.shards.is_empty() {
         return Err("Calvin needs a region and a shard: add `[[region]]` and `[[table]]`".into());
     }
@@ -346,9 +342,6 @@ fn validate(layout: &Layout, options: &Options) -> Result<(), String> {
             ));
         }
     }
-    if options.epoch_ms == 0 || options.checkpoint_every == 0 || options.resend_ms == 0 {
-        return Err("`epoch-ms`, `checkpoint-every` and `resend-ms` must be at least 1".into());
-    }
     Ok(())
 }
 
@@ -363,8 +356,7 @@ fn front(place: &Place, node: NodeId) -> Front {
         let mut options = place.options.log.clone();
         if place.options.sequencers == Sequencers::GroupPerRegion && group != place.region {
             // Its own region's fronts campaign first.
-            let Delay { min_ns, max_ns } = options.election;
-            options.election = Delay::between(max_ns, 2 * max_ns - min_ns);
+            options.election_ms = options.election_ms.afterwards();
         }
         Log::new(Config {
             group: group as u16,
@@ -395,7 +387,7 @@ fn client(place: &Place, operations: &[PlannedOperation]) -> Client<Message> {
         }
     });
     let patience = Patience {
-        resend_ns: Some(place.options.resend_ms * 1_000_000),
+        resend_ns: Some(place.options.resend_ms.ns()),
         give_up_ns: None,
     };
     Client::new(operations.collect(), patience)

@@ -394,7 +394,7 @@ impl Front {
     fn open_epoch(&mut self, group: usize, out: &mut Effects<Message, Timer>) {
         if !self.groups[group].epoch_open {
             self.groups[group].epoch_open = true;
-            let epoch = Delay::exactly(self.place.options.epoch_ms * 1_000_000);
+            let epoch = self.place.options.epoch_ms.exactly();
             out.set_timer(Timer::Epoch(group as u16), epoch);
         }
     }
@@ -623,7 +623,7 @@ impl Front {
             by_most = by_most.min(copies[(copies.len() - 1) / 2]);
         }
         let end = self.merge.merged().position;
-        let too_long = end.saturating_sub(self.place.options.log_retained);
+        let too_long = end.saturating_sub(self.place.options.log_retained.get());
         let target = by_all.max(by_most.min(too_long));
         let mut cut = self.floor;
         while let Some((first, batch)) = self.merged.front() {

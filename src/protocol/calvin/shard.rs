@@ -337,7 +337,7 @@ impl Shard {
                 self.pushes.remove(&self.admitted);
             }
         }
-        let due = self.replica.checkpointed() + self.place.options.checkpoint_every;
+        let due = self.replica.checkpointed() + self.place.options.checkpoint_every.get();
         if self.admitted >= due {
             self.replica.plan_checkpoint(self.admitted);
         }
@@ -689,7 +689,7 @@ impl Shard {
         let applied_to = self.applied_to();
         let ready = { self.replica.planned() }.is_some_and(|planned| planned <= applied_to);
         if ready && self.flushing.is_none() {
-            self.replica.forget(self.place.options.replies_kept);
+            self.replica.forget(self.place.options.replies_kept.size());
             self.replica.take_checkpoint(self.floor, out);
             self.flush_checkpoint(false, out);
         }

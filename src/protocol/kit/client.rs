@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::base::observation::{Observation, Outcome};
+use crate::base::options::Millis;
 use crate::base::process::{Addr, Delay, Effects, Input, Process, WallTime, Wire};
 use crate::base::txn::{Txn, TxnId};
 use crate::plan::Start;
@@ -70,11 +71,11 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// In milliseconds, as options have it: 0 is never to give up.
-    pub fn of_ms(resend_ms: Option<u64>, give_up_ms: u64) -> Self {
+    /// As options have it: to give up after 0 is never to give up.
+    pub fn new(resend: Option<Millis>, give_up: Millis<0>) -> Self {
         Self {
-            resend_ns: resend_ms.map(|ms| ms * 1_000_000),
-            give_up_ns: Some(give_up_ms * 1_000_000).filter(|ns| *ns > 0),
+            resend_ns: resend.map(Millis::ns),
+            give_up_ns: give_up.unless_never(),
         }
     }
 }

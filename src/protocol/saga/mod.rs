@@ -39,7 +39,8 @@ use super::kit::deploy::{HoldsClientTimers, client_processes, own_front, step_cl
 use super::kit::journal;
 use super::{Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol};
 use crate::base::observation::Mark;
-use crate::base::process::{Addr, Delay, Effects, Input, Process, WallTime, Wire};
+use crate::base::options::{Choice, Millis, Number, declare};
+use crate::base::process::{Addr, Effects, Input, Process, WallTime, Wire};
 use crate::base::txn::{Guard, Key, Read, ShardId, TxnId, Write};
 use crate::plan::PlannedOperation;
 use crate::protocol::kit::client::{CarriesClient, Client, ClientMessage, ClientTimer, Patience};
@@ -62,48 +63,35 @@ pub enum SemanticLocks {
     Refuse,
 }
 
-/// Options, `[protocol.saga]` in a scenario. All times in milliseconds.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Options {
-    /// Whether the client is told of success as soon as the saga is durable, before its first step.
-    /// Default: false, it is told at the end.
-    pub acknowledge_at_start: bool,
-    /// Whether rows written by unfinished sagas are marked, and what the mark does to other sagas and readers:
-    /// `none` (default), `wait` or `refuse`. Steps after the pivot, which must succeed, ignore marks.
-    pub semantic_locks: SemanticLocks,
-    /// How long somebody waits for a marked row. Default: 1000.
-    pub lock_wait_ms: u64,
-    /// How long without an answer until a step or a compensation is sent again. Default: 500.
-    pub resend_ms: u64,
-    /// How long a step before the pivot may take until the saga goes backward; 0: for ever. Default: 10000.
-    pub step_timeout_ms: u64,
-    /// Logs are shortened by a checkpoint above this size, in KiB. Default: 64.
-    pub checkpoint_kib: u32,
-    /// How long a client waits before it sends its request again. Default: 5000.
-    pub client_resend_ms: u64,
-    /// When a client gives up; 0 (default): never.
-    pub client_give_up_ms: u64,
-}
+impl Choice for SemanticLocks {}
 
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            acknowledge_at_start: false,
-            semantic_locks: SemanticLocks::None,
-            lock_wait_ms: 1_000,
-            resend_ms: 500,
-            step_timeout_ms: 10_000,
-            checkpoint_kib: 64,
-            client_resend_ms: 5_000,
-            client_give_up_ms: 0,
-        }
+declare! {
+    /// Options, `[protocol.saga]` in a scenario. All times in milliseconds.
+    pub struct Options {
+        /// Whether the client is told of success as soon as the saga is durable, before its first step, instead of
+        /// at the end.
+        acknowledge_at_start: bool = false,
+        /// Whether rows written by unfinished sagas are marked, and what the mark does to other sagas and readers:
+        /// `none`, `wait` or `refuse`. Steps after the pivot, which must succeed, ignore marks.
+        semantic_locks: SemanticLocks = SemanticLocks::None,
+        /// How long somebody waits for a marked row.
+        lock_wait_ms: Millis = Millis::new(1_000),
+        /// How long without an answer until a step or a compensation is sent again.
+        resend_ms: Millis = Millis::new(500),
+        /// How long a step before the pivot may take until the saga goes backward; 0: for ever.
+        step_timeout_ms: Millis<0> = Millis::new(10_000),
+        /// Logs are shortened by a checkpoint above this size, in KiB.
+        checkpoint_kib: Number<1, 1_048_576> = Number::new(64),
+        /// How long a client waits before it sends its request again.
+        client_resend_ms: Millis = Millis::new(5_000),
+        /// When a client gives up; 0: never.
+        client_give_up_ms: Millis<0> = Millis::new(0),
     }
 }
 
 impl Options {
     fn checkpoint_min_bytes(&self) -> usize {
-        self.checkpoint_kib as usize * 1024
+        self.checkpoint_kib.size() * 1024
     }
 }
 
@@ -123,11 +111,6 @@ impl Site {
     fn has_locks(&self) -> bool {
         self.options.semantic_locks != SemanticLocks::None
     }
-}
-
-/// From `ms` milliseconds to half as much again: retries of different transactions spread out.
-fn about(ms: u64) -> Delay {
-    Delay::between(ms * 1_000_000, ms * 1_500_000)
 }
 
 /// One local transaction of a saga.
@@ -407,7 +390,7 @@ impl Protocol for Saga {
             let node = usize::from(layout.home(shard).0);
             processes[node].push(Node::Shard(Box::new(process)));
         }
-        let patience = Patience::of_ms(Some(options.client_resend_ms), options.client_give_up_ms);
+        let patience = Patience::new(Some(options.client_resend_ms), options.client_give_up_ms);
         let entries = |operation: &PlannedOperation| vec![own_front(layout, operation)];
         for (node, client) in client_processes(layout, operations, patience, entries) {
             processes[usize::from(node.0)].push(Node::Client(client));

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Message, Out, Refusal, Site, Step, StepRequest, Timer, about};
+use super::{Message, Out, Refusal, Site, Step, StepRequest, Timer};
 use crate::base::observation::{AbortReason, Observation, Outcome};
-use crate::base::process::{Addr, Delay, Disk, FileId, Input};
+use crate::base::process::{Addr, Disk, FileId, Input};
 use crate::base::txn::{Footprint, Guard, Key, Read, Row, ShardId, Txn, TxnId};
 use crate::base::zoo::{self, Bug};
 use crate::protocol::kit::client::ClientMessage;
@@ -398,7 +398,7 @@ impl Orchestrator {
             let to = self.site.shard_process(shard);
             out.send(to, Message::Read { txn, keys });
         }
-        out.set_timer(Timer::Resend(txn), about(self.site.options.resend_ms));
+        out.set_timer(Timer::Resend(txn), self.site.options.resend_ms.about());
     }
 
     fn begin(&mut self, plan: Plan, declined: Option<u16>, out: &mut Out) {
@@ -460,12 +460,9 @@ impl Orchestrator {
             return self.force(Then::Pivot(txn));
         }
         running.phase = Phase::Forward(step);
-        let timeout_ms = self.site.options.step_timeout_ms;
-        match step < running.plan.pivot && timeout_ms > 0 {
-            true => {
-                let timeout = Delay::exactly(timeout_ms * 1_000_000);
-                out.set_timer(Timer::StepTimeout(txn), timeout);
-            }
+        let timeout = self.site.options.step_timeout_ms;
+        match step < running.plan.pivot && timeout.unless_never().is_some() {
+            true => out.set_timer(Timer::StepTimeout(txn), timeout.exactly()),
             false => out.cancel_timer(Timer::StepTimeout(txn)),
         }
         self.resend(txn, out);
@@ -649,7 +646,7 @@ impl Orchestrator {
             }
             Phase::Pivoting | Phase::Aborting { .. } => return,
         }
-        out.set_timer(Timer::Resend(txn), about(self.site.options.resend_ms));
+        out.set_timer(Timer::Resend(txn), self.site.options.resend_ms.about());
     }
 
     // The log.

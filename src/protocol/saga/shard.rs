@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Message, Out, Refusal, SemanticLocks, Site, StepRequest, Timer};
 use crate::base::observation::Observation;
-use crate::base::process::{Addr, Delay, Disk, FileId, Input};
+use crate::base::process::{Addr, Disk, FileId, Input};
 use crate::base::txn::{Key, Op, Read, ShardId, TxnId, Write, WriteId};
 use crate::base::zoo::{self, Bug};
 use crate::protocol::kit::journal::Journal;
@@ -292,8 +292,8 @@ impl Shard {
             }
         }
         self.parked.insert(ticket, request);
-        let wait_ns = self.site.options.lock_wait_ms * 1_000_000;
-        out.set_timer(Timer::LockWait(ticket), Delay::exactly(wait_ns));
+        let wait = self.site.options.lock_wait_ms.exactly();
+        out.set_timer(Timer::LockWait(ticket), wait);
     }
 
     fn wait_no_longer(&mut self, ticket: u64, out: &mut Out) {

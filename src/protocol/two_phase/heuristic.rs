@@ -16,7 +16,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::participant::{Origin, Participant, Phase, Record, Then, Vote};
-use super::{Message, Out, Timer, about};
+use super::{Message, Out, Timer};
 use crate::base::observation::{AbortReason, Observation, Outcome};
 use crate::base::process::{Addr, Delay};
 use crate::base::txn::TxnId;
@@ -63,8 +63,8 @@ impl Participant {
     /// In doubt from now on: arms the patience, where it is limited.
     pub(super) fn limit_doubt(&self, txn: TxnId, out: &mut Out) {
         if self.site.options.heuristic != Heuristic::Wait {
-            let patience_ms = self.site.options.heuristic_after_ms;
-            out.set_timer(Timer::Heuristic(txn), about(patience_ms));
+            let patience = self.site.options.heuristic_after_ms.about();
+            out.set_timer(Timer::Heuristic(txn), patience);
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::participant::{Origin, Participant, Phase, Record, Then};
-use super::{Attempt, Grant, LockRequest, Message, Out, Part, Start, Timer, about};
+use super::{Attempt, Grant, LockRequest, Message, Out, Part, Start, Timer};
 use crate::base::hlc::Stamp;
 use crate::base::observation::{AbortReason, Observation, Outcome};
 use crate::base::process::{Addr, Delay, WallTime};
@@ -241,7 +241,11 @@ impl Participant {
         }
         // A lost message is made up for soon, and a long queue is not asked about all the time.
         // The count stops where the pauses do, so that waiting for ever is one state and not ever new ones.
-        let resend_ms = self.site.options.resend_ms << execution.asked;
+        let resend = self
+            .site
+            .options
+            .resend_ms
+            .about_times(1 << execution.asked);
         execution.asked = (execution.asked + 1).min(3);
         let missing = { execution.wanted.keys() }
             .filter(|shard| !execution.answered.contains(shard))
@@ -249,7 +253,7 @@ impl Participant {
         for shard in missing.collect::<Vec<_>>() {
             self.request_locks_of(txn, shard, out);
         }
-        out.set_timer(Timer::Relock(txn), about(resend_ms));
+        out.set_timer(Timer::Relock(txn), resend);
     }
 
     fn request_locks_of(&mut self, txn: TxnId, shard: ShardId, out: &mut Out) {
@@ -362,14 +366,14 @@ impl Participant {
     // Wound-wait.
 
     pub(super) fn on_wound(&mut self, from: Addr, txn: TxnId, attempt: Attempt, out: &mut Out) {
-        let restarts = self.site.options.restarts;
+        let restarts = self.site.options.restarts.get();
         match self.executions.get_mut(&txn) {
             Some(execution)
                 if (execution.attempt, execution.stage) == (attempt, Stage::Locking) =>
             {
                 execution.wounds += 1;
                 out.observe(Observation::Mark("2pc.wounded"));
-                if restarts > 0 && execution.wounds > restarts {
+                if restarts > 0 && u64::from(execution.wounds) > restarts {
                     let why = AbortReason::Deadlock;
                     return self.give_up(txn, Outcome::Aborted { why }, out);
                 }
@@ -388,7 +392,7 @@ impl Participant {
         self.release_others(txn, attempt, shards, out);
         self.forget(txn, out);
         out.cancel_timer(Timer::Relock(txn));
-        let pause_ns = self.site.options.restart_pause_ms * 1_000_000;
+        let pause_ns = self.site.options.restart_pause_ms.ns();
         out.set_timer(Timer::Restart(txn), Delay::between(0, pause_ns));
     }
 

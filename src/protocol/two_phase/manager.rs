@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Message, Out, Part, PrepareRequest, Site, Start, Timer, about};
+use super::{Message, Out, Part, PrepareRequest, Site, Start, Timer};
 use crate::base::observation::{AbortReason, Observation};
 use crate::base::process::{Addr, Delay, Disk, FileId, Input, WallTime};
 use crate::base::txn::{ShardId, TxnId};
@@ -248,8 +248,8 @@ impl Manager {
         missing.remove(&start.initiator);
         let phase = Phase::Collecting { start, missing };
         self.open.insert(txn, phase);
-        let vote_timeout_ns = self.site.options.vote_timeout_ms * 1_000_000;
-        out.set_timer(Timer::VoteTimeout(txn), Delay::exactly(vote_timeout_ns));
+        let vote_timeout = self.site.options.vote_timeout_ms.exactly();
+        out.set_timer(Timer::VoteTimeout(txn), vote_timeout);
         self.resend(txn, out);
         self.decide_if_unanimous(txn, out);
     }
@@ -411,7 +411,7 @@ impl Manager {
         if decided && zoo::planted(Bug::DecisionSentOnce) {
             return;
         }
-        out.set_timer(Timer::Resend(txn), about(self.site.options.resend_ms));
+        out.set_timer(Timer::Resend(txn), self.site.options.resend_ms.about());
     }
 
     /// Asks those participants whose answer is missing and of whom `of` holds.

@@ -59,7 +59,8 @@ use super::kit::journal;
 use super::{Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol};
 use crate::base::hlc::Stamp;
 use crate::base::observation::{AbortReason, Mark};
-use crate::base::process::{Addr, Delay, Effects, Input, Process, WallTime, Wire};
+use crate::base::options::{Choice, Millis, Number, declare};
+use crate::base::process::{Addr, Effects, Input, Process, WallTime, Wire};
 use crate::base::txn::{Key, Read, ShardId, TxnId, Write};
 use crate::plan::PlannedOperation;
 use crate::protocol::kit::client::{CarriesClient, Client, ClientMessage, ClientTimer, Patience};
@@ -82,77 +83,55 @@ pub enum Placement {
     CoLocated,
 }
 
-/// Options, `[protocol.2pc]` in a scenario. All times in milliseconds.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Options {
-    /// Where the transaction manager runs: `separate` (default) or `co-located`.
-    pub coordinator: Placement,
-    /// Whether participants in doubt also ask one another (Bernstein, Hadzilacos and Goodman 1987, section
-    /// 7.4). Default: false.
-    pub cooperative_termination: bool,
-    /// Whether participants other than the initiator that only read vote `read`, force nothing, and leave
-    /// after the first phase (Mohan, Lindsay and Obermarck, section 3.1). Default: false.
-    pub read_only_optimisation: bool,
-    /// Whether a transaction with one participant commits there, without the manager. Default: false.
-    pub one_participant_optimisation: bool,
-    /// How long without an answer until a message of the execution or commit phase is sent again;
-    /// requests for locks, which may have to wait, less and less often. Default: 250.
-    pub resend_ms: u64,
-    /// Whether a restarted participant says so to everybody, instead of to its manager alone: then nobody finds out
-    /// by having to send again. Default: true.
-    pub announce_restarts: bool,
-    /// How often a participant in doubt asks for the decision. Default: 500.
-    pub inquiry_ms: u64,
-    /// What a participant does that has been in doubt for `heuristic-after-ms`: `wait` (default) for the decision,
-    /// however long that takes, or `commit` or `abort` alone (XA's heuristic decisions). Then atomicity is promised for
-    /// all other transactions only, and isolation for none.
-    pub heuristic: Heuristic,
-    /// How long a participant waits in doubt before it decides alone, up to half as much again. Default: 10000.
-    pub heuristic_after_ms: u64,
-    /// How long the manager waits for votes before it decides to abort. Default: 5000.
-    pub vote_timeout_ms: u64,
-    /// How often a participant that has granted locks asks whether the transaction is still running.
-    /// Default: 2000.
-    pub probe_ms: u64,
-    /// Longest pause of a wounded transaction before it starts again with its old timestamp. Default: 10.
-    pub restart_pause_ms: u64,
-    /// How often a transaction may be wounded before its client learns of it; 0 (default): any number.
-    pub restarts: u32,
-    /// Logs are shortened by a checkpoint above this size, in KiB. Default: 64.
-    pub checkpoint_kib: u32,
-    /// How long a client waits before it sends its request again. Default: 5000.
-    pub client_resend_ms: u64,
-    /// When a client gives up; 0 (default): never.
-    pub client_give_up_ms: u64,
-}
+impl Choice for Placement {}
+impl Choice for Heuristic {}
 
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            coordinator: Placement::Separate,
-            cooperative_termination: false,
-            read_only_optimisation: false,
-            one_participant_optimisation: false,
-            resend_ms: 250,
-            announce_restarts: true,
-            inquiry_ms: 500,
-            heuristic: Heuristic::Wait,
-            heuristic_after_ms: 10_000,
-            vote_timeout_ms: 5_000,
-            probe_ms: 2_000,
-            restart_pause_ms: 10,
-            restarts: 0,
-            checkpoint_kib: 64,
-            client_resend_ms: 5_000,
-            client_give_up_ms: 0,
-        }
+declare! {
+    /// Options, `[protocol.2pc]` in a scenario. All times in milliseconds.
+    pub struct Options {
+        /// Where the transaction manager runs: `separate` or `co-located`.
+        coordinator: Placement = Placement::Separate,
+        /// Whether participants in doubt also ask one another (Bernstein, Hadzilacos and Goodman 1987, section 7.4).
+        cooperative_termination: bool = false,
+        /// Whether participants other than the initiator that only read vote `read`, force nothing, and leave
+        /// after the first phase (Mohan, Lindsay and Obermarck, section 3.1).
+        read_only_optimisation: bool = false,
+        /// Whether a transaction with one participant commits there, without the manager.
+        one_participant_optimisation: bool = false,
+        /// How long without an answer until a message of the execution or commit phase is sent again;
+        /// requests for locks, which may have to wait, less and less often.
+        resend_ms: Millis = Millis::new(250),
+        /// Whether a restarted participant says so to everybody, instead of to its manager alone: then nobody finds
+        /// out by having to send again.
+        announce_restarts: bool = true,
+        /// How often a participant in doubt asks for the decision.
+        inquiry_ms: Millis = Millis::new(500),
+        /// What a participant does that has been in doubt for `heuristic-after-ms`: `wait` for the decision, however
+        /// long that takes, or `commit` or `abort` alone (XA's heuristic decisions). Then atomicity is promised for
+        /// all other transactions only, and isolation for none.
+        heuristic: Heuristic = Heuristic::Wait,
+        /// How long a participant waits in doubt before it decides alone, up to half as much again.
+        heuristic_after_ms: Millis = Millis::new(10_000),
+        /// How long the manager waits for votes before it decides to abort.
+        vote_timeout_ms: Millis = Millis::new(5_000),
+        /// How often a participant that has granted locks asks whether the transaction is still running.
+        probe_ms: Millis = Millis::new(2_000),
+        /// Longest pause of a wounded transaction before it starts again with its old timestamp; 0: none.
+        restart_pause_ms: Millis<0> = Millis::new(10),
+        /// How often a transaction may be wounded before its client learns of it; 0: any number of times.
+        restarts: Number<0, 1_000_000> = Number::new(0),
+        /// Logs are shortened by a checkpoint above this size, in KiB.
+        checkpoint_kib: Number<1, 1_048_576> = Number::new(64),
+        /// How long a client waits before it sends its request again.
+        client_resend_ms: Millis = Millis::new(5_000),
+        /// When a client gives up; 0: never.
+        client_give_up_ms: Millis<0> = Millis::new(0),
     }
 }
 
 impl Options {
     fn checkpoint_min_bytes(&self) -> usize {
-        self.checkpoint_kib as usize * 1024
+        self.checkpoint_kib.size() * 1024
     }
 }
 
@@ -192,11 +171,6 @@ impl Site {
     fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {
         (0..self.layout.shards.len() as u16).map(ShardId)
     }
-}
-
-/// From `ms` milliseconds to half as much again: retries of different transactions spread out.
-fn about(ms: u64) -> Delay {
-    Delay::between(ms * 1_000_000, ms * 1_500_000)
 }
 
 /// One run of a transaction by its initiator; later ones are larger. A wounded transaction runs again.
@@ -626,7 +600,7 @@ impl Protocol for TwoPhase {
             let manager = Manager::new(Arc::clone(&site), manager);
             processes[node].push(Node::Manager(Box::new(manager)));
         }
-        let patience = Patience::of_ms(Some(options.client_resend_ms), options.client_give_up_ms);
+        let patience = Patience::new(Some(options.client_resend_ms), options.client_give_up_ms);
         let entry = |operation: &PlannedOperation| {
             vec![site.participant(layout.shard_of(home_key(&operation.txn)))]
         };

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::heuristic::{Alone, Decision};
 use super::initiator::Execution;
 use super::{
-    Attempt, Grant, LockRequest, Message, Options, Out, PrepareRequest, Site, Start, Timer, about,
+    Attempt, Grant, LockRequest, Message, Options, Out, PrepareRequest, Site, Start, Timer,
 };
 use crate::base::hlc::{Hlc, Stamp};
 use crate::base::observation::{AbortReason, Observation, Outcome};
@@ -472,8 +472,8 @@ impl Participant {
             }
         }
         if self.locals[&txn].initiator != self.me {
-            let probe_ms = self.site.options.probe_ms;
-            out.set_timer(Timer::Probe(txn), about(probe_ms));
+            let probe = self.site.options.probe_ms.about();
+            out.set_timer(Timer::Probe(txn), probe);
         }
     }
 
@@ -546,7 +546,7 @@ impl Participant {
             if !holds_nothing {
                 self.send(to, question, out); // Who only waits is in nobody's way.
             }
-            out.set_timer(Timer::Probe(txn), about(self.site.options.probe_ms));
+            out.set_timer(Timer::Probe(txn), self.site.options.probe_ms.about());
         }
     }
 
@@ -680,8 +680,8 @@ impl Participant {
             None => Message::Prepared { txn, shard },
         };
         self.send(vote.manager, message, out);
-        let inquiry_ms = self.site.options.inquiry_ms;
-        out.set_timer(Timer::Inquire(txn), about(inquiry_ms));
+        let inquiry = self.site.options.inquiry_ms.about();
+        out.set_timer(Timer::Inquire(txn), inquiry);
     }
 
     // Phase two.
@@ -710,8 +710,8 @@ impl Participant {
                 out.send(self.site.participant(*peer), Message::PeerInquiry { txn });
             }
         }
-        let inquiry_ms = self.site.options.inquiry_ms;
-        out.set_timer(Timer::Inquire(txn), about(inquiry_ms));
+        let inquiry = self.site.options.inquiry_ms.about();
+        out.set_timer(Timer::Inquire(txn), inquiry);
     }
 
     /// Cooperative termination: who has not voted yet aborts, and can say so because it will vote no.

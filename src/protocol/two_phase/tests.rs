@@ -84,7 +84,7 @@ fn all_options() -> Vec<Options> {
         read_only_optimisation: true,
         one_participant_optimisation: true,
         cooperative_termination: true,
-        restarts: 2,
+        restarts: Number::new(2),
         ..Options::default()
     };
     vec![plain, helpful, lean]
@@ -170,7 +170,7 @@ fn only_what_a_participant_decided_alone_can_be_half_done() {
     for heuristic in [Heuristic::Commit, Heuristic::Abort] {
         let options = Options {
             heuristic,
-            heuristic_after_ms: 20,
+            heuristic_after_ms: Millis::new(20),
             cooperative_termination: true,
             ..Options::default()
         };
@@ -214,7 +214,7 @@ fn without_faults_nothing_is_aborted_by_the_system() {
     for options in all_options() {
         let layout = layout(4, 2, Value::Int(20));
         let options = Options {
-            restarts: 0,
+            restarts: Number::new(0),
             ..options
         };
         for seed in 0..60 {
