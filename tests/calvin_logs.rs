@@ -9,7 +9,7 @@ use ordain::protocol::calvin::Calvin;
 use ordain::registry::Registry;
 use ordain::run::Run;
 use ordain::scenario::Scenario;
-use ordain::verdict::{Status, Word};
+use ordain::verdict::{Conclusion, Status};
 use rayon::prelude::*;
 
 /// Seeds of each scenario, log and layout under swarm faults.
@@ -55,7 +55,7 @@ fn exceptions(runs: &[(String, Run)]) -> Exceptions {
             .filter(|property| property.status == Status::Violation)
             .map(|property| format!("{}: {:?}", property.name, property.counterexample));
         let broken: Vec<String> = broken.collect();
-        if run.verdict.verdict != Word::Ok {
+        if run.verdict.verdict != Conclusion::Kept {
             found.broken.push(format!("{name}: {broken:?}"));
         }
         if run.verdict.counts.committed == 0 {

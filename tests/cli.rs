@@ -84,7 +84,7 @@ fn a_run_prints_one_json_document_with_the_promised_keys() {
         assert!(run["counts"][key].is_u64(), "{key}");
     }
     assert!(run["latency_ms"]["p50"].is_f64() && run["latency_ms"]["p99"].is_f64());
-    assert_eq!(run["verdict"], "ok");
+    assert_eq!(run["verdict"], "kept");
     assert!(
         output.stderr.is_empty(),
         "not a terminal, so no progress: {}",

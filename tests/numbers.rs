@@ -75,9 +75,9 @@ fn about_14_000_payments_queue_behind_one_in_doubt_for_90_seconds() {
     let queued = line.open_max as f64;
     assert!((queued - 14_004.0).abs() <= 3.0 * 118.4, "{queued}");
     assert!(
-        (line.stall_max_s - 90.0).abs() < 1.0,
+        (line.outage_max_s - 90.0).abs() < 1.0,
         "{}",
-        line.stall_max_s
+        line.outage_max_s
     );
     assert_eq!(line.violations, 0);
 }
@@ -106,7 +106,7 @@ fn five_other_seeds_tell_the_same_story_about_settlement() {
     let scenario = shipped("settlement", &[]);
     let seeds = 5;
     let calvin = line(&scenario, "calvin", seeds);
-    assert_eq!(calvin.ok, seeds);
+    assert_eq!(calvin.kept, seeds);
     assert_eq!(
         (
             calvin.counts.aborted,
@@ -116,7 +116,7 @@ fn five_other_seeds_tell_the_same_story_about_settlement() {
         (0, 0, 0)
     );
     let two_phase = line(&scenario, "2pc", seeds);
-    assert_eq!(two_phase.ok, seeds, "blocking is what it promises");
+    assert_eq!(two_phase.kept, seeds, "blocking is what it promises");
     assert!(
         two_phase.blocked_txn_s / seeds as f64 > 100.0,
         "{}",
@@ -124,7 +124,10 @@ fn five_other_seeds_tell_the_same_story_about_settlement() {
     );
     assert!(two_phase.in_doubt_txn_s > 0.0);
     let saga = line(&scenario, "saga", seeds);
-    assert_eq!(saga.ok, seeds, "it promises nothing about what readers see");
+    assert_eq!(
+        saga.kept, seeds,
+        "it promises nothing about what readers see"
+    );
     assert_eq!(broken(&saga, "no-intermediate-states"), seeds as f64);
     assert_eq!(broken(&saga, "atomicity"), 0.0);
     let naive = line(&scenario, "naive", seeds);

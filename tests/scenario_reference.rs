@@ -267,7 +267,7 @@ after = { observation = "voted" }
 for = "1s"
 [swarm]
 [expect.2pc]
-verdict = "ok"
+verdict = "kept"
 [protocol.naive]
 [protocol.2pc]
 [protocol.saga]

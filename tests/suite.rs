@@ -34,6 +34,7 @@ mod options;
 mod oracle_definitions;
 mod paired;
 mod parser_fuzz;
+mod progress;
 mod protocols_in_storms;
 mod raft_connectivity;
 mod raft_interaction;

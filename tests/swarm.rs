@@ -520,5 +520,9 @@ fn a_restarted_sequencer_never_stamps_two_groups_alike() {
     let run = Registry::standard()
         .run(&scenario, "calvin", &draw(&scenario, 355), false)
         .unwrap();
-    assert_eq!(run.verdict.verdict, ordain::verdict::Word::Ok, "{run:?}");
+    assert_eq!(
+        run.verdict.verdict,
+        ordain::verdict::Conclusion::Kept,
+        "{run:?}"
+    );
 }

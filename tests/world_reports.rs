@@ -5,7 +5,7 @@ use ordain::plan::Plan;
 use ordain::registry::Registry;
 use ordain::run::Run;
 use ordain::scenario::Scenario;
-use ordain::verdict::Word;
+use ordain::verdict::{Conclusion, Property, VacuityKind};
 
 fn scenario(name: &str, overrides: &[(&str, &str)]) -> Scenario {
     let path = format!("tests/world-reports/{name}.toml");
@@ -36,7 +36,7 @@ fn calvin_over_multi_paxos_commits_all_that_it_commits_over_raft() {
             1,
             &[("protocol.calvin.log.algorithm", log)],
         );
-        assert_eq!(run.verdict.verdict, Word::Ok);
+        assert_eq!(run.verdict.verdict, Conclusion::Kept);
         run.verdict.counts.committed
     });
     assert_eq!(committed, [100, 100]);
@@ -84,4 +84,91 @@ fn a_fault_that_waits_for_a_misspelt_observation_is_refused() {
 fn rows_whose_sum_64_bits_do_not_hold_are_refused() {
     let text = refused("multi-paxos", &[("table.0.initial", "9223372036854775807")]);
     assert!(text.contains("sums are kept in 64 bits"), "{text}");
+}
+
+fn progress(run: &Run) -> &Property {
+    let mut properties = run.verdict.properties.iter();
+    let found = properties.find(|property| property.name == "progress");
+    found.expect("it is judged")
+}
+
+/// Row 2: nothing arrived, and everything was "as promised".
+#[test]
+fn a_run_in_which_every_message_is_lost_is_vacuous() {
+    for (protocol, entry) in [
+        ("naive", "a coordinator"),
+        ("2pc", "an initiating participant"),
+        ("saga", "an orchestrator"),
+        ("calvin", "a sequencer"),
+    ] {
+        let run = play("deaf", protocol, 1, &[]);
+        assert_eq!(run.verdict.verdict, Conclusion::Vacuous, "{protocol}");
+        let vacuity = run.verdict.vacuity.expect("a reason");
+        assert_eq!(vacuity.kind, VacuityKind::NothingReached);
+        assert_eq!(vacuity.reason, format!("0 of 100 requests reached {entry}"));
+        let wanted = format!("the verdict is vacuous, expected kept: {}", vacuity.reason);
+        assert_eq!(run.unexpected, [wanted]);
+    }
+}
+
+/// Row 2: a star of four of five is left. Raft may stand still in it, by its rules, and Multi-Paxos may not.
+#[test]
+fn a_star_in_which_raft_stands_still_leaves_progress_untested_and_multi_paxos_goes_on() {
+    let no_cycle = ("phases.power-cycle", "\"0s\"");
+    let run = play("omni-constrained-perm", "calvin", 3, &[no_cycle]);
+    assert_eq!(run.verdict.counts.committed, 132);
+    assert_eq!(run.verdict.verdict, Conclusion::Vacuous);
+    let vacuity = run.verdict.vacuity.as_ref().expect("a reason");
+    assert_eq!(vacuity.kind, VacuityKind::ProgressUntested);
+    let why = "468 did not: legitimately unable";
+    assert!(vacuity.reason.contains(why), "{}", vacuity.reason);
+    let paxos = ("protocol.calvin.log.algorithm", "multi-paxos");
+    let run = play("omni-constrained-perm", "calvin", 3, &[no_cycle, paxos]);
+    assert_eq!(run.verdict.counts.committed, 600);
+    assert_eq!(
+        run.verdict.verdict,
+        Conclusion::Kept,
+        "{:?}",
+        progress(&run)
+    );
+}
+
+/// Row 6: the same machines are out of reach, whether a cut names them or what loses every message does.
+#[test]
+fn a_region_that_loses_every_message_blocks_as_one_that_is_cut_off() {
+    let judged = ["perm-minority", "perm-degrade100"].map(|name| {
+        let run = play(name, "2pc", 1, &[]);
+        let property = progress(&run).clone();
+        assert_eq!(
+            run.verdict.verdict,
+            Conclusion::Kept,
+            "{name}: {property:?}"
+        );
+        assert!(
+            property.observed.contains("promised to block"),
+            "{property:?}"
+        );
+        (property.observed, property.exercised)
+    });
+    assert_eq!(judged[0], judged[1]);
+    assert!(judged[0].1 > 0, "the other regions go on");
+}
+
+/// Row 6: a disk that refuses every flush is broken.
+#[test]
+fn a_disk_that_refuses_every_flush_blocks_as_promised() {
+    let run = play("pg-disk-full", "2pc", 1, &[("phases.settle", "\"5s\"")]);
+    let property = progress(&run);
+    let why = "promised to block while a/acc0 stays broken";
+    assert!(property.observed.contains(why), "{property:?}");
+    assert!(property.exercised > 0);
+}
+
+/// Row 7: clients waited for 24 s while nothing was in the log, and the longest stall was 0.00 s.
+#[test]
+fn an_election_that_takes_long_is_an_outage_to_clients() {
+    let run = play("omni-constrained", "calvin", 3, &[]);
+    let outage_s = run.verdict.metrics.outage_max_s;
+    assert!((23.0..26.0).contains(&outage_s), "{outage_s}");
+    assert_eq!(run.verdict.counts.committed, 600);
 }

@@ -395,6 +395,12 @@ impl Txn {
         Footprint { reads, writes }
     }
 
+    /// Every row that the transaction may touch, whatever its pointers hold.
+    pub fn every_key(&self) -> BTreeSet<Key> {
+        let sides = [i64::MIN, i64::MAX].map(|value| self.footprint(|_| value).reads);
+        sides.into_iter().flatten().collect()
+    }
+
     /// The writes, given the quantities of the pointers, whether or not the guards hold.
     pub fn writes(&self, value_of: impl Fn(Key) -> i64) -> Vec<Write> {
         self.effects

@@ -17,7 +17,7 @@ use crate::registry::Registry;
 use crate::run::Run;
 use crate::run::failure::{self, Size};
 use crate::scenario::Scenario;
-use crate::verdict::{Status, Word};
+use crate::verdict::{Conclusion, Status};
 
 /// How many runs each thread has to do before results are looked at.
 const CHUNK: usize = 16;
@@ -77,12 +77,6 @@ pub fn fuzz(
     for one in committed {
         report.regressions.push(regress(registry, one)?);
     }
-    let expects_violation: Vec<bool> = { span.protocols.iter() }
-        .map(|protocol| {
-            let expectation = scenario.expect.get(protocol);
-            expectation.is_some_and(|e| e.verdict.as_deref() == Some("violation"))
-        })
-        .collect();
     let run = |protocol: usize, seed: u64| {
         let plan = swarm::draw(scenario, seed);
         let run = registry.run(scenario, &span.protocols[protocol], &plan, false)?;
@@ -90,8 +84,7 @@ pub fn fuzz(
     };
     drive(span, &run, watch, |event| match event {
         Event::Ran(outcome) => {
-            let expected = expects_violation[outcome.protocol];
-            if let Some(at) = report.add(&outcome, expected) {
+            if let Some(at) = report.add(&outcome) {
                 let before = report.failures[at].dir.take();
                 let plan = swarm::draw(scenario, outcome.seed);
                 report.failures[at].dir = watch.found(&plan, &outcome, before.as_deref());
@@ -120,10 +113,13 @@ fn blank(registry: &Registry, scenario: &Scenario, span: &Span) -> Report {
     let line = |protocol: &String| Line {
         protocol: protocol.clone(),
         runs: 0,
-        ok: 0,
+        permanent: 0,
+        kept: 0,
         violations: 0,
-        expected: 0,
         unknown: 0,
+        vacuous: 0,
+        expects: expects(scenario, protocol),
+        promises_nothing: false,
         counts: Tally::default(),
         marks: { registry.marks(protocol).into_iter() }
             .map(|(name, _)| (name.to_owned(), Reached::default()))
@@ -147,9 +143,17 @@ fn blank(registry: &Registry, scenario: &Scenario, span: &Span) -> Report {
         protocols: span.protocols.iter().map(line).collect(),
         failures: Vec::new(),
         undecided: Vec::new(),
+        vacuous: Vec::new(),
         regressions: Vec::new(),
         left_out: Vec::new(),
     }
+}
+
+/// What the scenario expects of a protocol instead of kept promises.
+fn expects(scenario: &Scenario, protocol: &str) -> Option<Conclusion> {
+    let wanted = scenario.expect.get(protocol)?.verdict.as_deref()?;
+    let others = [Conclusion::Violation, Conclusion::Vacuous];
+    others.into_iter().find(|verdict| verdict.name() == wanted)
 }
 
 /// What a campaign keeps of a run.
@@ -164,7 +168,10 @@ fn outcome(protocol: usize, plan: &Plan, run: &Run) -> Outcome {
         protocol,
         seed: plan.seed,
         digest: run.digest.to_string(),
-        word: run.verdict.verdict,
+        verdict: run.verdict.verdict,
+        vacuity: run.verdict.vacuity.clone(),
+        permanent: plan.faults.iter().any(|fault| fault.permanent),
+        promises_nothing: run.verdict.promises_nothing,
         failed,
         size: Size::of(plan, run),
         counts: run.verdict.counts,
@@ -180,7 +187,8 @@ fn regress(registry: &Registry, one: &Committed) -> Result<Regression, String> {
     Ok(Regression {
         path: one.path.display().to_string(),
         protocol: one.protocol.clone(),
-        undecided: run.verdict.verdict == Word::Unknown,
+        undecided: run.verdict.verdict == Conclusion::Unknown,
+        vacuity: run.verdict.vacuity.clone(),
         class: failure::class(&run),
     })
 }
@@ -311,7 +319,10 @@ mod tests {
             protocol,
             seed,
             digest,
-            word: Word::Ok,
+            verdict: Conclusion::Kept,
+            vacuity: None,
+            permanent: false,
+            promises_nothing: false,
             failed: None,
             size: Size::default(),
             counts: Counts::default(),

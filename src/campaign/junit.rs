@@ -29,10 +29,13 @@ pub fn junit(report: &Report, again: impl Fn(&str, u64) -> String) -> String {
             let name = format!("seed {} is not deterministic", one.seed);
             suite.add_test_case(TestCase::new(name, bad(NonSuccessKind::Error, message)));
         }
-        let all = format!("{} runs as promised, {} undecided", line.ok, line.unknown);
-        let status = match line.unknown {
-            0 => TestCaseStatus::success(),
-            _ => TestCaseStatus::non_success(NonSuccessKind::Error),
+        let all = format!(
+            "{} runs kept every promise, {} undecided, {} vacuous",
+            line.kept, line.unknown, line.vacuous
+        );
+        let status = match line.unknown > 0 || report.is_untested(line) {
+            false => TestCaseStatus::success(),
+            true => TestCaseStatus::non_success(NonSuccessKind::Error),
         };
         suite.add_test_case(TestCase::new(all, status));
         xml.add_test_suite(suite);

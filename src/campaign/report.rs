@@ -9,7 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::base::digest::stable_hash;
 use crate::base::options::Chosen;
 use crate::run::failure::{Class, Size};
-use crate::verdict::{Counts, Word};
+use crate::verdict::{Conclusion, Counts, Vacuity, VacuityKind};
+
+/// Percentage of a protocol's runs above which those that put nothing to the test make the whole campaign vacuous.
+/// Runs with permanent faults are not counted: where a quorum is gone for ever, little can be promised.
+pub const VACUOUS_PERCENT_MAX: u64 = 1;
 
 /// A campaign, or a part of one.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -46,6 +50,8 @@ pub struct Report {
     pub failures: Vec<Failure>,
     /// Runs in which something promised could not be decided.
     pub undecided: Vec<Undecided>,
+    /// Runs that put nothing to the test and were not expected to: one for each protocol and kind.
+    pub vacuous: Vec<VacuousRuns>,
     /// Committed plans that were run first.
     pub regressions: Vec<Regression>,
     /// Committed plans that were not run.
@@ -59,14 +65,20 @@ pub struct Line {
     pub protocol: String,
     /// Runs.
     pub runs: u64,
-    /// As promised.
-    pub ok: u64,
+    /// Of these, those with permanent faults.
+    pub permanent: u64,
+    /// Every promise was kept.
+    pub kept: u64,
     /// A promise was broken.
     pub violations: u64,
-    /// Of these, where the scenario expects of the protocol that it breaks its promises.
-    pub expected: u64,
     /// Something could not be decided.
     pub unknown: u64,
+    /// Nothing was put to the test.
+    pub vacuous: u64,
+    /// What the scenario expects of the protocol instead of kept promises: such runs are counted, and nothing more.
+    pub expects: Option<Conclusion>,
+    /// Whether the protocol promises nothing.
+    pub promises_nothing: bool,
     /// Transactions of all runs.
     pub counts: Tally,
     /// The protocol's declared rare branches, reached or not.
@@ -139,6 +151,23 @@ pub struct Undecided {
     pub seed: u64,
 }
 
+/// The runs of a protocol that put nothing to the test, by what never happened in them.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct VacuousRuns {
+    /// The protocol.
+    pub protocol: String,
+    /// Whether these are the runs with permanent faults, or those without.
+    pub permanent: bool,
+    /// What never happened.
+    pub kind: VacuityKind,
+    /// The smallest of their seeds.
+    pub seed: u64,
+    /// Why its run is vacuous, in words.
+    pub reason: String,
+    /// All of their seeds, ascending.
+    pub seeds: Vec<u64>,
+}
+
 /// A run that went another way when it was repeated.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Nondeterministic {
@@ -161,6 +190,8 @@ pub struct Regression {
     pub protocol: String,
     /// Whether something promised could not be decided.
     pub undecided: bool,
+    /// Why it put nothing to the test, if it did not. It once failed, so it can: that is shown, and fails no campaign.
+    pub vacuity: Option<Vacuity>,
     /// The class in which it fails (again), if it does.
     pub class: Option<Class>,
 }
@@ -194,7 +225,13 @@ pub struct Outcome {
     /// Digest of the trace.
     pub digest: String,
     /// The verdict.
-    pub word: Word,
+    pub verdict: Conclusion,
+    /// Why it is vacuous, if it is.
+    pub vacuity: Option<Vacuity>,
+    /// Whether its plan has permanent faults.
+    pub permanent: bool,
+    /// Whether the protocol promises nothing.
+    pub promises_nothing: bool,
     /// The class, if a promise was broken, with the counterexample.
     pub failed: Option<(Class, String)>,
     /// Its size.
@@ -208,13 +245,15 @@ pub struct Outcome {
 }
 
 impl Report {
-    /// Adds a run. Says where in `failures` it now represents its class, if it does and is not `expected`.
-    pub fn add(&mut self, outcome: &Outcome, expected: bool) -> Option<usize> {
+    /// Adds a run. Says where in `failures` it now represents its class, if it does.
+    pub fn add(&mut self, outcome: &Outcome) -> Option<usize> {
         self.runs += 1;
         let line = &mut self.protocols[outcome.protocol];
         let identity = (&line.protocol, outcome.seed, &outcome.digest);
         self.digest = combine(&self.digest, stable_hash(&identity));
         line.runs += 1;
+        line.permanent += u64::from(outcome.permanent);
+        line.promises_nothing = outcome.promises_nothing;
         line.counts.add(&outcome.counts);
         for (name, times) in &outcome.marks {
             let reached = line.marks.entry((*name).to_owned()).or_default();
@@ -226,29 +265,54 @@ impl Report {
             tried.runs += 1;
             tried.committed += outcome.counts.committed;
         }
-        match outcome.word {
-            Word::Ok => line.ok += 1,
-            Word::Unknown => {
-                line.unknown += 1;
-                let (protocol, seed) = (line.protocol.clone(), outcome.seed);
-                self.undecided.push(Undecided { protocol, seed });
-            }
-            Word::Violation => {
-                line.violations += 1;
-                line.expected += u64::from(expected);
-            }
+        *match outcome.verdict {
+            Conclusion::Kept => &mut line.kept,
+            Conclusion::Violation => &mut line.violations,
+            Conclusion::Unknown => &mut line.unknown,
+            Conclusion::Vacuous => &mut line.vacuous,
+        } += 1;
+        let (protocol, seed) = (line.protocol.clone(), outcome.seed);
+        if line.expects == Some(outcome.verdict) {
+            return None;
         }
-        let (class, shown) = outcome.failed.as_ref().filter(|_| !expected)?;
+        if outcome.verdict == Conclusion::Unknown {
+            let protocol = protocol.clone();
+            self.undecided.push(Undecided { protocol, seed });
+        }
+        if let Some(Vacuity { kind, reason }) = outcome.vacuity.clone() {
+            self.add_vacuous(VacuousRuns {
+                protocol: protocol.clone(),
+                permanent: outcome.permanent,
+                kind,
+                seed,
+                reason,
+                seeds: vec![seed],
+            });
+        }
+        let (class, shown) = outcome.failed.as_ref()?;
         let failure = Failure {
-            protocol: line.protocol.clone(),
+            protocol,
             class: class.clone(),
-            seed: outcome.seed,
+            seed,
             size: outcome.size,
             shown: shown.clone(),
             dir: None,
-            seeds: vec![outcome.seed],
+            seeds: vec![seed],
         };
         self.add_failure(failure)
+    }
+
+    /// Adds vacuous runs to those of their protocol and kind.
+    fn add_vacuous(&mut self, new: VacuousRuns) {
+        let key = |runs: &VacuousRuns| (runs.protocol.clone(), runs.permanent, runs.kind);
+        let Some(known) = { self.vacuous.iter_mut() }.find(|known| key(known) == key(&new)) else {
+            return self.vacuous.push(new);
+        };
+        known.seeds.extend(&new.seeds);
+        known.seeds.sort_unstable();
+        if new.seed < known.seed {
+            (known.seed, known.reason) = (new.seed, new.reason);
+        }
     }
 
     /// Adds failing runs to those of their class. Says where, if they bring a smaller representative.
@@ -281,6 +345,10 @@ impl Report {
         self.failures.sort_by(|a, b| {
             (position(&a.protocol), &a.class).cmp(&(position(&b.protocol), &b.class))
         });
+        self.vacuous.sort_by(|a, b| {
+            let key = |runs: &VacuousRuns| (position(&runs.protocol), runs.permanent, runs.kind);
+            key(a).cmp(&key(b))
+        });
         self.undecided.sort_unstable();
         self.nondeterministic.sort_unstable();
     }
@@ -305,6 +373,24 @@ impl Report {
         let idle = |tried: &Tried| tried.committed == 0 && tried.runs >= RUNS_WITHOUT_COMMITS;
         let tried = line.tried.iter().filter(move |(_, tried)| idle(tried));
         tried.map(|(value, tried)| (value.as_str(), tried))
+    }
+
+    /// Whether some protocol's runs put too little to the test.
+    pub fn is_vacuous(&self) -> bool {
+        self.protocols.iter().any(|line| self.is_untested(line))
+    }
+
+    /// Whether a protocol's runs put too little to the test: all of them were vacuous, or more than
+    /// [`VACUOUS_PERCENT_MAX`] of those without permanent faults. What the scenario expects is not held against it, and a
+    /// protocol that promises nothing has no promise that a vacuous run leaves untested.
+    pub fn is_untested(&self, line: &Line) -> bool {
+        let nothing = line.vacuous == line.runs && line.expects.is_none();
+        let of_line = { self.vacuous.iter() }
+            .filter(|runs| runs.protocol == line.protocol && !runs.permanent)
+            .map(|runs| runs.seeds.len() as u64);
+        let too_many = of_line.sum::<u64>() * 100
+            > VACUOUS_PERCENT_MAX * line.runs.saturating_sub(line.permanent);
+        nothing || too_many && !line.promises_nothing
     }
 
     /// The declared rare branches of a protocol that no run reached.
@@ -429,10 +515,11 @@ fn add_part(whole: &mut Report, part: &Report) {
     whole.digest = combine(&whole.digest, other);
     for (line, other) in whole.protocols.iter_mut().zip(&part.protocols) {
         line.runs += other.runs;
-        line.ok += other.ok;
+        line.permanent += other.permanent;
+        line.kept += other.kept;
         line.violations += other.violations;
-        line.expected += other.expected;
         line.unknown += other.unknown;
+        line.vacuous += other.vacuous;
         line.counts.plus(&other.counts);
         for (name, reached) in &other.marks {
             let sum = line.marks.entry(name.clone()).or_default();
@@ -447,6 +534,9 @@ fn add_part(whole: &mut Report, part: &Report) {
     }
     for failure in &part.failures {
         whole.add_failure(failure.clone());
+    }
+    for runs in &part.vacuous {
+        whole.add_vacuous(runs.clone());
     }
     whole.undecided.extend(part.undecided.iter().cloned());
     let nondeterministic = part.nondeterministic.iter().cloned();

@@ -234,7 +234,7 @@ fn finish(
         _ if !report.nondeterministic.is_empty() => exit::BUG,
         _ if report.interrupted => exit::INTERRUPTED,
         _ if report.has_failed() => exit::VIOLATION,
-        _ if report.is_undecided() => exit::UNKNOWN,
+        _ if report.is_undecided() || report.is_vacuous() => exit::UNKNOWN,
         _ => exit::OK,
     };
     let again = |protocol: &str, seed| text::again(report, protocol, seed);

@@ -24,7 +24,7 @@ use crate::run::Run;
 use crate::run::failure::{self, Class};
 use crate::scenario::{BadInput, Scenario};
 use crate::sim::trace::{Divergence, TraceEvent, first_difference};
-use crate::verdict::Word;
+use crate::verdict::Conclusion;
 
 mod fuzz;
 
@@ -34,7 +34,7 @@ pub mod exit {
     pub const OK: u8 = 0;
     /// A promise or an expectation was broken.
     pub const VIOLATION: u8 = 1;
-    /// Something could not be decided.
+    /// Something could not be decided, or nothing was put to the test.
     pub const UNKNOWN: u8 = 2;
     /// A replay did not do what was recorded.
     pub const DIVERGED: u8 = 3;
@@ -90,7 +90,7 @@ struct Args {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 as promised; 1 a violation; 2 unknown; 3 a replay diverged; 64 usage; 65 bad input file; \
+Exit codes: 0 as promised; 1 a violation; 2 unknown or vacuous; 3 a replay diverged; 64 usage; 65 bad input file; \
 70 a bug in ordain; 130 interrupted.
 A SCENARIO is a TOML file, or the name of one that comes with the program (see `ordain list`).";
 
@@ -536,7 +536,7 @@ fn again(scenario: &str, run: &Run, overrides: &[(String, String)], swarm: bool)
 fn code(run: &Run) -> u8 {
     match (run.unexpected.is_empty(), run.verdict.verdict) {
         (true, _) => exit::OK,
-        (false, Word::Unknown) => exit::UNKNOWN,
+        (false, Conclusion::Unknown | Conclusion::Vacuous) => exit::UNKNOWN,
         (false, _) => exit::VIOLATION,
     }
 }

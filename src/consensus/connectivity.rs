@@ -19,11 +19,14 @@
 //! *Live* is the log: what its leader is asked to order is committed. Replicas that the leader does not reach are not
 //! brought up to date while the shape lasts, whatever it is.
 
+use serde::{Deserialize, Serialize};
+
 use super::Algorithm;
 
 /// How the replicas of a group reach one another, from the least to the most. Two replicas reach one another if messages
 /// pass both ways; one that is down reaches nobody.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Shape {
     /// No replica reaches a majority, itself included. Nothing can be committed, by any algorithm.
     Scattered,

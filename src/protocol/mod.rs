@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::observation::Mark;
 use crate::base::options::{OptionType, Unfit};
-use crate::base::process::Process;
+use crate::base::process::{NodeId, Process};
+use crate::consensus::connectivity::Shape;
 use crate::plan::PlannedOperation;
 use crate::scenario::layout::Layout;
 use crate::shard::ShardState;
@@ -51,17 +52,27 @@ pub enum Atomicity {
     AllOrNothing,
 }
 
-/// Under which faults a protocol promises that every initiated transaction ends.
+/// Where a protocol promises that requests return and that what it took charge of ends, within the settle phase, once
+/// everything has healed that is not permanent. Machines *exchange messages* if both are up and messages pass both ways.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Progress {
-    /// Nothing.
+    /// Nowhere.
     None,
-    /// Once every machine that holds a part of the transaction, the coordinator's included, is back and
-    /// connected. Until then participants may stay in doubt.
+    /// Where all machines that have to talk for the operation exchange messages ([`Protocol::needs`]), and no operation that needs
+    /// more wants the same rows: until they are back, participants may stay in doubt, and others wait behind their locks.
     AllBack,
-    /// While a majority of the log's replicas and one replica of each shard are up and connected.
-    Majority,
+    /// Where the log goes on, and whichever replica leads it, one that hears from it serves the client: its region has a copy of
+    /// every shard, and these, the replica and the client exchange messages with one another. (Whoever reaches a majority may
+    /// lead. "Any majority of the servers are operational and can communicate with each other and with clients", Ongaro and
+    /// Ousterhout 2014, section 2.)
+    Log {
+        /// How the log's replicas have to reach one another, at least.
+        needs: Shape,
+        /// Whether several logs are merged. Then whoever may lead one of them has to hear of the others, too: a leader that
+        /// does not know of another log's entry does not get its own log past it.
+        merged: bool,
+    },
 }
 
 /// What a run of a protocol is judged against: less is a violation, a documented weakness is a measurement.
@@ -77,6 +88,17 @@ pub struct Promises {
     pub progress: Progress,
     /// Whether a transaction aborts only by its own logic (its guards), never because of the system.
     pub no_system_aborts: bool,
+}
+
+impl Promises {
+    /// No promise at all.
+    pub const NOTHING: Promises = Promises {
+        isolation: Isolation::None,
+        atomicity: Atomicity::None,
+        durability: false,
+        progress: Progress::None,
+        no_system_aborts: false,
+    };
 }
 
 impl fmt::Display for Promises {
@@ -98,13 +120,13 @@ impl fmt::Display for Promises {
         let durability = self.durability.then_some("acknowledged effects survive");
         let progress = match self.progress {
             Progress::None => None,
-            Progress::AllBack => Some("everything ends once all machines are back"),
-            Progress::Majority => Some("everything ends while a majority is connected"),
+            Progress::AllBack => Some("requests return once all machines that they need are back"),
+            Progress::Log { .. } => Some("requests return while a majority is connected"),
         };
         let aborts = self.no_system_aborts.then_some("no system-induced aborts");
         let kept = [isolation, atomicity, durability, progress, aborts];
         let kept: Vec<&str> = kept.into_iter().flatten().collect();
-        match kept.is_empty() {
+        match *self == Promises::NOTHING {
             true => f.write_str("nothing"),
             false => f.write_str(&kept.join("; ")),
         }
@@ -136,6 +158,8 @@ pub trait Protocol {
     const NAME: &'static str;
     /// Its full name and source.
     const TITLE: &'static str;
+    /// What a client's request reaches first, as a sentence has it: `a coordinator`.
+    const ENTRY: &'static str = "a coordinator";
 
     /// The rare branches that its code marks, and those of the components that it embeds. A campaign says which
     /// of them no run reached.
@@ -152,6 +176,19 @@ pub trait Protocol {
 
     /// What it promises with these options.
     fn promises(options: &Self::Options) -> Promises;
+
+    /// The pairs of machines that have to exchange messages for an operation to end and, where one is the client's, for its
+    /// answer. Asked for protocols that promise [`Progress::AllBack`]. By default all machines with all.
+    fn needs(
+        layout: &Layout,
+        _options: &Self::Options,
+        _operation: &PlannedOperation,
+    ) -> Vec<(NodeId, NodeId)> {
+        let all = (0..layout.nodes).map(NodeId);
+        all.clone()
+            .flat_map(|a| all.clone().map(move |b| (a, b)))
+            .collect()
+    }
 
     /// Places its processes on the machines of `layout`, with client sessions that run `operations`.
     ///

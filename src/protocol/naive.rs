@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kit::deploy::{HoldsClientTimers, client_processes, own_front, step_client};
 use super::kit::journal::{self, CHECKPOINT_MIN_BYTES, Journal};
-use super::{Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol};
+use super::{Autopsy, Deployment, Promises, Protocol};
 use crate::base::observation::{AbortReason, Mark, Observation, Outcome};
 use crate::base::options::{Choice, Millis, declare};
 use crate::base::process::{Addr, Disk, Effects, FileId, Input, Process, WallTime, Wire};
@@ -52,7 +52,7 @@ declare! {
         /// How long the coordinator waits for answers: what is missing then counts as refused, or is sent again
         /// under `retry`.
         answer_timeout_ms: Millis = Millis::new(2_000),
-        /// When a client gives up; 0: never.
+        /// When a client gives up, and takes the outcome for unknown; 0: never.
         client_give_up_ms: Millis<0> = Millis::new(10_000),
     }
 }
@@ -601,13 +601,7 @@ impl Protocol for Naive {
     const TITLE: &'static str = "Commit everywhere and hope";
 
     fn promises(_: &Options) -> Promises {
-        Promises {
-            isolation: Isolation::None,
-            atomicity: Atomicity::None,
-            durability: false,
-            progress: Progress::None,
-            no_system_aborts: false,
-        }
+        Promises::NOTHING
     }
 
     fn deploy(

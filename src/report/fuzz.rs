@@ -6,6 +6,7 @@ use std::fmt::Write;
 use super::text::table;
 use crate::campaign::report::{Failure, LeftOut, Line, Report};
 use crate::registry::Registry;
+use crate::verdict::Conclusion;
 
 /// The command that repeats a run.
 pub fn again(report: &Report, protocol: &str, seed: u64) -> String {
@@ -21,6 +22,7 @@ pub fn report(registry: &Registry, report: &Report) -> String {
     if let Some(first) = report.failures.first() {
         let _ = writeln!(out, "{}\n", seed_and_command(report, first));
     }
+    out.push_str(&vacuous(report));
     out.push_str(&heading(report));
     out.push_str(&idle(report));
     out.push_str(&never_reached(registry, report));
@@ -47,14 +49,55 @@ pub fn report(registry: &Registry, report: &Report) -> String {
     out
 }
 
+/// The runs that put nothing to the test, each kind with a command: whatever the tables say is not about them.
+fn vacuous(report: &Report) -> String {
+    let mut out = String::new();
+    for line in report
+        .protocols
+        .iter()
+        .filter(|line| report.is_untested(line))
+    {
+        let _ = writeln!(out, "{}", untested(line));
+    }
+    for group in &report.vacuous {
+        let line = { report.protocols.iter() }.find(|line| line.protocol == group.protocol);
+        let of = line.map_or(0, |line| match group.permanent {
+            true => line.permanent,
+            false => line.runs - line.permanent,
+        });
+        let _ = writeln!(
+            out,
+            "vacuous: {} of {of} runs of {} {} permanent faults, such as seed {}: {}\n  {}",
+            group.seeds.len(),
+            group.protocol,
+            if group.permanent { "with" } else { "without" },
+            group.seed,
+            group.reason,
+            again(report, &group.protocol, group.seed)
+        );
+    }
+    match out.is_empty() {
+        true => out,
+        false => out + "\n",
+    }
+}
+
+fn untested(line: &Line) -> String {
+    format!(
+        "NOT TESTED: {} committed {} of {} transactions; {} of {} runs were vacuous",
+        line.protocol, line.counts.committed, line.counts.invoked, line.vacuous, line.runs
+    )
+}
+
 /// The committed plans: what each showed, and which were not run.
 fn regressions(report: &Report) -> String {
     let mut out = String::new();
     for one in &report.regressions {
-        let found = match (&one.class, one.undecided) {
-            (Some(class), _) => format!("FAILS AGAIN: {class}\n  {}", one.again()),
-            (None, true) => format!("undecided\n  {}", one.again()),
-            (None, false) => "as promised".to_owned(),
+        let found = match (&one.class, one.undecided, &one.vacuity) {
+            (Some(class), _, _) => format!("FAILS AGAIN: {class}\n  {}", one.again()),
+            (None, true, _) => format!("undecided\n  {}", one.again()),
+            (None, false, Some(vacuity)) => format!("vacuous: {}", vacuity.reason),
+            (None, false, None) => "kept".to_owned(),
         };
         let _ = writeln!(
             out,
@@ -162,9 +205,10 @@ fn lines(report: &Report) -> String {
     let mut runs = table(&[
         "protocol",
         "runs",
-        "as promised",
+        "kept",
         "violations",
         "undecided",
+        "vacuous",
         "transactions",
         "committed",
         "declined",
@@ -172,16 +216,17 @@ fn lines(report: &Report) -> String {
         "unknown",
     ]);
     for line in &report.protocols {
-        let violations = match line.expected {
-            0 => line.violations.to_string(),
-            expected => format!("{} ({expected} expected)", line.violations),
+        let counted = |count: u64, verdict| match line.expects == Some(verdict) {
+            true => format!("{count} (expected)"),
+            false => count.to_string(),
         };
         runs.add_row([
             line.protocol.clone(),
             line.runs.to_string(),
-            line.ok.to_string(),
-            violations,
+            line.kept.to_string(),
+            counted(line.violations, Conclusion::Violation),
             line.unknown.to_string(),
+            counted(line.vacuous, Conclusion::Vacuous),
             line.counts.invoked.to_string(),
             line.counts.committed.to_string(),
             line.counts.declined.to_string(),
@@ -259,6 +304,11 @@ pub fn annotations(report: &Report) -> Vec<String> {
         let message = format!("{path} fails again under {protocol}: {class}\n{again}");
         Some(annotation("regression", &message))
     }));
+    lines.extend({ report.protocols.iter() }.filter_map(|line| {
+        let untested = report.is_untested(line).then(|| untested(line))?;
+        let title = format!("{} was not put to the test", line.protocol);
+        Some(annotation(&title, &untested))
+    }));
     lines.extend(report.nondeterministic.iter().map(|one| {
         annotation(
             "ordain is not deterministic",
@@ -283,13 +333,15 @@ fn annotation(title: &str, message: &str) -> String {
 mod tests {
     use super::*;
     use crate::campaign::junit::junit;
-    use crate::campaign::report::{Nondeterministic, Regression};
+    use crate::campaign::report::{Nondeterministic, Regression, Tally, VacuousRuns};
+    use crate::verdict::VacuityKind;
 
     fn regression(undecided: bool) -> Regression {
         Regression {
             path: "regressions/a.json".to_owned(),
             protocol: "2pc".to_owned(),
             undecided,
+            vacuity: None,
             class: None,
         }
     }
@@ -298,11 +350,18 @@ mod tests {
         let line = Line {
             protocol: "2pc".to_owned(),
             runs: 3,
-            ok: 3,
+            permanent: 0,
+            kept: 3,
             violations: 0,
-            expected: 0,
             unknown: 0,
-            counts: Default::default(),
+            vacuous: 0,
+            expects: None,
+            promises_nothing: false,
+            counts: Tally {
+                invoked: 30,
+                committed: 30,
+                ..Tally::default()
+            },
             marks: Default::default(),
             tried: Default::default(),
         };
@@ -323,6 +382,7 @@ mod tests {
             protocols: vec![line],
             failures: Vec::new(),
             undecided: Vec::new(),
+            vacuous: Vec::new(),
             regressions: vec![regression(false)],
             left_out: Vec::new(),
         }
@@ -338,17 +398,84 @@ mod tests {
         assert!(!campaign.is_undecided());
         assert!(
             super::report(&Registry::standard(), &campaign)
-                .contains("regressions/a.json under 2pc: as promised")
+                .contains("regressions/a.json under 2pc: kept")
         );
         assert!(!as_junit(&campaign).contains("<error"));
         campaign.regressions[0] = regression(true);
         assert!(campaign.is_undecided());
         let text = super::report(&Registry::standard(), &campaign);
-        assert!(!text.contains("as promised\n"), "{text}");
+        assert!(!text.contains("kept\n"), "{text}");
         let wanted = "under 2pc: undecided\n  ordain run --plan regressions/a.json";
         assert!(text.contains(wanted), "{text}");
         let xml = as_junit(&campaign);
         assert_eq!(xml.matches("<error").count(), 1, "{xml}");
+    }
+
+    fn vacuous(seeds: &[u64], permanent: bool) -> VacuousRuns {
+        VacuousRuns {
+            protocol: "2pc".to_owned(),
+            permanent,
+            kind: VacuityKind::NothingReached,
+            seed: seeds[0],
+            reason: "0 of 10 requests reached a coordinator".to_owned(),
+            seeds: seeds.to_vec(),
+        }
+    }
+
+    #[test]
+    fn vacuous_runs_come_first_and_more_than_one_in_a_hundred_make_the_campaign_vacuous() {
+        let mut campaign = campaign();
+        (campaign.runs, campaign.protocols[0].runs) = (200, 200);
+        campaign.protocols[0].vacuous = 2;
+        campaign.vacuous = vec![vacuous(&[7, 9], false)];
+        assert!(!campaign.is_vacuous(), "one in a hundred is allowed");
+        let wanted = "vacuous: 2 of 200 runs of 2pc without permanent faults, such as seed 7: 0 of 10 requests reached \
+                      a coordinator\n  ordain run my/bank.toml --swarm --protocol 2pc --seed 7";
+        assert!(super::report(&Registry::standard(), &campaign).starts_with(wanted));
+        assert_eq!(as_junit(&campaign).matches("<error").count(), 0);
+        campaign.vacuous = vec![vacuous(&[7, 8, 9], false)];
+        assert!(campaign.is_vacuous());
+        assert!(
+            super::report(&Registry::standard(), &campaign)
+                .starts_with("NOT TESTED: 2pc committed 30 of 30")
+        );
+        assert_eq!(as_junit(&campaign).matches("<error").count(), 1);
+        assert!(annotations(&campaign)[0].contains("2pc was not put to the test"));
+        campaign.protocols[0].promises_nothing = true;
+        assert!(!campaign.is_vacuous(), "no promise was left untested");
+        campaign.protocols[0].promises_nothing = false;
+        campaign.protocols[0].expects = Some(Conclusion::Vacuous);
+        campaign.vacuous.clear();
+        assert!(!campaign.is_vacuous(), "as expected");
+    }
+
+    #[test]
+    fn runs_with_permanent_faults_are_counted_apart() {
+        let mut campaign = campaign();
+        (campaign.runs, campaign.protocols[0].runs) = (60, 60);
+        campaign.protocols[0].permanent = 50;
+        campaign.vacuous = vec![vacuous(&[1, 2, 3, 4, 5, 6, 7, 8, 9], true)];
+        assert!(!campaign.is_vacuous());
+        let text = super::report(&Registry::standard(), &campaign);
+        assert!(
+            text.starts_with("vacuous: 9 of 50 runs of 2pc with permanent"),
+            "{text}"
+        );
+        campaign.vacuous.push(vacuous(&[11], false));
+        assert!(campaign.is_vacuous(), "one of ten");
+    }
+
+    #[test]
+    fn a_protocol_whose_runs_are_all_vacuous_makes_the_campaign_vacuous_whatever_it_promises() {
+        let mut campaign = campaign();
+        let line = &mut campaign.protocols[0];
+        (line.permanent, line.promises_nothing) = (3, true);
+        (line.kept, line.vacuous) = (1, 2);
+        assert!(!campaign.is_vacuous());
+        campaign.protocols[0].vacuous = 3;
+        assert!(campaign.is_vacuous());
+        campaign.protocols[0].expects = Some(Conclusion::Vacuous);
+        assert!(!campaign.is_vacuous(), "as expected");
     }
 
     #[test]

@@ -12,23 +12,23 @@ use crate::model::report::ModelReport;
 use crate::registry::Listed;
 use crate::run::Run;
 use crate::scenario::units::human_ns;
-use crate::verdict::{Status, Word};
+use crate::verdict::{Conclusion, Status};
 
 /// Width of the tables, in characters.
 const WIDTH: u16 = 118;
 
-/// The word for a verdict.
-pub fn word(word: Word) -> &'static str {
-    match word {
-        Word::Ok => "ok",
-        Word::Violation => "VIOLATION",
-        Word::Unknown => "unknown",
+/// The word for a verdict, and how little it says of a protocol that promises nothing.
+pub fn conclusion(conclusion: Conclusion, promises_nothing: bool) -> &'static str {
+    match (conclusion, promises_nothing) {
+        (Conclusion::Violation, _) => "VIOLATION",
+        (Conclusion::Kept, true) => "kept (promises nothing)",
+        (conclusion, _) => conclusion.name(),
     }
 }
 
 fn status(status: Status) -> &'static str {
     match status {
-        Status::Ok => "ok",
+        Status::Kept => "kept",
         Status::Violation => "VIOLATION",
         Status::NotPromised => "not promised",
         Status::Vacuous => "vacuous",
@@ -73,12 +73,10 @@ pub fn run(run: &Run) -> String {
             );
         }
     }
-    let _ = writeln!(
-        out,
-        "\nverdict: {}   digest: {}",
-        word(run.verdict.verdict),
-        run.digest
-    );
+    let verdict = &run.verdict;
+    let why = { verdict.vacuity.as_ref() }.map_or(String::new(), |v| format!(": {}", v.reason));
+    let word = conclusion(verdict.verdict, verdict.promises_nothing);
+    let _ = writeln!(out, "\nverdict: {word}{why}   digest: {}", run.digest);
     if !run.drawn_options.is_empty() {
         let _ = writeln!(
             out,
@@ -106,7 +104,7 @@ fn costs(run: &Run) -> String {
     format!(
         "{} transactions: {} committed, {} declined by their own guard, {} aborted, {} unknown to \
          their client; {} blocked, for {:.1} transaction-seconds\n\
-         latency p50 {:.1} ms, p99 {:.1} ms; longest stall {:.2} s; at most {} under way; {} \
+         latency p50 {:.1} ms, p99 {:.1} ms; longest outage seen by clients {:.2} s; at most {} under way; {} \
          messages, {} flushes, {} events in {} of simulated time\n",
         counts.invoked,
         counts.committed,
@@ -117,7 +115,7 @@ fn costs(run: &Run) -> String {
         metrics.blocked_txn_s,
         metrics.latency_p50_ms,
         metrics.latency_p99_ms,
-        metrics.stall_max_s,
+        metrics.outage_max_s,
         metrics.open_max,
         run.messages,
         run.flushes,
@@ -131,6 +129,10 @@ fn measurements(line: &Line) -> Vec<(&'static str, String)> {
     let counts = &line.counts;
     let mut rows = vec![
         ("verdict", verdicts(line)),
+        (
+            "longest outage seen by clients, s",
+            format!("{:.2}", line.outage_max_s),
+        ),
         ("committed", counts.committed.to_string()),
         ("declined by their own guard", counts.declined.to_string()),
         ("aborted by the system", counts.aborted.to_string()),
@@ -150,10 +152,6 @@ fn measurements(line: &Line) -> Vec<(&'static str, String)> {
         (
             "unanswered, transaction-seconds",
             format!("{:.1}", line.unanswered_txn_s),
-        ),
-        (
-            "longest time without progress, s",
-            format!("{:.2}", line.stall_max_s),
         ),
         ("most under way at once", line.open_max.to_string()),
         ("latency p50, ms", format!("{:.1}", line.latency_p50_ms)),
@@ -349,14 +347,23 @@ fn observed(property: &PropertyLine, runs: u64) -> String {
     }
 }
 
+/// One word for one run; for several, how many had which, the worst first.
 fn verdicts(line: &Line) -> String {
-    match (line.runs, line.violations, line.unknown) {
-        (1, 0, 0) => word(Word::Ok).to_owned(),
-        (1, 1, _) => word(Word::Violation).to_owned(),
-        (1, ..) => word(Word::Unknown).to_owned(),
-        (_, 0, 0) => format!("{} ok", line.ok),
-        (_, bad, unknown) => format!("{} ok\n{bad} VIOLATIONS\n{unknown} unknown", line.ok),
-    }
+    let counted = [
+        (line.violations, Conclusion::Violation),
+        (line.unknown, Conclusion::Unknown),
+        (line.vacuous, Conclusion::Vacuous),
+        (line.kept, Conclusion::Kept),
+    ];
+    let seen = counted.into_iter().filter(|(count, _)| *count > 0);
+    let lines = seen.map(|(count, of)| {
+        let word = conclusion(of, line.promises_nothing);
+        match line.runs {
+            1 => word.to_owned(),
+            _ => format!("{count} {word}"),
+        }
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Every broken promise of a comparison: protocol, seed, and what was seen.

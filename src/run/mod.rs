@@ -12,17 +12,20 @@ use crate::base::digest::Digest;
 use crate::base::monitor::{Monitor, Violation};
 use crate::base::observation::{Observation, Observed};
 use crate::base::options::Chosen;
-use crate::base::process::Process;
+use crate::base::process::{NodeId, Process};
 use crate::base::txn::TxnId;
 use crate::model::refine::{self, Tally};
 use crate::plan::Plan;
 use crate::plan::fates::{FateSource, Fates};
-use crate::protocol::{Autopsy, Promises, Protocol};
+use crate::protocol::kit::client::ClientMessage;
+use crate::protocol::{Autopsy, Progress, Promises, Protocol};
 use crate::scenario::Scenario;
 use crate::sim;
 use crate::sim::trace::TraceEvent;
 use crate::verdict::along::Along;
+use crate::verdict::connectivity::Connectivity;
 use crate::verdict::log_safety::LogSafety;
+use crate::verdict::obligations::Obligations;
 use crate::verdict::{self, Evidence, Verdict};
 
 /// A run and its verdict.
@@ -166,8 +169,26 @@ pub fn execute<P: Protocol>(
         },
     };
     let promises = P::promises(&options);
-    let judge = |record| judged::<P>(scenario, plan, promises, tally, log_tally, keep, record);
+    let needs = needs::<P>(scenario, plan, &options);
+    let judge = |record| {
+        let promised = (promises, needs.as_slice());
+        judged::<P>(scenario, plan, promised, tally, log_tally, keep, record)
+    };
     sim::simulate_then(run, judge).map_err(|error| error.to_string())
+}
+
+/// What each operation needs, where that makes a difference.
+fn needs<P: Protocol>(
+    scenario: &Scenario,
+    plan: &Plan,
+    options: &P::Options,
+) -> Vec<Vec<(NodeId, NodeId)>> {
+    let asks = P::promises(options).progress == Progress::AllBack;
+    if !asks || Connectivity::after_healing(&plan.environment, &plan.faults).is_whole() {
+        return Vec::new();
+    }
+    let of = |operation| P::needs(&scenario.layout, options, operation);
+    plan.operations.iter().map(of).collect()
 }
 
 /// The result of a step-by-step check: its counts, or why there was none.
@@ -177,7 +198,7 @@ type Tallied = Result<Arc<Mutex<Tally>>, &'static str>;
 fn judged<P: Protocol>(
     scenario: &Scenario,
     plan: &Plan,
-    promises: Promises,
+    (promises, needs): (Promises, &[Vec<(NodeId, NodeId)>]),
     tally: Tallied,
     log_tally: Option<Tallied>,
     keep: bool,
@@ -208,6 +229,11 @@ fn judged<P: Protocol>(
         scenario,
         plan: happened.as_ref().unwrap_or(plan),
         promises,
+        entry: P::ENTRY,
+        requests_delivered: { record.messages.get(ClientMessage::REQUEST) }
+            .map_or(0, |counts| counts.delivered),
+        events: record.events,
+        needs,
         observations: &record.observations,
         states: &states,
         end_ns: record
@@ -286,12 +312,10 @@ fn marks_of(observations: &[Observed]) -> BTreeMap<&'static str, u64> {
     marks
 }
 
-/// Says when a run has settled: every planned operation has returned to its client, and every transaction
-/// that the protocol took charge of has ended.
+/// Says when a run has settled: every planned operation has returned to its client, and no transaction is owed an end.
 struct Settling {
     unreturned: BTreeSet<TxnId>,
-    open: BTreeSet<TxnId>,
-    ended: BTreeSet<TxnId>,
+    owed: Obligations,
 }
 
 impl Settling {
@@ -302,29 +326,21 @@ impl Settling {
                 .iter()
                 .map(|operation| operation.txn.id)
                 .collect(),
-            open: BTreeSet::new(),
-            ended: BTreeSet::new(),
+            owed: Obligations::default(),
         }
     }
 }
 
 impl<P: Process> Monitor<P> for Settling {
     fn observe(&mut self, observed: &Observed) -> Result<(), Violation> {
-        match observed.what {
-            Observation::Returned { txn, .. } => drop(self.unreturned.remove(&txn)),
-            Observation::Initiated { txn } if !self.ended.contains(&txn) => {
-                self.open.insert(txn);
-            }
-            Observation::Ended { txn, .. } => {
-                self.open.remove(&txn);
-                self.ended.insert(txn);
-            }
-            _ => {}
+        self.owed.observe(&observed.what);
+        if let Observation::Returned { txn, .. } = observed.what {
+            self.unreturned.remove(&txn);
         }
         Ok(())
     }
 
     fn settled(&self) -> bool {
-        self.unreturned.is_empty() && self.open.is_empty()
+        self.unreturned.is_empty() && self.owed.all_ended()
     }
 }

@@ -370,7 +370,7 @@ pub struct Moment {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Expectation {
-    /// The verdict of the whole run: `"ok"` (default) or `"violation"`.
+    /// The verdict of the whole run: `"kept"` (default), `"violation"`, or `"vacuous"` (nothing is put to the test).
     pub verdict: Option<String>,
     /// Properties by name, each `"held"`, `"broken"` or `"vacuous"`, promised or not.
     #[serde(default)]

@@ -196,11 +196,15 @@ impl Resolver {
 
     fn expectations(&mut self, file: &File) -> BTreeMap<String, file::Expectation> {
         for (name, expectation) in &file.expect {
-            let verdict = expectation.verdict.as_deref().unwrap_or("ok");
-            if !["ok", "violation"].contains(&verdict) {
+            let verdict = expectation.verdict.as_deref().unwrap_or("kept");
+            if !["kept", "violation", "vacuous"].contains(&verdict) {
                 let message =
                     format!("`{verdict}` is no verdict that a run can be expected to have");
-                self.refuse(name.span(), message, "expect `ok` or `violation`");
+                let help = match verdict {
+                    "ok" => "did you mean `kept`?",
+                    _ => "expect `kept`, `violation` or `vacuous`",
+                };
+                self.refuse(name.span(), message, help);
             }
             for (property, observed) in &expectation.properties {
                 if !["held", "broken", "vacuous"].contains(&observed.as_str()) {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::obligations::Obligations;
 use super::{Counts, Evidence};
 use crate::base::observation::{AbortReason, Observation, Outcome};
 use crate::base::txn::{ShardId, TxnId};
@@ -43,12 +44,14 @@ pub struct Lives {
     pub by_txn: BTreeMap<TxnId, Life>,
     /// Transactions that a shard in doubt decided alone.
     pub decided_alone: BTreeSet<TxnId>,
+    /// What the protocol owes.
+    pub obligations: Obligations,
     /// When each transaction was first in doubt at a shard, and for how long in all, nanoseconds.
     doubt_ns: u128,
     /// Largest number of transactions taken charge of and not ended.
     open_max: u64,
-    /// Longest time without an end while something was under way, nanoseconds.
-    stall_max_ns: u64,
+    /// Longest time without an answer to any client while one waited, nanoseconds.
+    outage_max_ns: u64,
     /// Row-time between an effect and its compensation, nanoseconds.
     in_vain_ns: u128,
     /// First and last invocation, nanoseconds.
@@ -68,13 +71,60 @@ pub struct Metrics {
     pub unanswered_txn_s: f64,
     /// Transaction-seconds that shards were in doubt.
     pub in_doubt_txn_s: f64,
-    /// Longest time in which nothing ended although something was under way, seconds.
-    pub stall_max_s: f64,
+    /// Longest outage that clients saw, seconds: from an answer to the next one, or from the first request after it if
+    /// nobody waited for longer.
+    pub outage_max_s: f64,
     /// Largest number of transactions taken charge of and not ended at one moment.
     pub open_max: u64,
     /// Time-average, over the span in which clients invoked, of effects that stood and were compensated
     /// later: rows of sagas that were to fail, held in vain in the meantime.
     pub held_in_vain_mean: f64,
+}
+
+/// Follows how long clients went without any answer. Giving up is no answer.
+#[derive(Clone, Debug, Default)]
+struct Outage {
+    waiting: BTreeSet<TxnId>,
+    /// Since when, nanoseconds: the last answer, or the first request after it.
+    since_ns: Option<u64>,
+    /// When the last client gave up.
+    given_up_ns: u64,
+    longest_ns: u64,
+}
+
+impl Outage {
+    fn observe(&mut self, at_ns: u64, what: &Observation) {
+        match what {
+            Observation::Invoked { txn, .. } => {
+                self.waiting.insert(*txn);
+                self.since_ns.get_or_insert(at_ns);
+            }
+            Observation::Returned { txn, outcome, .. } => {
+                self.waiting.remove(txn);
+                if *outcome == Outcome::Unknown {
+                    self.given_up_ns = at_ns;
+                } else {
+                    let since_ns = self.since_ns.take().unwrap_or(at_ns);
+                    self.longest_ns = self.longest_ns.max(at_ns - since_ns);
+                    self.since_ns = (!self.waiting.is_empty()).then_some(at_ns);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The longest, one that lasts to the end included; once all have given up, nobody sees more of it.
+    fn until(&self, end_ns: u64) -> u64 {
+        let end_ns = if self.waiting.is_empty() {
+            self.given_up_ns
+        } else {
+            end_ns
+        };
+        let last_ns = self
+            .since_ns
+            .map_or(0, |since_ns| end_ns.saturating_sub(since_ns));
+        self.longest_ns.max(last_ns)
+    }
 }
 
 impl Lives {
@@ -84,9 +134,11 @@ impl Lives {
         let mut doubts: BTreeMap<(TxnId, ShardId), u64> = BTreeMap::new();
         let mut applied: BTreeMap<(TxnId, ShardId), Vec<u64>> = BTreeMap::new();
         let mut open: BTreeSet<TxnId> = BTreeSet::new();
-        let mut last_progress_ns = 0;
+        let mut outage = Outage::default();
         for observed in evidence.observations {
             let at_ns = observed.at_ns;
+            lives.obligations.observe(&observed.what);
+            outage.observe(at_ns, &observed.what);
             match &observed.what {
                 Observation::Applied { txn, shard, .. } => {
                     applied.entry((*txn, *shard)).or_default().push(at_ns);
@@ -115,8 +167,8 @@ impl Lives {
                 }
                 Observation::Initiated { .. } if life.initiated_ns.is_none() => {
                     life.initiated_ns = Some(at_ns);
-                    if life.ended.is_none() && open.insert(txn) && open.len() == 1 {
-                        last_progress_ns = at_ns;
+                    if life.ended.is_none() {
+                        open.insert(txn);
                     }
                     lives.open_max = lives.open_max.max(open.len() as u64);
                 }
@@ -125,10 +177,7 @@ impl Lives {
                 }
                 Observation::Ended { commit, .. } if life.ended.is_none() => {
                     life.ended = Some((at_ns, *commit));
-                    if open.remove(&txn) {
-                        lives.stall_max_ns = lives.stall_max_ns.max(at_ns - last_progress_ns);
-                        last_progress_ns = at_ns;
-                    }
+                    open.remove(&txn);
                 }
                 Observation::Voted {
                     shard, yes: true, ..
@@ -153,25 +202,28 @@ impl Lives {
             .values()
             .map(|since| u128::from(until_end(*since)))
             .sum::<u128>();
-        if !open.is_empty() {
-            lives.stall_max_ns = lives.stall_max_ns.max(until_end(last_progress_ns));
-        }
+        lives.outage_max_ns = outage.until(evidence.end_ns);
         lives
     }
 
-    /// Transactions that the protocol took charge of and never ended.
+    /// Transactions that are owed an end and have none.
     pub fn open(&self) -> Vec<TxnId> {
-        let open = |life: &Life| life.initiated_ns.is_some() && life.ended.is_none();
-        self.by_txn
-            .iter()
-            .filter(|(_, life)| open(life))
-            .map(|(txn, _)| *txn)
-            .collect()
+        let txns = self.by_txn.keys().copied();
+        txns.filter(|txn| self.obligations.owes_end(*txn)).collect()
     }
 
     /// How many transactions the protocol took charge of.
     pub fn initiated(&self) -> u64 {
         self.count(|life| life.initiated_ns.is_some())
+    }
+
+    /// How many transactions committed, by what clients learned or by the protocol's own word.
+    pub fn committed(&self) -> u64 {
+        self.count(|life| {
+            let told = matches!(life.known(), Some(Outcome::Committed { .. }));
+            let ends = [life.decided, life.ended];
+            told || ends.iter().flatten().any(|(_, commit)| *commit)
+        })
     }
 
     /// How many transactions clients learned the end of.
@@ -258,7 +310,7 @@ impl Lives {
             blocked_txn_s: beyond(in_charge_ns),
             unanswered_txn_s: beyond(unanswered_ns),
             in_doubt_txn_s: self.doubt_ns as f64 / 1e9,
-            stall_max_s: self.stall_max_ns as f64 / 1e9,
+            outage_max_s: self.outage_max_ns as f64 / 1e9,
             open_max: self.open_max,
             held_in_vain_mean: match self.invoked_ns {
                 Some((first, last)) if last > first => {

@@ -14,21 +14,25 @@ use crate::base::observation::{AbortReason, Observation, Observed, Panicked, sha
 use crate::base::process::NodeId;
 use crate::base::txn::TxnId;
 use crate::check::{self, Model};
-use crate::fault::FaultKind;
 use crate::model::refine::{self, Tally};
 use crate::plan::Plan;
-use crate::protocol::{Atomicity, Isolation, Progress, Promises};
+use crate::protocol::{Atomicity, Isolation, Promises};
 use crate::scenario::Scenario;
 use crate::scenario::file::Expectation;
 use crate::shard::ShardState;
 
 pub mod along;
+mod conclusion;
+pub mod connectivity;
 pub mod history;
 pub mod ledger;
 pub mod lives;
 pub mod log_safety;
+pub mod obligations;
+mod progress;
 mod sagas;
 
+pub use conclusion::{Conclusion, Vacuity, VacuityKind};
 use ledger::Ledger;
 use lives::Lives;
 
@@ -41,6 +45,15 @@ pub struct Evidence<'a> {
     pub plan: &'a Plan,
     /// What the protocol promises.
     pub promises: Promises,
+    /// What a request reaches first, as a sentence has it: see [`crate::protocol::Protocol::ENTRY`].
+    pub entry: &'static str,
+    /// How many requests reached it, those sent again included.
+    pub requests_delivered: u64,
+    /// How many events there were.
+    pub events: u64,
+    /// What the operations of the plan need under [`Progress::AllBack`](crate::protocol::Progress): see
+    /// [`Protocol::needs`](crate::protocol::Protocol::needs). May be empty where nothing stays broken.
+    pub needs: &'a [Vec<(NodeId, NodeId)>],
     /// What processes and clients stated, in order.
     pub observations: &'a [Observed],
     /// What the autopsy found.
@@ -64,7 +77,7 @@ pub struct Evidence<'a> {
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
     /// Promised, exercised, and held.
-    Ok,
+    Kept,
     /// Promised and broken.
     Violation,
     /// Not promised: what was observed is a measurement.
@@ -88,6 +101,9 @@ pub enum Finding {
     /// Nothing could be decided.
     Unknown,
 }
+
+/// What a property's `promised` says where nothing is.
+const NOTHING: &str = "nothing";
 
 /// One property of a run.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -116,6 +132,11 @@ pub struct Property {
 }
 
 impl Property {
+    /// Whether anything is promised about it.
+    pub fn is_promised(&self) -> bool {
+        self.promised != NOTHING
+    }
+
     /// The same with the shape of what broke it; without effect where it did not break.
     fn shaped(mut self, shape: impl Into<String>) -> Property {
         if self.outcome == Finding::Broken {
@@ -131,18 +152,6 @@ impl Property {
         }
         self
     }
-}
-
-/// The word for the whole run.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Word {
-    /// As promised.
-    Ok,
-    /// A promise was broken.
-    Violation,
-    /// Something promised could not be decided, and nothing promised was seen broken.
-    Unknown,
 }
 
 /// Transactions by how they ended, as clients know it, and by what the protocol owes them.
@@ -183,7 +192,12 @@ impl Counts {
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Verdict {
     /// The word for the whole run.
-    pub verdict: Word,
+    pub verdict: Conclusion,
+    /// Whether the protocol promises nothing, so that there is little to keep.
+    pub promises_nothing: bool,
+    /// Why the run is vacuous, if it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vacuity: Option<Vacuity>,
     /// Every property that was looked at.
     pub properties: Vec<Property>,
     /// Transactions by how they ended.
@@ -207,7 +221,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
     }
     properties.push(intermediate_states(evidence, &lives, &ledger));
     properties.extend(ledger.properties(evidence, &lives));
-    properties.push(progress(evidence, &lives));
+    properties.push(progress::judge(evidence, &lives));
     properties.push(no_system_aborts(evidence, &lives));
     properties.extend(compensation_order(evidence));
     properties.push(log_safety(evidence));
@@ -254,14 +268,11 @@ fn stopped(
 }
 
 fn concluded(evidence: &Evidence<'_>, lives: &Lives, properties: Vec<Property>) -> Verdict {
-    let any = |status| properties.iter().any(|property| property.status == status);
-    let verdict = match (any(Status::Violation), any(Status::Unknown)) {
-        (true, _) => Word::Violation,
-        (false, true) => Word::Unknown,
-        (false, false) => Word::Ok,
-    };
+    let (verdict, vacuity) = conclusion::conclude(evidence, lives, &properties);
     Verdict {
         verdict,
+        promises_nothing: evidence.promises == Promises::NOTHING,
+        vacuity,
         properties,
         counts: lives.counts(evidence),
         metrics: lives.metrics(evidence),
@@ -284,13 +295,13 @@ fn property(
     let status = match (promised, outcome) {
         (_, Finding::Vacuous) => Status::Vacuous,
         (None, _) => Status::NotPromised,
-        (Some(_), Finding::Held) => Status::Ok,
+        (Some(_), Finding::Held) => Status::Kept,
         (Some(_), Finding::Broken) => Status::Violation,
         (Some(_), Finding::Unknown) => Status::Unknown,
     };
     Property {
         name,
-        promised: promised.unwrap_or("nothing").to_owned(),
+        promised: promised.unwrap_or(NOTHING).to_owned(),
         observed: observed.into(),
         outcome,
         status,
@@ -390,84 +401,6 @@ fn intermediate_states(evidence: &Evidence<'_>, lives: &Lives, ledger: &Ledger) 
     )
     .shaped(seen.shape)
     .counted(seen.readers as usize)
-}
-
-/// Bounded leads-to: by the end of the settle phase every initiated transaction has ended. One that has not
-/// is *promised to block*, *legitimately unable*, or a violation.
-fn progress(evidence: &Evidence<'_>, lives: &Lives) -> Property {
-    let broken = permanently_broken(evidence.plan);
-    let open = lives.open();
-    let promised = match evidence.promises.progress {
-        Progress::None => None,
-        Progress::AllBack => Some("every initiated transaction ends once all machines are back"),
-        Progress::Majority => {
-            Some("every initiated transaction ends while a majority is connected")
-        }
-    };
-    let excused = match evidence.promises.progress {
-        Progress::None => None,
-        Progress::AllBack if !broken.is_empty() => {
-            Some("promised to block while a machine is gone")
-        }
-        Progress::Majority if !live(evidence, &broken) => {
-            Some("legitimately unable: quorum or shard gone")
-        }
-        _ => None,
-    };
-    let (outcome, observed) = match (open.len(), excused) {
-        (0, _) => (
-            Finding::Held,
-            "every initiated transaction ended".to_owned(),
-        ),
-        (n, Some(excuse)) => (Finding::Held, format!("{n} did not end: {excuse}")),
-        (n, None) => (
-            Finding::Broken,
-            format!("{n} initiated transactions did not end"),
-        ),
-    };
-    let example = open.first().map(|txn| lives.describe(*txn));
-    property(
-        "progress",
-        promised,
-        outcome,
-        observed,
-        lives.initiated(),
-        example,
-    )
-    .shaped("never-ended")
-    .counted(open.len())
-}
-
-/// Machines that some fault keeps broken after healing.
-fn permanently_broken(plan: &Plan) -> Vec<NodeId> {
-    let mut broken: Vec<NodeId> = plan
-        .faults
-        .iter()
-        .filter(|fault| fault.permanent)
-        .flat_map(|fault| match &fault.kind {
-            FaultKind::Crash { nodes, .. } | FaultKind::Pause { nodes } => nodes.clone(),
-            FaultKind::Cut { from, .. } | FaultKind::Flap { from, .. } => from.clone(),
-            _ => Vec::new(),
-        })
-        .collect();
-    broken.sort_unstable();
-    broken.dedup();
-    broken
-}
-
-/// Whether a majority of the fronts and, in one region, a copy of every shard are not broken.
-fn live(evidence: &Evidence<'_>, broken: &[NodeId]) -> bool {
-    let layout = &evidence.scenario.layout;
-    let fronts: Vec<NodeId> = layout.fronts().collect();
-    let up = fronts
-        .iter()
-        .filter(|front| !broken.contains(front))
-        .count();
-    let whole_region = layout
-        .regions
-        .iter()
-        .any(|region| region.data.iter().all(|node| !broken.contains(node)));
-    up * 2 > fronts.len() && whole_region
 }
 
 fn no_system_aborts(evidence: &Evidence<'_>, lives: &Lives) -> Property {
@@ -602,7 +535,7 @@ fn no_panics(evidence: &Evidence<'_>) -> Property {
         Some("protocol code never panics"),
         outcome,
         observed,
-        1,
+        evidence.events,
         example,
     )
     .shaped(
@@ -615,18 +548,12 @@ fn no_panics(evidence: &Evidence<'_>) -> Property {
 pub fn meets(verdict: &Verdict, expectation: Option<&Expectation>) -> Result<(), Vec<String>> {
     let default = Expectation::default();
     let expectation = expectation.unwrap_or(&default);
-    let word = |word| match word {
-        Word::Ok => "ok",
-        Word::Violation => "violation",
-        Word::Unknown => "unknown",
-    };
-    let wanted = expectation.verdict.as_deref().unwrap_or("ok");
+    let wanted = expectation.verdict.as_deref().unwrap_or("kept");
     let mut differs = Vec::new();
-    if word(verdict.verdict) != wanted {
-        differs.push(format!(
-            "the verdict is {}, expected {wanted}",
-            word(verdict.verdict)
-        ));
+    if verdict.verdict.name() != wanted {
+        let name = verdict.verdict.name();
+        let why = { verdict.vacuity.as_ref() }.map_or(String::new(), |v| format!(": {}", v.reason));
+        differs.push(format!("the verdict is {name}, expected {wanted}{why}"));
     }
     let by_name: BTreeMap<&str, Finding> = verdict
         .properties

@@ -4,6 +4,7 @@ use ordain::base::monitor::Monitor;
 use ordain::base::observation::Observed;
 use ordain::plan::Plan;
 use ordain::plan::fates::FateSource;
+use ordain::protocol::kit::client::ClientMessage;
 use ordain::protocol::{Autopsy, Promises, Protocol};
 use ordain::scenario::Scenario;
 use ordain::sim::{self, Record};
@@ -39,6 +40,11 @@ pub fn judge<P: Autopsy>(
         scenario,
         plan,
         promises,
+        entry: "a coordinator",
+        requests_delivered: { record.messages.get(ClientMessage::REQUEST) }
+            .map_or(0, |counts| counts.delivered),
+        events: record.events,
+        needs: &[],
         observations,
         states: &states,
         end_ns: record.marks.ended_ns,

@@ -12,7 +12,7 @@ use crate::plan::Plan;
 use crate::registry::Registry;
 use crate::run::{self, Run};
 use crate::scenario::Scenario;
-use crate::verdict::{Counts, Finding, Word};
+use crate::verdict::{Conclusion, Counts, Finding};
 
 /// One protocol's line: sums over its runs, medians of their medians.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -21,12 +21,16 @@ pub struct Line {
     pub protocol: String,
     /// Number of runs.
     pub runs: u64,
-    /// How many were as promised.
-    pub ok: u64,
+    /// Whether the protocol promises nothing, so that there is little to keep.
+    pub promises_nothing: bool,
+    /// How many kept every promise.
+    pub kept: u64,
     /// How many broke a promise.
     pub violations: u64,
     /// How many could not be decided.
     pub unknown: u64,
+    /// How many put nothing to the test.
+    pub vacuous: u64,
     /// How many were not as the scenario expects.
     pub unexpected: u64,
     /// Properties over all runs.
@@ -43,8 +47,8 @@ pub struct Line {
     pub unanswered_txn_s: f64,
     /// Sum of transaction-seconds in doubt.
     pub in_doubt_txn_s: f64,
-    /// Longest time in any run in which nothing ended although something was under way, seconds.
-    pub stall_max_s: f64,
+    /// Longest outage that clients saw in any run, seconds.
+    pub outage_max_s: f64,
     /// Largest number of transactions under way at one moment of any run.
     pub open_max: u64,
     /// Time-average number of saga steps whose effects stood and were compensated later.
@@ -169,9 +173,11 @@ fn sum(protocol: &str, runs: &[&Run]) -> Line {
     Line {
         protocol: protocol.to_owned(),
         runs: runs.len() as u64,
-        ok: words(Word::Ok),
-        violations: words(Word::Violation),
-        unknown: words(Word::Unknown),
+        promises_nothing: runs.iter().all(|run| run.verdict.promises_nothing),
+        kept: words(Conclusion::Kept),
+        violations: words(Conclusion::Violation),
+        unknown: words(Conclusion::Unknown),
+        vacuous: words(Conclusion::Vacuous),
         unexpected: runs.iter().filter(|run| !run.unexpected.is_empty()).count() as u64,
         properties: properties(runs),
         counts,
@@ -180,9 +186,9 @@ fn sum(protocol: &str, runs: &[&Run]) -> Line {
         blocked_txn_s: total(|run| run.verdict.metrics.blocked_txn_s),
         unanswered_txn_s: total(|run| run.verdict.metrics.unanswered_txn_s),
         in_doubt_txn_s: total(|run| run.verdict.metrics.in_doubt_txn_s),
-        stall_max_s: runs
+        outage_max_s: runs
             .iter()
-            .map(|run| run.verdict.metrics.stall_max_s)
+            .map(|run| run.verdict.metrics.outage_max_s)
             .fold(0.0, f64::max),
         open_max: runs
             .iter()

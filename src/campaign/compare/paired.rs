@@ -82,8 +82,8 @@ const MEASUREMENTS: [Measurement; 11] = [
     ("unanswered, transaction-seconds", |run| {
         Some(run.verdict.metrics.unanswered_txn_s)
     }),
-    ("longest time without progress, s", |run| {
-        Some(run.verdict.metrics.stall_max_s)
+    ("longest outage seen by clients, s", |run| {
+        Some(run.verdict.metrics.outage_max_s)
     }),
     ("latency p50, ms", |run| latency(run, run.latency_ms.p50)),
     ("latency p99, ms", |run| latency(run, run.latency_ms.p99)),

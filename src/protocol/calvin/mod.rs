@@ -275,6 +275,7 @@ impl Protocol for Calvin {
     ];
     const NAME: &'static str = "calvin";
     const TITLE: &'static str = "Calvin (Thomson et al., SIGMOD 2012)";
+    const ENTRY: &'static str = "a sequencer";
 
     fn fit(options: &Options) -> Result<(), Unfit> {
         options.log.fit().map_err(|message| Unfit {
@@ -283,12 +284,15 @@ impl Protocol for Calvin {
         })
     }
 
-    fn promises(_: &Options) -> Promises {
+    fn promises(options: &Options) -> Promises {
         Promises {
             isolation: Isolation::StrictSerializable,
             atomicity: Atomicity::AllOrNothing,
             durability: true,
-            progress: Progress::Majority,
+            progress: Progress::Log {
+                needs: options.log.algorithm.needs(),
+                merged: options.sequencers == Sequencers::GroupPerRegion,
+            },
             no_system_aborts: true,
         }
     }

@@ -30,10 +30,13 @@ pub enum ClientMessage {
 }
 
 impl ClientMessage {
+    /// The label of requests.
+    pub const REQUEST: &'static str = "request";
+
     /// The label for traces and counts.
     pub fn label(&self) -> &'static str {
         match self {
-            ClientMessage::Request { .. } => "request",
+            ClientMessage::Request { .. } => ClientMessage::REQUEST,
             ClientMessage::Reply { .. } => "reply",
         }
     }

@@ -40,7 +40,7 @@ use super::kit::journal;
 use super::{Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol};
 use crate::base::observation::Mark;
 use crate::base::options::{Choice, Millis, Number, declare};
-use crate::base::process::{Addr, Effects, Input, Process, WallTime, Wire};
+use crate::base::process::{Addr, Effects, Input, NodeId, Process, WallTime, Wire};
 use crate::base::txn::{Guard, Key, Read, ShardId, TxnId, Write};
 use crate::plan::PlannedOperation;
 use crate::protocol::kit::client::{CarriesClient, Client, ClientMessage, ClientTimer, Patience};
@@ -84,7 +84,7 @@ declare! {
         checkpoint_kib: Number<1, 1_048_576> = Number::new(64),
         /// How long a client waits before it sends its request again.
         client_resend_ms: Millis = Millis::new(5_000),
-        /// When a client gives up; 0: never.
+        /// When a client gives up, and takes the outcome for unknown; 0: never.
         client_give_up_ms: Millis<0> = Millis::new(0),
     }
 }
@@ -360,6 +360,7 @@ impl Protocol for Saga {
     const NAME: &'static str = "saga";
     const TITLE: &'static str = "Orchestrated saga with reverse compensation \
                                  (Garcia-Molina and Salem 1987)";
+    const ENTRY: &'static str = "an orchestrator";
 
     fn promises(options: &Options) -> Promises {
         Promises {
@@ -369,6 +370,16 @@ impl Protocol for Saga {
             progress: Progress::AllBack,
             no_system_aborts: false,
         }
+    }
+
+    /// The orchestrator talks to the client and to all shards.
+    fn needs(layout: &Layout, _: &Options, operation: &PlannedOperation) -> Vec<(NodeId, NodeId)> {
+        let client = layout.regions[usize::from(operation.region)].client;
+        let orchestrator = own_front(layout, operation).node;
+        let keys = operation.txn.every_key();
+        let shards = keys.iter().map(|key| layout.home(layout.shard_of(*key)));
+        let with = shards.map(|shard| (orchestrator, shard));
+        [(client, orchestrator)].into_iter().chain(with).collect()
     }
 
     fn deploy(

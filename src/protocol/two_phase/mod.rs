@@ -60,7 +60,7 @@ use super::{Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Proto
 use crate::base::hlc::Stamp;
 use crate::base::observation::{AbortReason, Mark};
 use crate::base::options::{Choice, Millis, Number, declare};
-use crate::base::process::{Addr, Effects, Input, Process, WallTime, Wire};
+use crate::base::process::{Addr, Effects, Input, NodeId, Process, WallTime, Wire};
 use crate::base::txn::{Key, Read, ShardId, TxnId, Write};
 use crate::plan::PlannedOperation;
 use crate::protocol::kit::client::{CarriesClient, Client, ClientMessage, ClientTimer, Patience};
@@ -124,7 +124,7 @@ declare! {
         checkpoint_kib: Number<1, 1_048_576> = Number::new(64),
         /// How long a client waits before it sends its request again.
         client_resend_ms: Millis = Millis::new(5_000),
-        /// When a client gives up; 0: never.
+        /// When a client gives up, and takes the outcome for unknown; 0: never.
         client_give_up_ms: Millis<0> = Millis::new(0),
     }
 }
@@ -564,6 +564,7 @@ impl Protocol for TwoPhase {
     const NAME: &'static str = "2pc";
     const TITLE: &'static str = "Two-phase commit, presumed abort, strict two-phase locking \
                                  (Gray 1978; Mohan, Lindsay and Obermarck 1986)";
+    const ENTRY: &'static str = "an initiating participant";
 
     fn promises(options: &Options) -> Promises {
         let (isolation, atomicity) = match options.heuristic {
@@ -577,6 +578,29 @@ impl Protocol for TwoPhase {
             progress: Progress::AllBack,
             no_system_aborts: false,
         }
+    }
+
+    /// The initiator talks to the client, the manager and all participants, and the manager to all participants.
+    fn needs(
+        layout: &Layout,
+        options: &Options,
+        operation: &PlannedOperation,
+    ) -> Vec<(NodeId, NodeId)> {
+        let site = Site {
+            layout: layout.clone(),
+            options: options.clone(),
+        };
+        let client = layout.regions[usize::from(operation.region)].client;
+        let initiator = layout.shard_of(home_key(&operation.txn));
+        let manager = site.manager(initiator).node;
+        let initiator = layout.home(initiator);
+        let keys = operation.txn.every_key();
+        let participants = keys.iter().map(|key| layout.home(layout.shard_of(*key)));
+        let with = participants.flat_map(|shard| [(initiator, shard), (manager, shard)]);
+        [(client, initiator), (initiator, manager)]
+            .into_iter()
+            .chain(with)
+            .collect()
     }
 
     fn deploy(
