@@ -11,6 +11,7 @@ use crate::campaign::artifact::Regression;
 use crate::campaign::shrink::{self, Shrunk};
 use crate::campaign::swarm;
 use crate::plan::Plan;
+use crate::registry::Registry;
 use crate::run::failure::{self, Class};
 use crate::scenario::Scenario;
 
