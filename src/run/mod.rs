@@ -169,6 +169,8 @@ pub fn execute<P: Protocol>(
         },
     };
     let promises = P::promises(&options);
+    // Only of a plan whose machines exist can be asked what its operations need.
+    sim::check(&run).map_err(|error| error.to_string())?;
     let needs = needs::<P>(scenario, plan, &options);
     let judge = |record| {
         let promised = (promises, needs.as_slice());

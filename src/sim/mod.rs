@@ -261,7 +261,12 @@ pub fn simulate_then<P: Process, R: Send>(
     })
 }
 
-fn check<P: Process>(run: &Run<'_, P>) -> Result<(), RunError> {
+/// Whether the inputs fit one another: what a run refuses before it begins.
+///
+/// # Errors
+///
+/// When they contradict one another.
+pub fn check<P: Process>(run: &Run<'_, P>) -> Result<(), RunError> {
     let environment = run.environment;
     let (machines, classes) = (environment.machines.len(), environment.link_classes.len());
     let fits = |row: &Vec<u16>| {
