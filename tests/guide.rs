@@ -607,6 +607,20 @@ fn what_architecture_names_exists() {
     assert!(symbols > 10, "the search finds no symbols any more");
 }
 
+#[test]
+fn every_room_of_the_house_is_on_the_map() {
+    let map = read("ARCHITECTURE.md");
+    for entry in fs::read_dir("src").expect("a folder of the repository") {
+        let path = entry.expect("a readable folder").path();
+        let mut room = path.display().to_string();
+        if path.is_dir() {
+            room += "/";
+        }
+        let is_door = ["src/lib.rs", "src/main.rs"].contains(&room.as_str());
+        assert!(is_door || map.contains(&format!("`{room}`")), "{room}");
+    }
+}
+
 fn owned(lines: &[&str]) -> Vec<String> {
     lines.iter().map(|line| (*line).to_owned()).collect()
 }
