@@ -47,9 +47,10 @@ fn each_shrunk_plan_fails_as_recorded_with_its_bug_and_as_promised_without() {
             failure::class(&with_it),
             recorded.class
         );
-        assert_eq!(
-            without.verdict.verdict,
-            Conclusion::Kept,
+        // A plan may be so small that nothing commits without the bug: nothing is broken then, and that is asked here.
+        let unbroken = [Conclusion::Kept, Conclusion::Vacuous];
+        assert!(
+            unbroken.contains(&without.verdict.verdict),
             "{name}: {without:?}"
         );
     }
