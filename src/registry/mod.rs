@@ -81,29 +81,22 @@ pub trait Registered: Send + Sync {
     fn worlds(&self) -> Vec<SmallWorld>;
 }
 
-/// A protocol without a spec.
-struct Plain<P>(std::marker::PhantomData<fn() -> P>);
-
-/// A protocol whose runs are held against its spec.
-struct Specified<P>(std::marker::PhantomData<fn() -> P>);
-
-fn listed<P: Protocol>() -> Listed {
-    let options = P::Options::default();
-    Listed {
-        name: P::NAME,
-        title: P::TITLE,
-        promises: P::promises(&options),
-        options: serde_json::to_value(&options).expect("options are plain data"),
-        described: run::options::described::<P>(),
-    }
+/// A protocol with what watches its runs, and its small worlds.
+struct Entry<P: Protocol> {
+    watchers: fn(&P::Options) -> Watchers<P::Process>,
+    worlds: fn() -> Vec<SmallWorld>,
 }
 
-impl<P> Registered for Plain<P>
-where
-    P: Protocol<Options: Send + Sync> + 'static,
-{
+impl<P: Protocol> Registered for Entry<P> {
     fn listed(&self) -> Listed {
-        listed::<P>()
+        let options = P::Options::default();
+        Listed {
+            name: P::NAME,
+            title: P::TITLE,
+            promises: P::promises(&options),
+            options: serde_json::to_value(&options).expect("options are plain data"),
+            described: run::options::described::<P>(),
+        }
     }
 
     fn marks(&self) -> Vec<Mark> {
@@ -126,47 +119,11 @@ where
         keep: bool,
         watch: Watch,
     ) -> Result<Run, String> {
-        run::execute::<P>(scenario, plan, fates, keep, watch, |_| Watchers::none())
+        run::execute::<P>(scenario, plan, fates, keep, watch, self.watchers)
     }
 
     fn worlds(&self) -> Vec<SmallWorld> {
-        promised_worlds::<P>()
-    }
-}
-
-impl<P: Refined + InSmallWorlds> Registered for Specified<P> {
-    fn listed(&self) -> Listed {
-        listed::<P>()
-    }
-
-    fn marks(&self) -> Vec<Mark> {
-        P::MARKS.concat()
-    }
-
-    fn problems(&self, scenario: &Scenario) -> Vec<Problem> {
-        run::options::problems::<P>(scenario)
-    }
-
-    fn option_space(&self) -> OptionSpace {
-        run::options::space::<P>()
-    }
-
-    fn run(
-        &self,
-        scenario: &Scenario,
-        plan: &Plan,
-        fates: FateSource,
-        keep: bool,
-        watch: Watch,
-    ) -> Result<Run, String> {
-        run::execute::<P>(scenario, plan, fates, keep, watch, |options| Watchers {
-            own: P::watch(options),
-            logs: P::watch_logs(options),
-        })
-    }
-
-    fn worlds(&self) -> Vec<SmallWorld> {
-        P::worlds()
+        (self.worlds)()
     }
 }
 
@@ -198,7 +155,10 @@ impl Registry {
     ///
     /// When another protocol has the same name.
     pub fn with<P: Protocol<Options: Send + Sync> + 'static>(self) -> Self {
-        self.add(Box::new(Plain::<P>(std::marker::PhantomData)))
+        self.add(Box::new(Entry::<P> {
+            watchers: |_| Watchers::none(),
+            worlds: promised_worlds::<P>,
+        }))
     }
 
     /// Adds a protocol whose runs and small worlds are held against a spec.
@@ -207,7 +167,13 @@ impl Registry {
     ///
     /// When another protocol has the same name.
     pub fn with_spec<P: Refined + InSmallWorlds + 'static>(self) -> Self {
-        self.add(Box::new(Specified::<P>(std::marker::PhantomData)))
+        self.add(Box::new(Entry::<P> {
+            watchers: |options| Watchers {
+                own: P::watch(options),
+                logs: P::watch_logs(options),
+            },
+            worlds: P::worlds,
+        }))
     }
 
     fn add(mut self, protocol: Box<dyn Registered>) -> Self {
