@@ -1,5 +1,5 @@
-//! Options: what each may be is part of its type, so that a value that means nothing is refused where it is written,
-//! and no option can be left out of what goes over all of them: the listing, the reference, the tests at the edges of
+//! Options. What each may be is part of its type, so a value that means nothing is refused where it is written.
+//! Nothing that goes over all options can leave one out: the listing, the reference, the tests at the edges of
 //! every range, and the campaign that tries every value.
 //!
 //! [`declare!`] declares a struct of options once: documentation, types and defaults.

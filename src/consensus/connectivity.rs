@@ -11,8 +11,8 @@
 //! | constrained election | all to one replica whose log is behind | **stands still**: who has the log reaches no majority, and the hub gets no votes | live |
 //! | chain | the leader and another have lost one another, a third reaches both | live: nobody raises terms without a majority | live |
 //!
-//! The reasons are in the rules of both: a leader that no majority answers steps down (thesis, section 6.2), who hears from a
-//! leader takes part in no election (section 4.2.3), and who wants to lead asks a majority first (section 9.6). What
+//! The reasons are in the rules of both. A leader that no majority answers steps down (thesis, section 6.2). A replica that
+//! hears from a leader takes part in no election (section 4.2.3). A candidate asks a majority first (section 9.6). What
 //! remains is Raft's election restriction (section 5.4.1): a leader needs the log *before* its election, and nobody
 //! brings it to the hub. A Paxos leader gets it with the promises.
 //!

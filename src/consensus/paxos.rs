@@ -22,7 +22,7 @@
 //! Paxos agrees on each instance by itself. With several values under way, a value of a deposed leader may be chosen
 //! *after* values of its successor (Junqueira, Reed and Serafini, "Zab", DSN 2011): the old leader proposed it to an acceptor
 //! whom the successor did not hear, and a third leader did. Hosts whose commands build on one another cannot live with that. So every value carries the ballot of the leader that
-//! created it (an entry's term), and who proposes values again puts a no-op in place of one that follows a
+//! created it (an entry's term). A leader that proposes values again puts a no-op in place of each one that follows a
 //! value of a later leader. That is safe:
 //!
 //! - A leader's own values come after all that it found in its promises. So where `n`'s own begin, its majority had
