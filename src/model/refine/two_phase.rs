@@ -222,14 +222,10 @@ impl transactions::Instance for Instance {
 
     fn of_message(message: &Message) -> Option<TxnId> {
         match message {
-            Message::Lock(request) => Some(request.txn),
+            Message::Execution(message) => Some(message.txn()),
             Message::Start(start) => Some(start.txn),
             Message::Prepare(request) => Some(request.txn),
-            Message::Locked { txn, .. }
-            | Message::Wound { txn, .. }
-            | Message::Probe { txn, .. }
-            | Message::Release { txn, .. }
-            | Message::Prepared { txn, .. }
+            Message::Prepared { txn, .. }
             | Message::Read { txn, .. }
             | Message::No { txn, .. }
             | Message::Commit { txn }
@@ -245,10 +241,8 @@ impl transactions::Instance for Instance {
     fn of_timer(timer: &Timer) -> Option<TxnId> {
         match timer {
             Timer::Client(_) => None,
-            Timer::Relock(txn)
-            | Timer::Restart(txn)
-            | Timer::Probe(txn)
-            | Timer::Inquire(txn)
+            Timer::Execution(timer) => Some(timer.txn()),
+            Timer::Inquire(txn)
             | Timer::Heuristic(txn)
             | Timer::Resend(txn)
             | Timer::VoteTimeout(txn) => Some(*txn),

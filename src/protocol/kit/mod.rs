@@ -1,5 +1,6 @@
-//! What protocols share, written once: clients, journals, deployment.
+//! What protocols share, written once: clients, journals, deployment, execution.
 
 pub mod client;
 pub mod deploy;
+pub mod execution;
 pub mod journal;

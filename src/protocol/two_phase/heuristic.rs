@@ -70,15 +70,15 @@ impl Participant {
 
     /// In doubt for too long.
     pub(super) fn decide_alone(&mut self, txn: TxnId, out: &mut Out) {
-        let Some(local) = self.locals.get_mut(&txn) else {
+        let Some(phase) = self.votes.get_mut(&txn) else {
             return;
         };
-        let Phase::Prepared(vote) = &local.phase else {
+        let Phase::Prepared(vote) = phase else {
             return;
         };
         let commit = self.site.options.heuristic == Heuristic::Commit;
         let (vote, told) = (Arc::clone(vote), None);
-        local.phase = Phase::DecidingAlone { vote, commit, told };
+        *phase = Phase::DecidingAlone { vote, commit, told };
         out.observe(Observation::Mark("2pc.heuristic-decision"));
         self.force_decided_alone(txn);
     }
@@ -91,7 +91,7 @@ impl Participant {
 
     /// The record is durable: the effects and the locks follow.
     pub(super) fn decided_alone(&mut self, txn: TxnId, out: &mut Out) {
-        let phase = self.locals.get(&txn).map(|local| local.phase.clone());
+        let phase = self.votes.get(&txn).cloned();
         let Some(Phase::DecidingAlone { vote, commit, told }) = phase else {
             unreachable!("{txn} was decided alone in {phase:?}");
         };
@@ -114,9 +114,7 @@ impl Participant {
 
     /// The decision on a transaction that was decided alone, or is being; whether it was one.
     pub(super) fn learn_late(&mut self, txn: TxnId, decision: Decision, out: &mut Out) -> bool {
-        if let Some(local) = self.locals.get_mut(&txn)
-            && let Phase::DecidingAlone { told, .. } = &mut local.phase
-        {
+        if let Some(Phase::DecidingAlone { told, .. }) = self.votes.get_mut(&txn) {
             *told = Some(decision);
             return true;
         }
@@ -155,7 +153,7 @@ impl Participant {
             out.observe(Observation::Mark("2pc.heuristic-mixed"));
         }
         if commit {
-            self.send(vote.manager, Message::Ack { txn, shard }, out);
+            out.send(vote.manager, Message::Ack { txn, shard });
         }
         match &vote.origin {
             Some(Origin { client, .. }) if mixed => self.reply_mixed(txn, *client, out),

@@ -57,16 +57,15 @@ use serde::{Deserialize, Serialize};
 use super::kit::deploy::{HoldsClientTimers, client_processes, home_key, step_client};
 use super::kit::journal;
 use super::{Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol};
-use crate::base::hlc::Stamp;
 use crate::base::observation::{AbortReason, Mark};
 use crate::base::options::{Choice, Millis, Number, declare};
 use crate::base::process::{Addr, Effects, Input, NodeId, Process, WallTime, Wire};
-use crate::base::txn::{Key, Read, ShardId, TxnId, Write};
+use crate::base::txn::{ShardId, TxnId};
 use crate::plan::PlannedOperation;
 use crate::protocol::kit::client::{CarriesClient, Client, ClientMessage, ClientTimer, Patience};
+use crate::protocol::kit::execution::{self, Part};
 use crate::scenario::layout::Layout;
 use crate::shard::ShardState;
-use crate::shard::locks::Mode;
 
 pub use heuristic::Heuristic;
 pub use manager::{Manager, ManagerView};
@@ -133,6 +132,15 @@ impl Options {
     fn checkpoint_min_bytes(&self) -> usize {
         self.checkpoint_kib.size() * 1024
     }
+
+    fn execution(&self) -> execution::Options {
+        execution::Options {
+            resend_ms: self.resend_ms,
+            probe_ms: self.probe_ms,
+            restart_pause_ms: self.restart_pause_ms,
+            restarts: self.restarts,
+        }
+    }
 }
 
 /// What every process of a deployment knows.
@@ -140,13 +148,20 @@ impl Options {
 pub struct Site {
     layout: Layout,
     options: Options,
+    execution: execution::Options,
 }
 
 impl Site {
-    /// The process of a shard's only copy.
+    fn new(layout: &Layout, options: &Options) -> Self {
+        Self {
+            layout: layout.clone(),
+            options: options.clone(),
+            execution: options.execution(),
+        }
+    }
+
     fn participant(&self, shard: ShardId) -> Addr {
-        let node = self.layout.home(shard);
-        Addr { node, port: 0 }
+        execution::participant(&self.layout, shard)
     }
 
     /// The manager of the transactions that a shard initiates.
@@ -171,50 +186,6 @@ impl Site {
     fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {
         (0..self.layout.shards.len() as u16).map(ShardId)
     }
-}
-
-/// One run of a transaction by its initiator; later ones are larger. A wounded transaction runs again.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub struct Attempt {
-    /// How often the initiator has booted.
-    pub boot: u64,
-    /// Counts the initiator's attempts since then.
-    pub number: u64,
-}
-
-/// The uninterrupted possession of locks by one attempt at one participant.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub struct Grant {
-    /// How often the participant has booted.
-    pub boot: u64,
-    /// Counts the participant's grants since then.
-    pub number: u64,
-}
-
-/// Locks that an attempt needs at a participant: everything that it has asked for there so far, too.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct LockRequest {
-    /// The transaction.
-    pub txn: TxnId,
-    /// The attempt.
-    pub attempt: Attempt,
-    /// 0, and 1 for the rows that a dependent transaction found out about in round 0.
-    pub round: u8,
-    /// The transaction's age: wound-wait lets the smaller stamp go first. The same in all attempts.
-    pub stamp: Stamp,
-    /// The rows and how.
-    pub wanted: Vec<(Key, Mode)>,
-}
-
-/// A participant's part in the commit phase.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-pub struct Part {
-    /// The participant.
-    pub shard: ShardId,
-    /// Under which it held its locks when they were read.
-    pub grant: Grant,
-    /// What it is to write.
-    pub writes: Vec<Write>,
 }
 
 /// The initiator's yes vote, which begins the commit phase.
@@ -266,44 +237,8 @@ pub struct PrepareRequest {
 pub enum Message {
     /// From or to a client.
     Client(ClientMessage),
-    /// Initiator to participant: lock and read these rows.
-    Lock(Arc<LockRequest>),
-    /// Participant to initiator: the locks are held, and this is what the rows are.
-    Locked {
-        /// The transaction.
-        txn: TxnId,
-        /// The attempt.
-        attempt: Attempt,
-        /// The round of the request.
-        round: u8,
-        /// The participant.
-        shard: ShardId,
-        /// The possession of these locks.
-        grant: Grant,
-        /// The rows.
-        rows: Vec<Read>,
-    },
-    /// Participant to initiator: an older transaction wants a lock of this attempt.
-    Wound {
-        /// The transaction.
-        txn: TxnId,
-        /// The attempt.
-        attempt: Attempt,
-    },
-    /// Participant to initiator: is this attempt, which has locks here, still running?
-    Probe {
-        /// The transaction.
-        txn: TxnId,
-        /// The attempt.
-        attempt: Attempt,
-    },
-    /// Initiator to participant: this attempt needs its locks no more and will never be prepared.
-    Release {
-        /// The transaction.
-        txn: TxnId,
-        /// The attempt.
-        attempt: Attempt,
-    },
+    /// Between initiator and participants, before anybody votes.
+    Execution(execution::Message),
     /// Initiator to manager: a yes vote with everybody's part.
     Start(Arc<Start>),
     /// Manager to participant: vote.
@@ -384,11 +319,7 @@ impl Wire for Message {
     fn label(&self) -> &'static str {
         match self {
             Message::Client(message) => message.label(),
-            Message::Lock(_) => "lock",
-            Message::Locked { .. } => "locked",
-            Message::Wound { .. } => "wound",
-            Message::Probe { .. } => "probe",
-            Message::Release { .. } => "release",
+            Message::Execution(message) => message.label(),
             Message::Start(_) | Message::Prepared { .. } => "prepared",
             Message::Prepare(_) => "prepare",
             Message::Read { .. } => "read",
@@ -406,8 +337,7 @@ impl Wire for Message {
 
     fn size_bytes(&self) -> u32 {
         let rows = match self {
-            Message::Lock(request) => request.wanted.len(),
-            Message::Locked { rows, .. } => rows.len(),
+            Message::Execution(message) => return message.size_bytes(),
             Message::Start(start) => start.parts.iter().map(|part| part.writes.len()).sum(),
             Message::Prepare(request) => request.part.writes.len(),
             _ => 0,
@@ -434,12 +364,8 @@ impl CarriesClient for Message {
 pub enum Timer {
     /// A client's.
     Client(ClientTimer),
-    /// The initiator has not got all locks yet.
-    Relock(TxnId),
-    /// A wounded transaction starts again.
-    Restart(TxnId),
-    /// A participant has granted locks and heard no more.
-    Probe(TxnId),
+    /// An execution's.
+    Execution(execution::Timer),
     /// A participant is in doubt.
     Inquire(TxnId),
     /// A participant has been in doubt for too long.
@@ -531,18 +457,6 @@ impl Protocol for TwoPhase {
                 "a participant was to prepare under locks that it no longer held",
             ),
             (
-                "2pc.grant-changed",
-                "an initiator found that a participant had lost locks and got them again",
-            ),
-            (
-                "2pc.grant-void",
-                "a participant announced its restart to an initiator that had read there",
-            ),
-            (
-                "2pc.wounded",
-                "an older transaction took a lock (wound-wait)",
-            ),
-            (
                 "2pc.reply-repeated",
                 "a repeated request was answered from memory",
             ),
@@ -559,6 +473,7 @@ impl Protocol for TwoPhase {
                 "what a participant had decided alone was not what was decided (XA_HEURMIX)",
             ),
         ],
+        execution::MARKS,
         journal::MARKS,
     ];
     const NAME: &'static str = "2pc";
@@ -586,10 +501,7 @@ impl Protocol for TwoPhase {
         options: &Options,
         operation: &PlannedOperation,
     ) -> Vec<(NodeId, NodeId)> {
-        let site = Site {
-            layout: layout.clone(),
-            options: options.clone(),
-        };
+        let site = Site::new(layout, options);
         let client = layout.regions[usize::from(operation.region)].client;
         let initiator = layout.shard_of(home_key(&operation.txn));
         let manager = site.manager(initiator).node;
@@ -608,10 +520,7 @@ impl Protocol for TwoPhase {
         options: &Options,
         operations: &[PlannedOperation],
     ) -> Result<Deployment<Node>, String> {
-        let site = Arc::new(Site {
-            layout: layout.clone(),
-            options: options.clone(),
-        });
+        let site = Arc::new(Site::new(layout, options));
         let mut processes: Vec<Vec<Node>> = vec![Vec::new(); usize::from(layout.nodes)];
         for shard in site.shards() {
             let node = usize::from(layout.home(shard).0);

@@ -1,30 +1,25 @@
-//! A participant: locks, votes, stays in doubt until it hears the decision, and acts on it.
+//! A participant: votes, stays in doubt until it hears the decision, and acts on it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::heuristic::{Alone, Decision};
-use super::initiator::Execution;
-use super::{
-    Attempt, Grant, LockRequest, Message, Options, Out, PrepareRequest, Site, Start, Timer,
-};
-use crate::base::hlc::{Hlc, Stamp};
+use super::{Message, Options, Out, PrepareRequest, Site, Start, Timer};
+use crate::base::hlc::Stamp;
 use crate::base::observation::{AbortReason, Observation, Outcome};
 use crate::base::process::{Addr, Delay, Disk, FileId, Input, WallTime};
 use crate::base::txn::{Key, Read, ShardId, TxnId, Write, WriteId};
 use crate::base::zoo::{self, Bug};
 use crate::protocol::kit::client::ClientMessage;
+use crate::protocol::kit::execution::{self, Around, Attempt, Execution, Grant, Kept};
 use crate::protocol::kit::journal::Journal;
 use crate::shard::ShardState;
-use crate::shard::locks::{Locks, Mode};
+use crate::shard::locks::Mode;
 use crate::shard::store::Store;
 
 const LOG: FileId = FileId(0);
-
-/// Who holds a lock: older transactions are smaller.
-type Owner = (Stamp, TxnId);
 
 /// What only the initiator's vote holds: what it takes to begin the commit phase and to answer the client.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -109,17 +104,10 @@ pub(super) enum Then {
     },
 }
 
-/// A transaction at a participant (Gray and Lamport, figure 1: working, prepared, committed; an aborted one is
-/// gone).
+/// A transaction that a participant votes yes for (Gray and Lamport, figure 1: prepared, committed). While it is working,
+/// the [`Execution`] knows of it; an aborted one is gone.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Phase {
-    /// Holds or awaits locks.
-    Working {
-        round: u8,
-        wanted: Vec<(Key, Mode)>,
-        grant: Grant,
-        wounded: bool,
-    },
     /// The vote is on its way to the disk. If the abort overtakes it, here is why.
     Preparing {
         vote: Arc<Vote>,
@@ -144,18 +132,19 @@ impl Phase {
             Phase::Prepared(vote) | Phase::Committing(vote) | Phase::DecidingAlone { vote, .. } => {
                 Some(vote)
             }
-            Phase::Working { .. } | Phase::Preparing { .. } => None,
+            Phase::Preparing { .. } => None,
         }
     }
-}
 
-/// A transaction at a participant.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Local {
-    pub(super) stamp: Stamp,
-    pub(super) attempt: Attempt,
-    pub(super) initiator: Addr,
-    pub(super) phase: Phase,
+    /// The vote, durable or not.
+    pub(super) fn any_vote(&self) -> &Vote {
+        match self {
+            Phase::Preparing { vote, .. }
+            | Phase::Prepared(vote)
+            | Phase::Committing(vote)
+            | Phase::DecidingAlone { vote, .. } => vote,
+        }
+    }
 }
 
 /// Where a transaction stands at a participant, seen from outside.
@@ -191,8 +180,8 @@ pub struct Participant {
     pub(super) shard: ShardId,
     pub(super) journal: Journal<Record, Then>,
     pub(super) store: Store,
-    pub(super) locks: Locks<Owner>,
-    pub(super) locals: BTreeMap<TxnId, Local>,
+    pub(super) execution: Execution,
+    pub(super) votes: BTreeMap<TxnId, Phase>,
     pub(super) committed: BTreeSet<TxnId>,
     /// Transactions that this participant had voted for and that were aborted: late duplicates are told apart.
     pub(super) aborted: BTreeSet<TxnId>,
@@ -200,17 +189,13 @@ pub struct Participant {
     pub(super) alone: BTreeMap<TxnId, Alone>,
     /// What was decided alone, and otherwise than it should have been.
     pub(super) mixed: BTreeSet<TxnId>,
-    pub(super) boot: u64,
-    pub(super) grants: u64,
+    boot: u64,
     ready: bool,
     /// What arrived before this boot was durable.
     early: Vec<(Addr, Message)>,
-    /// Messages from this process to itself, which cost nothing and arrive at once.
-    to_self: VecDeque<Message>,
     // The initiator's part.
-    pub(super) hlc: Hlc,
-    pub(super) attempts: u64,
-    pub(super) executions: BTreeMap<TxnId, Execution>,
+    /// Executed or refused, and that they end here is on its way to the disk.
+    pub(super) ending: BTreeSet<TxnId>,
     /// Transactions whose client was told that they took no effect.
     pub(super) refused: BTreeMap<TxnId, Outcome>,
     /// What the latest committed transactions read, for replies that got lost.
@@ -228,20 +213,16 @@ impl Participant {
             site,
             me,
             shard,
-            locks: Locks::default(),
-            locals: BTreeMap::new(),
+            execution: Execution::new(me),
+            votes: BTreeMap::new(),
             committed: BTreeSet::new(),
             aborted: BTreeSet::new(),
             alone: BTreeMap::new(),
             mixed: BTreeSet::new(),
             boot: 0,
-            grants: 0,
             ready: false,
             early: Vec::new(),
-            to_self: VecDeque::new(),
-            hlc: Hlc::new(me.node.0),
-            attempts: 0,
-            executions: BTreeMap::new(),
+            ending: BTreeSet::new(),
             refused: BTreeMap::new(),
             replies: BTreeMap::new(),
             incarnation: 1,
@@ -250,19 +231,19 @@ impl Participant {
 
     /// Where a transaction stands here.
     pub fn view(&self, txn: TxnId) -> ParticipantView {
-        match self.locals.get(&txn).map(|local| &local.phase) {
+        match self.votes.get(&txn) {
             _ if self.mixed.contains(&txn) => ParticipantView::Mixed {
                 did: !self.committed.contains(&txn),
             },
             _ if self.committed.contains(&txn) => ParticipantView::Committed,
-            Some(Phase::Working { grant, .. }) => ParticipantView::Working(*grant),
             Some(Phase::Preparing { .. }) => ParticipantView::Preparing,
             Some(Phase::Prepared(_) | Phase::Committing(_) | Phase::DecidingAlone { .. }) => {
                 ParticipantView::Prepared
             }
-            None => match self.alone.get(&txn) {
-                Some(alone) => ParticipantView::Alone { did: alone.did() },
-                None => ParticipantView::Absent,
+            None => match (self.execution.grant(txn), self.alone.get(&txn)) {
+                (Some(grant), _) => ParticipantView::Working(grant),
+                (None, Some(alone)) => ParticipantView::Alone { did: alone.did() },
+                (None, None) => ParticipantView::Absent,
             },
         }
     }
@@ -279,21 +260,21 @@ impl Participant {
 
     /// What this participant, as its initiator, has voted yes for, durably, and its manager.
     pub fn initiated(&self, txn: TxnId) -> Option<(Arc<Start>, Addr)> {
-        let vote = self.locals.get(&txn)?.phase.vote()?;
+        let vote = self.votes.get(&txn)?.vote()?;
         Some((Arc::clone(&vote.origin.as_ref()?.start), vote.manager))
     }
 
     /// The transactions that have locks here.
     pub fn open(&self) -> impl Iterator<Item = TxnId> + '_ {
-        self.locals.keys().copied()
+        self.execution.open()
     }
 
     pub(super) fn autopsy(&self) -> ShardState {
         let region = self.site.layout.shards[usize::from(self.shard.0)].home;
         let in_doubt = self
-            .locals
+            .votes
             .iter()
-            .filter_map(|(txn, local)| matches!(local.phase, Phase::Prepared(_)).then_some(*txn));
+            .filter_map(|(txn, phase)| matches!(phase, Phase::Prepared(_)).then_some(*txn));
         self.store.autopsy(region, in_doubt.collect())
     }
 
@@ -321,15 +302,15 @@ impl Participant {
                 }
             }
         }
-        while let Some(message) = self.to_self.pop_front() {
-            self.receive(now, self.me, message, out);
+        while let Some(message) = self.execution.next_to_self() {
+            self.on_execution(now, self.me, message, out);
         }
         let snapshot = || Record::Checkpoint {
             boot: self.boot,
             store: Box::new(self.store.clone()),
-            prepared: { self.locals.values() }
+            prepared: { self.votes.values() }
                 .filter(|_| !zoo::planted(Bug::CheckpointDropsVotes))
-                .filter_map(|local| local.phase.vote().map(Arc::clone))
+                .filter_map(|phase| phase.vote().map(Arc::clone))
                 .collect(),
             committed: self.committed.clone(),
             aborted: self.aborted.clone(),
@@ -340,29 +321,28 @@ impl Participant {
         self.journal.pump(snapshot, out);
     }
 
-    pub(super) fn send(&mut self, to: Addr, message: Message, out: &mut Out) {
-        if to == self.me {
-            self.to_self.push_back(message);
-        } else {
-            out.send(to, message);
-        }
+    /// Runs a step of the execution, and passes on what it asks for.
+    pub(super) fn execute<R>(
+        &mut self,
+        out: &mut Out,
+        step: impl FnOnce(&mut Execution, &Around<'_>, &mut execution::Out) -> R,
+    ) -> R {
+        let around = Around {
+            layout: &self.site.layout,
+            options: &self.site.execution,
+            shard: self.shard,
+            store: &self.store,
+        };
+        let mut effects = execution::Out::default();
+        let result = step(&mut self.execution, &around, &mut effects);
+        out.absorb(&mut effects, Message::Execution, Timer::Execution);
+        result
     }
 
     fn receive(&mut self, now: WallTime, from: Addr, message: Message, out: &mut Out) {
         match message {
             Message::Client(ClientMessage::Request { txn }) => self.on_request(now, from, txn, out),
-            Message::Lock(request) => self.on_lock(now, from, &request, out),
-            Message::Locked {
-                txn,
-                attempt,
-                round,
-                shard,
-                grant,
-                rows,
-            } => self.on_locked(from, (txn, attempt, round), (shard, grant), rows, out),
-            Message::Wound { txn, attempt } => self.on_wound(from, txn, attempt, out),
-            Message::Probe { txn, attempt } => self.on_probe(from, txn, attempt, out),
-            Message::Release { txn, attempt } => self.on_release(txn, attempt, out),
+            Message::Execution(message) => self.on_execution(now, from, message, out),
             Message::Prepare(request) => self.on_prepare(from, &request, out),
             Message::Commit { txn } => self.on_commit(from, txn, out),
             Message::Abort { txn, why } => self.on_abort(txn, why, out),
@@ -375,10 +355,10 @@ impl Participant {
                 }
             }
             Message::Hello { incarnation } => self.incarnation = self.incarnation.max(incarnation),
-            Message::Restarted { shard, boot } => {
-                self.on_restarted(shard, boot, out);
-                self.probe_those_of(from, out);
-            }
+            Message::Restarted { shard, boot } => self.execute(out, |execution, around, out| {
+                execution.on_restarted(shard, boot, around, out);
+                execution.probe_those_of(from, around, out);
+            }),
             Message::Client(ClientMessage::Reply { .. })
             | Message::Start(_)
             | Message::Prepared { .. }
@@ -391,10 +371,9 @@ impl Participant {
 
     fn on_timer(&mut self, timer: Timer, out: &mut Out) {
         match timer {
-            Timer::Relock(txn) => self.relock(txn, out),
-            Timer::Restart(txn) => self.lock_round(txn, 0, out),
-            Timer::Probe(_) if zoo::planted(Bug::OrphansNotProbed) => {}
-            Timer::Probe(txn) => self.probe(txn, out),
+            Timer::Execution(timer) => self.execute(out, |execution, around, out| {
+                execution.on_timer(timer, around, out);
+            }),
             Timer::Inquire(_) if zoo::planted(Bug::NeverInquires) => {}
             Timer::Inquire(txn) => self.inquire(txn, out),
             Timer::Heuristic(txn) => self.decide_alone(txn, out),
@@ -402,169 +381,36 @@ impl Participant {
         }
     }
 
-    // Execution: locks.
+    // Execution.
 
-    fn on_lock(&mut self, now: WallTime, from: Addr, request: &LockRequest, out: &mut Out) {
-        let LockRequest {
-            txn,
-            attempt,
-            stamp,
-            ..
-        } = *request;
-        self.hlc.merge(now, stamp);
-        let is_over = self.committed.contains(&txn) || self.aborted.contains(&txn);
-        if is_over || self.alone.contains_key(&txn) {
-            return; // Late.
+    fn on_execution(
+        &mut self,
+        now: WallTime,
+        from: Addr,
+        message: execution::Message,
+        out: &mut Out,
+    ) {
+        let txn = message.txn();
+        let is_over = self.committed.contains(&txn)
+            || self.aborted.contains(&txn)
+            || self.alone.contains_key(&txn);
+        let end = self.execute(out, |execution, around, out| {
+            execution.on_message(now, from, message, is_over, around, out)
+        });
+        if let Some(end) = end {
+            self.on_end(end);
         }
-        match self.locals.get(&txn) {
-            Some(local) if local.attempt > attempt => return, // Late.
-            Some(local) if local.attempt < attempt => self.forget(txn, out),
-            Some(_) | None => {}
-        }
-        self.grants += 1;
-        let fresh = Local {
-            stamp,
-            attempt,
-            initiator: from,
-            phase: Phase::Working {
-                round: request.round,
-                wanted: Vec::new(),
-                grant: Grant {
-                    boot: self.boot,
-                    number: self.grants,
-                },
-                wounded: false,
-            },
-        };
-        let local = self.locals.entry(txn).or_insert(fresh);
-        let Phase::Working { round, wanted, .. } = &mut local.phase else {
-            return; // Late: the vote is cast.
-        };
-        if *round > request.round {
-            return; // Late.
-        }
-        *round = request.round;
-        let is_new = wanted.len() < request.wanted.len();
-        wanted.clone_from(&request.wanted);
-        if is_new {
-            self.request_locks(txn, stamp, &request.wanted, out);
-        }
-        self.answer_if_locked(txn, is_new, out);
-    }
-
-    fn request_locks(&mut self, txn: TxnId, stamp: Stamp, wanted: &[(Key, Mode)], out: &mut Out) {
-        out.work(wanted.len() as u32);
-        let shard = self.shard;
-        let mut answer = self.locks.request((stamp, txn), wanted.iter().copied());
-        if zoo::planted(Bug::NoWound) {
-            answer.younger_holders.clear();
-        }
-        for key in answer.waits {
-            out.observe(Observation::LockWait { txn, shard, key });
-        }
-        for (_, younger) in answer.younger_holders {
-            let local = { self.locals.get_mut(&younger) }.expect("a holder is known");
-            if let Phase::Working { wounded, .. } = &mut local.phase {
-                *wounded = true;
-                let (to, attempt) = (local.initiator, local.attempt);
-                let txn = younger;
-                self.send(to, Message::Wound { txn, attempt }, out);
-            }
-        }
-        if self.locals[&txn].initiator != self.me {
-            let probe = self.site.options.probe_ms.about();
-            out.set_timer(Timer::Probe(txn), probe);
-        }
-    }
-
-    /// Tells the initiator that all locks are held, with what is in the rows; `is_new` for the first time.
-    fn answer_if_locked(&mut self, txn: TxnId, is_new: bool, out: &mut Out) {
-        let local = &self.locals[&txn];
-        let Phase::Working {
-            round,
-            wanted,
-            grant,
-            ..
-        } = &local.phase
-        else {
-            return;
-        };
-        if !self.locks.holds_all((local.stamp, txn)) {
-            return;
-        }
-        let shard = self.shard;
-        if is_new {
-            out.observe(Observation::Locked { txn, shard });
-        }
-        let message = Message::Locked {
-            txn,
-            attempt: local.attempt,
-            round: *round,
-            shard,
-            grant: *grant,
-            rows: self.store.reads(wanted.iter().map(|(key, _)| key)),
-        };
-        self.send(local.initiator, message, out);
     }
 
     /// Releases all locks of a transaction and drops it.
     pub(super) fn forget(&mut self, txn: TxnId, out: &mut Out) {
-        let Some(local) = self.locals.remove(&txn) else {
-            return;
-        };
-        let owner = (local.stamp, txn);
-        let shard = self.shard;
-        if self.locks.holds_all(owner) {
-            out.observe(Observation::Unlocked { txn, shard });
+        if self.votes.remove(&txn).is_some() {
+            out.cancel_timer(Timer::Inquire(txn));
+            out.cancel_timer(Timer::Heuristic(txn));
         }
-        out.cancel_timer(Timer::Probe(txn));
-        out.cancel_timer(Timer::Inquire(txn));
-        out.cancel_timer(Timer::Heuristic(txn));
-        for (_, ready) in self.locks.release(owner) {
-            self.answer_if_locked(ready, true, out);
-        }
-    }
-
-    /// Is a transaction that has locks here and has not been prepared still running? Its initiator, or the
-    /// message that was to release it, may have been lost.
-    fn probe(&mut self, txn: TxnId, out: &mut Out) {
-        let Some(local) = self.locals.get(&txn) else {
-            return;
-        };
-        let (to, attempt) = (local.initiator, local.attempt);
-        if let Phase::Working {
-            wounded,
-            ref wanted,
-            ..
-        } = local.phase
-        {
-            let holds_nothing = wanted.len() == 1 && !self.locks.holds_all((local.stamp, txn));
-            let question = match wounded {
-                true => Message::Wound { txn, attempt },
-                false => Message::Probe { txn, attempt },
-            };
-            if !holds_nothing {
-                self.send(to, question, out); // Who only waits is in nobody's way.
-            }
-            out.set_timer(Timer::Probe(txn), self.site.options.probe_ms.about());
-        }
-    }
-
-    /// An initiator has restarted, and forgotten the attempts that it had not voted for.
-    fn probe_those_of(&mut self, initiator: Addr, out: &mut Out) {
-        let its = { self.locals.iter() }.filter(|(_, local)| local.initiator == initiator);
-        for txn in its.map(|(txn, _)| *txn).collect::<Vec<_>>() {
-            self.probe(txn, out);
-        }
-    }
-
-    fn on_release(&mut self, txn: TxnId, attempt: Attempt, out: &mut Out) {
-        if let Some(local) = self.locals.get(&txn)
-            && local.attempt <= attempt
-            && matches!(local.phase, Phase::Working { .. })
-        {
-            self.forget(txn, out);
-        }
+        self.execute(out, |execution, around, out| {
+            execution.forget(txn, around, out);
+        });
     }
 
     // Phase one.
@@ -574,34 +420,33 @@ impl Participant {
         if self.committed.contains(&txn) {
             return self.acknowledge_again(manager, txn, out);
         }
-        match self.locals.get(&txn).map(|local| &local.phase) {
-            Some(Phase::Working { grant, .. })
-                if *grant == request.part.grant && !request.peers.contains(&shard) =>
-            {
+        let holds_locks = self.execution.holds_under(txn, request.part.grant);
+        match self.votes.get(&txn) {
+            None if holds_locks && !request.peers.contains(&shard) => {
                 self.forget(txn, out);
-                self.send(manager, Message::Read { txn, shard }, out);
+                out.send(manager, Message::Read { txn, shard });
             }
-            Some(Phase::Working { grant, .. }) if *grant == request.part.grant => {
+            None if holds_locks => {
                 let writes = request.part.writes.clone();
                 self.vote(txn, manager, request.peers.clone(), writes, None);
                 if zoo::planted(Bug::VoteNotForced) {
-                    self.send(manager, Message::Prepared { txn, shard }, out);
+                    out.send(manager, Message::Prepared { txn, shard });
                 }
             }
             Some(Phase::Prepared(_) | Phase::DecidingAlone { .. }) => {
-                self.send(manager, Message::Prepared { txn, shard }, out);
+                out.send(manager, Message::Prepared { txn, shard });
             }
             None if self.alone.contains_key(&txn) => {
-                self.send(manager, Message::Prepared { txn, shard }, out);
+                out.send(manager, Message::Prepared { txn, shard });
             }
             Some(Phase::Preparing { .. } | Phase::Committing(_)) => {}
-            Some(Phase::Working { .. }) | None => {
+            None => {
                 // The locks under which it was read are gone: a crash, or an abort that this repeats.
                 if !self.aborted.contains(&txn) && request.peers.contains(&shard) {
                     out.observe(Observation::Mark("2pc.grant-lost"));
                     self.observe_no(txn, out);
                 }
-                self.send(manager, Message::No { txn, shard }, out);
+                out.send(manager, Message::No { txn, shard });
             }
         }
     }
@@ -615,29 +460,26 @@ impl Participant {
         writes: Vec<Write>,
         origin: Option<Origin>,
     ) {
-        let local = { self.locals.get_mut(&txn) }.expect("only a working transaction is prepared");
-        let Phase::Working { wanted, .. } = &mut local.phase else {
-            unreachable!("{txn} is prepared in {:?}", local.phase);
-        };
-        let owner = (local.stamp, txn);
-        assert!(
-            self.locks.holds_all(owner),
-            "{txn} is prepared without locks"
-        );
+        let Kept {
+            stamp,
+            attempt,
+            initiator,
+            locks,
+        } = self.execution.keep(txn);
         let vote = Arc::new(Vote {
             txn,
-            stamp: local.stamp,
-            attempt: local.attempt,
-            initiator: local.initiator,
+            stamp,
+            attempt,
+            initiator,
             manager,
             peers,
-            locks: std::mem::take(wanted),
+            locks,
             writes,
             origin,
         });
         let record = Record::Prepared(Arc::clone(&vote));
         let doomed = None;
-        local.phase = Phase::Preparing { vote, doomed };
+        self.votes.insert(txn, Phase::Preparing { vote, doomed });
         self.journal.force(record, Then::Voted(txn));
     }
 
@@ -648,18 +490,18 @@ impl Participant {
 
     /// The vote is durable: from here on only the decision releases the locks.
     fn vote_durable(&mut self, txn: TxnId, out: &mut Out) {
-        let local = { self.locals.get_mut(&txn) }.expect("a vote under way is known");
-        let Phase::Preparing { vote, doomed } = &local.phase else {
-            unreachable!("{txn} has voted in {:?}", local.phase);
+        let phase = { self.votes.get_mut(&txn) }.expect("a vote under way is known");
+        let Phase::Preparing { vote, doomed } = phase else {
+            unreachable!("{txn} has voted in {phase:?}");
         };
         let (vote, doomed) = (Arc::clone(vote), *doomed);
-        local.phase = Phase::Prepared(Arc::clone(&vote));
+        *phase = Phase::Prepared(Arc::clone(&vote));
         out.work(vote.writes.len() as u32);
         let staged = self.store.prepare(txn, &vote.writes);
         staged.expect("exclusive locks keep other writers out");
         let (shard, yes) = (self.shard, true);
         out.observe(Observation::Voted { txn, shard, yes });
-        out.cancel_timer(Timer::Probe(txn));
+        out.cancel_timer(Timer::Execution(execution::Timer::Probe(txn)));
         if zoo::planted(Bug::AckAtVote)
             && let Some(Origin { client, reads, .. }) = &vote.origin
         {
@@ -679,7 +521,7 @@ impl Participant {
             Some(origin) => Message::Start(Arc::clone(&origin.start)),
             None => Message::Prepared { txn, shard },
         };
-        self.send(vote.manager, message, out);
+        out.send(vote.manager, message);
         let inquiry = self.site.options.inquiry_ms.about();
         out.set_timer(Timer::Inquire(txn), inquiry);
     }
@@ -689,7 +531,7 @@ impl Participant {
     /// In doubt for a while: ask. The initiator repeats its vote, which says all that the manager needs to
     /// begin, should the first one have been lost.
     fn inquire(&mut self, txn: TxnId, out: &mut Out) {
-        let vote = match self.locals.get(&txn).map(|local| &local.phase) {
+        let vote = match self.votes.get(&txn) {
             Some(Phase::Prepared(vote)) => Arc::clone(vote),
             Some(_) => return,
             None => match self.alone.get(&txn) {
@@ -703,7 +545,7 @@ impl Participant {
         out.observe(Observation::Mark("2pc.in-doubt"));
         match &vote.origin {
             Some(_) => self.cast(&vote, out),
-            None => self.send(vote.manager, Message::Inquiry { txn }, out),
+            None => out.send(vote.manager, Message::Inquiry { txn }),
         }
         if self.site.options.cooperative_termination {
             for peer in { vote.peers.iter() }.filter(|peer| **peer != self.shard) {
@@ -719,13 +561,13 @@ impl Participant {
         if self.alone.contains_key(&txn) {
             return;
         }
-        let commit = match self.locals.get(&txn).map(|local| &local.phase) {
+        let commit = match self.votes.get(&txn) {
             Some(Phase::Prepared(_)) if zoo::planted(Bug::PeerInDoubtAnswersAbort) => false,
             Some(Phase::Prepared(_) | Phase::Preparing { .. } | Phase::DecidingAlone { .. }) => {
                 return;
             }
             Some(Phase::Committing(_)) => true,
-            Some(Phase::Working { .. }) => {
+            None if self.execution.grant(txn).is_some() => {
                 if !zoo::planted(Bug::WorkingPeerKeepsItsVote) {
                     self.forget(txn, out);
                 }
@@ -733,24 +575,24 @@ impl Participant {
             }
             None => self.committed.contains(&txn),
         };
-        self.send(from, Message::PeerAnswer { txn, commit }, out);
+        out.send(from, Message::PeerAnswer { txn, commit });
     }
 
     fn on_commit(&mut self, manager: Addr, txn: TxnId, out: &mut Out) {
         if self.learn_late(txn, (true, AbortReason::Presumed), out) {
             return;
         }
-        let Some(local) = self.locals.get_mut(&txn) else {
+        let Some(phase) = self.votes.get_mut(&txn) else {
             assert!(
                 self.committed.contains(&txn) || zoo::any(),
                 "{txn} commits without a vote"
             );
             return self.acknowledge_again(manager, txn, out);
         };
-        match &local.phase {
+        match phase {
             Phase::Prepared(vote) => {
                 let vote = Arc::clone(vote);
-                local.phase = Phase::Committing(Arc::clone(&vote));
+                *phase = Phase::Committing(Arc::clone(&vote));
                 out.cancel_timer(Timer::Inquire(txn));
                 self.journal
                     .force(Record::Committed(txn), Then::Committed(txn));
@@ -767,7 +609,7 @@ impl Participant {
     }
 
     fn commit_durable(&mut self, txn: TxnId, out: &mut Out) {
-        let phase = self.locals.get(&txn).map(|local| local.phase.clone());
+        let phase = self.votes.get(&txn).cloned();
         let Some(Phase::Committing(vote)) = phase else {
             unreachable!("{txn} has committed in {phase:?}");
         };
@@ -776,7 +618,7 @@ impl Participant {
         out.observe(Observation::Resolved { txn, shard, commit });
         self.finish(txn, &vote, commit, out);
         self.forget(txn, out);
-        self.send(vote.manager, Message::Ack { txn, shard }, out);
+        out.send(vote.manager, Message::Ack { txn, shard });
     }
 
     /// Makes the effects of a prepared transaction visible, or undoes them.
@@ -803,7 +645,7 @@ impl Participant {
     fn acknowledge_again(&mut self, manager: Addr, txn: TxnId, out: &mut Out) {
         let (shard, commit) = (self.shard, true);
         out.observe(Observation::Resolved { txn, shard, commit });
-        self.send(manager, Message::Ack { txn, shard }, out);
+        out.send(manager, Message::Ack { txn, shard });
     }
 
     /// Presumed abort: lazily recorded, not acknowledged.
@@ -811,11 +653,10 @@ impl Participant {
         if self.learn_late(txn, (false, why), out) {
             return;
         }
-        let Some(local) = self.locals.get_mut(&txn) else {
-            return;
+        let Some(phase) = self.votes.get_mut(&txn) else {
+            return self.forget(txn, out);
         };
-        match &mut local.phase {
-            Phase::Working { .. } => self.forget(txn, out),
+        match phase {
             Phase::Preparing { doomed, .. } => *doomed = Some(why),
             Phase::Prepared(vote) => {
                 let vote = Arc::clone(vote);
@@ -881,7 +722,7 @@ impl Participant {
     }
 
     fn vote_lost(&mut self, txn: TxnId, out: &mut Out) {
-        let phase = self.locals.get(&txn).map(|local| local.phase.clone());
+        let phase = self.votes.get(&txn).cloned();
         let Some(Phase::Preparing { vote, .. }) = phase else {
             unreachable!("{txn} could not vote in {phase:?}");
         };
@@ -890,7 +731,10 @@ impl Participant {
         match &vote.origin {
             // No vote was cast: the manager has not heard of the transaction.
             Some(Origin { client, start, .. }) => {
-                self.release_others(txn, vote.attempt, start.shards(), out);
+                let shards = start.shards();
+                self.execute(out, |execution, around, out| {
+                    execution.release_others(txn, vote.attempt, shards, around, out);
+                });
                 self.aborted.insert(txn);
                 let why = AbortReason::VotedNo;
                 self.refuse(txn, Outcome::Aborted { why }, *client);
@@ -898,7 +742,7 @@ impl Participant {
             None => {
                 let shard = self.shard;
                 self.observe_no(txn, out);
-                self.send(vote.manager, Message::No { txn, shard }, out);
+                out.send(vote.manager, Message::No { txn, shard });
             }
         }
     }
@@ -920,17 +764,12 @@ impl Participant {
             }
             self.replay(record);
         }
-        for (txn, local) in &self.locals {
+        for (txn, phase) in &self.votes {
             let txn = *txn;
-            if let Phase::Prepared(vote) = &local.phase
+            if let Phase::Prepared(vote) = phase
                 && !zoo::planted(Bug::LocksLostAtRestart)
             {
-                let locks = vote.locks.iter().copied();
-                let answer = self.locks.request((local.stamp, txn), locks);
-                assert!(
-                    answer.waits.is_empty(),
-                    "prepared transactions held their locks before"
-                );
+                self.execution.retake(txn, vote.locks.iter().copied());
             }
             let yes = true;
             out.observe(Observation::Mark("2pc.recovered-in-doubt"));
@@ -941,7 +780,7 @@ impl Participant {
         }
         self.recall_alone(out);
         if zoo::planted(Bug::InDoubtAbortsAtRestart) {
-            for txn in self.locals.keys().copied().collect::<Vec<_>>() {
+            for txn in self.votes.keys().copied().collect::<Vec<_>>() {
                 self.on_abort(txn, AbortReason::Presumed, out);
             }
         }
@@ -960,20 +799,20 @@ impl Participant {
                 let position = self.store.next_position();
                 let done = self.store.commit_prepared(position, txn);
                 done.expect("a commit follows its vote");
-                self.locals.remove(&txn);
+                self.recover_end(txn);
                 self.committed.insert(txn);
             }
             Record::Aborted(txn) => {
                 // A checkpoint that came between the abort and this record has dropped it already.
-                if self.locals.remove(&txn).is_some() {
+                if self.recover_end(txn).is_some() {
                     let undone = self.store.rollback_prepared(txn);
                     undone.expect("a prepared transaction can be rolled back");
                 }
                 self.aborted.insert(txn);
             }
             Record::DecidedAlone { txn, commit } => {
-                let local = { self.locals.remove(&txn) }.expect("a vote precedes it");
-                let vote = { local.phase.vote() }.expect("only a vote is recovered");
+                let phase = self.recover_end(txn).expect("a vote precedes it");
+                let vote = phase.vote().expect("only a vote is recovered");
                 let position = self.store.next_position();
                 let done = match commit {
                     true => self.store.commit_prepared(position, txn).map(drop),
@@ -1022,19 +861,20 @@ impl Participant {
     }
 
     fn recover_vote(&mut self, vote: Arc<Vote>) {
-        let local = Local {
-            stamp: vote.stamp,
-            attempt: vote.attempt,
-            initiator: vote.initiator,
-            phase: Phase::Prepared(Arc::clone(&vote)),
-        };
-        self.locals.insert(vote.txn, local);
-        self.hlc.raise(vote.stamp);
+        self.execution
+            .recover(vote.txn, vote.stamp, vote.attempt, vote.initiator);
+        self.votes.insert(vote.txn, Phase::Prepared(vote));
+    }
+
+    fn recover_end(&mut self, txn: TxnId) -> Option<Phase> {
+        self.execution.recover_end(txn);
+        self.votes.remove(&txn)
     }
 
     /// This boot is durable: grants made from here on differ from all earlier ones.
     fn serve(&mut self, now: WallTime, out: &mut Out) {
         self.boot += 1;
+        self.execution.serve(self.boot);
         self.ready = true;
         if self.boot > 1 {
             self.announce_restart(out);

@@ -155,8 +155,8 @@ fn under_crashes_losses_duplicates_and_failing_disks_every_transaction_ends_all_
             "2pc.recovered-in-doubt",
             "2pc.vote-not-durable",
             "2pc.grant-lost",
-            "2pc.grant-void",
-            "2pc.wounded",
+            "execution.grant-void",
+            "execution.wounded",
         ] {
             assert!(marks.contains(mark), "{mark} was never reached: {marks:?}");
         }
