@@ -115,6 +115,9 @@ pub enum FaultKind {
         nodes: Vec<NodeId>,
         /// In parts per million.
         probability_ppm: u32,
+        /// How often a failed flush leaves bytes on the disk all the same, all or a prefix; in parts per million.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        kept_ppm: u32,
     },
     /// When the machine next boots, one bit of what it reads from its disk is flipped: the bit at this many
     /// 2^32ths of the file's length.
@@ -142,6 +145,10 @@ pub enum FaultKind {
         /// Positive runs fast.
         by_ppm: i32,
     },
+}
+
+fn is_zero(ppm: &u32) -> bool {
+    *ppm == 0
 }
 
 impl FaultKind {

@@ -29,6 +29,7 @@ pub enum Action {
     },
     FailFlush {
         node: u8,
+        kept: bool,
     },
     Election {
         node: u8,
@@ -71,7 +72,7 @@ pub fn action() -> impl Strategy<Value = Action> {
         3 => any::<u16>().prop_map(|which| Action::Drop { which }),
         3 => any::<u16>().prop_map(|which| Action::Duplicate { which }),
         40 => node().prop_map(|node| Action::Flush { node }),
-        1 => node().prop_map(|node| Action::FailFlush { node }),
+        1 => (node(), any::<bool>()).prop_map(|(node, kept)| Action::FailFlush { node, kept }),
         10 => node().prop_map(|node| Action::Election { node }),
         6 => node().prop_map(|node| Action::Heartbeat { node }),
         12 => node().prop_map(|node| Action::Propose { node }),
@@ -125,8 +126,8 @@ fn perform(cluster: &mut Cluster, action: Action, command: &mut u64) {
         Action::Flush { node } => {
             cluster.complete_flush(of(node));
         }
-        Action::FailFlush { node } => {
-            cluster.fail_flush(of(node));
+        Action::FailFlush { node, kept } => {
+            cluster.fail_flush(of(node), kept);
         }
         Action::Election { node } => {
             cluster.fire_election(of(node));

@@ -354,6 +354,7 @@ fn faults(size: u16, draws: &mut Draws) -> Vec<Fault> {
             6 => FaultKind::FailFlush {
                 nodes: mine,
                 probability_ppm: 100_000,
+                kept_ppm: 500_000,
             },
             7 => FaultKind::CorruptRead {
                 node: mine[0],

@@ -33,6 +33,7 @@ fn stormy() -> (Environment, Vec<Fault>, Vec<Role>) {
     let fail = FaultKind::FailFlush {
         nodes: nodes(&[3]),
         probability_ppm: 300_000,
+        kept_ppm: 500_000,
     };
     let drift = FaultKind::ClockDrift {
         nodes: nodes(&[0]),

@@ -411,6 +411,7 @@ fn a_failed_flush_loses_the_bytes_and_says_so() {
     let failing = FaultKind::FailFlush {
         nodes: nodes(&[0]),
         probability_ppm: 1_000_000,
+        kept_ppm: 0,
     };
     let crash = FaultKind::Crash {
         nodes: nodes(&[0]),
@@ -434,6 +435,35 @@ fn a_failed_flush_loses_the_bytes_and_says_so() {
     );
 }
 
+/// Of ten failed flushes of one byte each: a prefix of one byte is none.
+#[test]
+fn the_bytes_of_a_failed_flush_survive_as_often_as_the_fault_says() {
+    let booted_with = |kept_ppm| {
+        let failing = FaultKind::FailFlush {
+            nodes: nodes(&[0]),
+            probability_ppm: 1_000_000,
+            kept_ppm,
+        };
+        let crash = FaultKind::Crash {
+            nodes: nodes(&[0]),
+            loss: CrashLoss::Lost,
+        };
+        let writer = Role::Writer { every_ns: 10 * MS };
+        let faults = [fault(95, 100, failing), fault(305, 10, crash)];
+        let record = run(&world(1), &faults, &[writer]);
+        let failed = actor(&record, 0).flushed.iter().filter(|(_, ok, _)| !ok);
+        assert_eq!(failed.count(), 0, "the crash took that memory");
+        actor(&record, 0).booted_with.clone()
+    };
+    let all: Vec<u8> = (1..=30).collect();
+    let sound: Vec<u8> = (1..=9).chain(20..=30).collect();
+    assert_eq!(booted_with(0), sound);
+    let survivors = booted_with(1_000_000).len() - sound.len();
+    assert!((1..10).contains(&survivors), "{survivors} of 10");
+    let in_order = booted_with(500_000);
+    assert!(in_order.iter().all(|byte| all.contains(byte)) && in_order.is_sorted());
+}
+
 #[test]
 fn a_failing_flush_takes_the_flushes_behind_it_along() {
     let mut slow = world(1);
@@ -441,6 +471,7 @@ fn a_failing_flush_takes_the_flushes_behind_it_along() {
     let failing = FaultKind::FailFlush {
         nodes: nodes(&[0]),
         probability_ppm: 1_000_000,
+        kept_ppm: 0,
     };
     let writer = Role::Writer { every_ns: 10 * MS };
     // Only the first flush is asked for while flushes fail; it ends at 45 ms, with three more behind it.

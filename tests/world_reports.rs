@@ -164,6 +164,21 @@ fn a_disk_that_refuses_every_flush_blocks_as_promised() {
     assert!(property.exercised > 0);
 }
 
+/// Row 13: a refused step was forced again each 0.6 ms, for ever. Now the machine halts, and restarts after a second.
+#[test]
+fn a_disk_that_refuses_every_flush_is_not_asked_again_at_once() {
+    let run = play("pg-disk-full", "saga", 1, &[]);
+    assert_eq!(
+        run.verdict.verdict,
+        Conclusion::Kept,
+        "{:?}",
+        progress(&run)
+    );
+    // The disk fails for 55 s: two flushes for each of its restarts, and those of the others.
+    assert!(run.flushes < 5_000, "{}", run.flushes);
+    assert!(run.events < 100_000, "{}", run.events);
+}
+
 /// Row 7: clients waited for 24 s while nothing was in the log, and the longest stall was 0.00 s.
 #[test]
 fn an_election_that_takes_long_is_an_outage_to_clients() {

@@ -173,8 +173,9 @@ pub enum Input<M, T> {
     Timer(T),
     /// Every byte appended before the flush was asked for is durable.
     Flushed(FlushId),
-    /// The flush failed: bytes appended since the last flush that succeeded are gone, and the files end
-    /// where that flush left them. Every other flush that the process had under way fails with it.
+    /// The flush failed: of what was appended or replaced since the last flush that succeeded, all, a prefix of each file
+    /// or nothing may be on the disk. What is appended now comes after that. Every other flush that the process had under
+    /// way fails with it.
     FlushFailed(FlushId),
 }
 

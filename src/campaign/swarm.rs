@@ -221,6 +221,7 @@ impl Draw<'_> {
             Class::FailFlush => self.on_a_machine(|draw, nodes| FaultKind::FailFlush {
                 nodes,
                 probability_ppm: draw.log_uniform(10_000, 1_000_000) as u32,
+                kept_ppm: draw.stream.between(0, 1_000_000) as u32,
             }),
             Class::CorruptRead => self.corrupt_read(),
             Class::ClockStep => self.clock_step(),

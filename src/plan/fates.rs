@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::digest::stable_hash;
 use crate::base::process::{Addr, Delay, NodeId};
-use crate::fault::Link;
+use crate::fault::{CrashLoss, Link};
 use crate::plan::random::{GENERATOR, Stream};
 
 /// What the network does with one message: lost or not, and how much later than the link's floor it
@@ -71,15 +71,21 @@ impl MessageFate {
     }
 }
 
-/// What a disk does with one flush: how much longer than the floor it takes, and whether it fails.
+/// What a disk does with one flush: how much longer than the floor it takes, whether it fails, and what a failed one
+/// leaves. One 64-bit word; see the accessors.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct FlushFate(u64);
 
+const FLUSH_KEPT_SHIFT: u32 = 48;
+
 impl FlushFate {
-    /// A fate.
-    pub fn new(failed: bool, extra_ns: u64) -> Self {
-        Self(extra_ns << 1 | u64::from(failed))
+    /// A fate. `extra_ns` is cut at 39 hours. `kept` says how much of its bytes a failed flush leaves on the disk, in
+    /// 65535ths.
+    pub fn new(failed: bool, extra_ns: u64, kept: u16) -> Self {
+        let extra_ns = extra_ns.min((1 << (FLUSH_KEPT_SHIFT - 1)) - 1);
+        let kept = u64::from(if failed { kept } else { 0 });
+        Self(kept << FLUSH_KEPT_SHIFT | extra_ns << 1 | u64::from(failed))
     }
 
     /// Whether it fails.
@@ -89,7 +95,16 @@ impl FlushFate {
 
     /// Time beyond the disk's floor, in nanoseconds.
     pub fn extra_ns(self) -> u64 {
-        self.0 >> 1
+        (self.0 & ((1 << FLUSH_KEPT_SHIFT) - 1)) >> 1
+    }
+
+    /// What a failed flush leaves on the disk of the bytes that it was to make durable.
+    pub fn left(self) -> CrashLoss {
+        match (self.0 >> FLUSH_KEPT_SHIFT) as u16 {
+            0 => CrashLoss::Lost,
+            u16::MAX => CrashLoss::Kept,
+            share => CrashLoss::Torn(share),
+        }
     }
 }
 
@@ -319,12 +334,20 @@ impl Sequence<u64> {
 }
 
 impl Sequence<FlushFate> {
-    /// The fate of the machine's next flush: `jitter_ns` is the mean of its exponential tail.
-    pub fn flush(&mut self, jitter_ns: u64, fail_ppm: u32) -> FlushFate {
+    /// The fate of the machine's next flush: `jitter_ns` is the mean of its exponential tail. A failed one leaves bytes
+    /// with the probability `kept_ppm`: as often all of them as a prefix.
+    pub fn flush(&mut self, jitter_ns: u64, fail_ppm: u32, kept_ppm: u32) -> FlushFate {
         let certain = jitter_ns == 0 && fail_ppm == 0;
         self.next(2, FlushFate::default(), certain, |stream| {
             let extra_ns = exponential(stream, jitter_ns);
-            FlushFate::new(hits(stream.word(), fail_ppm), extra_ns)
+            let word = stream.word();
+            // `hits` looks at the upper half of a word only. The lower half has 16 bits for each of the other choices.
+            let kept = match (hits(word << 32, kept_ppm), word as u16) {
+                (false, _) => 0,
+                (true, share) if share % 2 == 0 => u16::MAX,
+                (true, share) => share,
+            };
+            FlushFate::new(hits(word, fail_ppm), extra_ns, kept)
         })
     }
 }

@@ -9,7 +9,7 @@
 //! begin                       deploy on three shards, and flush what every process writes at boot
 //! fire                        the timer that is due first
 //! deliver LABEL [FROM TO]     the oldest such message; `lose` and `repeat` likewise
-//! flush WHO                   its flush completes; `fail WHO`: it fails
+//! flush WHO                   its flush completes; `fail WHO`: it fails, `fail WHO kept`: and its bytes are on the disk
 //! crash WHO                   its machine, which keeps only what was flushed; `boot WHO`
 //! settle                      everything in order, until all transactions have ended
 //! rows                        what the shards hold
@@ -143,7 +143,7 @@ impl<Pr: Protocol> Session<Pr> {
             ("lose", _) => drop(bench.flights.remove(at)),
             ("repeat", _) => bench.duplicate(at),
             ("flush", Some(who)) => bench.flush(who),
-            ("fail", Some(who)) => bench.fail_flush(who),
+            ("fail", Some(who)) => bench.fail_flush(who, words.get(2) == Some(&"kept")),
             ("crash", Some(who)) => bench.crash_clean(who.node),
             ("boot", Some(who)) => bench.boot(who.node),
             ("settle", _) => {

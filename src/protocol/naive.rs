@@ -453,16 +453,16 @@ impl Shard {
             },
             Input::Timer(_) => {}
             Input::Flushed(flush) => {
-                for then in self.journal.flushed(flush) {
+                let settled = self.journal.flushed(flush);
+                for then in settled.durable {
                     self.apply(&then, out);
                 }
-            }
-            Input::FlushFailed(flush) => {
-                for then in self.journal.flush_failed(flush, out) {
+                for then in settled.lost {
                     self.under_way.remove(&then.request.txn);
                     self.answer(then.coordinator, then.request.txn, Answer::Failed, out);
                 }
             }
+            Input::FlushFailed(flush) => self.journal.flush_failed(flush, out),
         }
         let snapshot = || Record::Checkpoint(Box::new(self.store.clone()));
         self.journal.pump(snapshot, out);
@@ -686,7 +686,7 @@ mod tests {
             if let Some(addr) = table.flushing().first().copied() {
                 if addr == unlucky && failures > 0 {
                     failures -= 1;
-                    table.fail_flush(addr);
+                    table.fail_flush(addr, false);
                 } else {
                     table.flush(addr);
                 }

@@ -304,9 +304,16 @@ impl<P: Process> Bench<P> {
         self.step(addr, Input::Flushed(id));
     }
 
-    pub fn fail_flush(&mut self, addr: Addr) {
+    /// Its flushes fail. `kept`: what they were to make durable is on the disk nevertheless.
+    pub fn fail_flush(&mut self, addr: Addr, kept: bool) {
         let live = self.live.get_mut(&addr).unwrap();
-        live.pending.clear();
+        for (file, bytes, replace) in live.pending.drain(..).filter(|_| kept) {
+            let disk = self.disks.entry(addr).or_default().file_mut(file);
+            match replace {
+                true => *disk = bytes,
+                false => disk.extend(bytes),
+            }
+        }
         for (id, _) in std::mem::take(&mut live.flushes) {
             self.step(addr, Input::FlushFailed(id));
         }
@@ -453,7 +460,7 @@ pub fn run<Pr: Protocol>(
         if !flushing.is_empty() && dice.percent(40) {
             let addr = flushing[dice.below(flushing.len())];
             match dice.percent(trouble.fail_flush) {
-                true => table.fail_flush(addr),
+                true => table.fail_flush(addr, dice.percent(50)),
                 false => table.flush(addr),
             }
         } else if !table.flights.is_empty() && !dice.percent(trouble.timer) {

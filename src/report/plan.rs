@@ -129,11 +129,15 @@ fn what(kind: &FaultKind, environment: &Environment) -> String {
         FaultKind::FailFlush {
             nodes,
             probability_ppm,
-        } => format!(
-            "fail {} of the flushes of {}",
-            percent(*probability_ppm),
-            names(nodes)
-        ),
+            kept_ppm,
+        } => {
+            let failing = percent(*probability_ppm);
+            let flushes = format!("fail {failing} of the flushes of {}", names(nodes));
+            if *kept_ppm == 0 {
+                return flushes;
+            }
+            format!("{flushes}; {} of these leave bytes", percent(*kept_ppm))
+        }
         FaultKind::CorruptRead {
             node, port, file, ..
         } => format!(

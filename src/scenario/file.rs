@@ -289,6 +289,9 @@ pub struct FaultEntry {
     pub percent: Option<Spanned<u32>>,
     /// Fail-flush: probability that a flush fails.
     pub probability: Option<Spanned<Share>>,
+    /// Fail-flush: how often a failed flush leaves bytes on the disk all the same: as often all of them as a prefix.
+    /// Default 50 %: nobody can tell.
+    pub kept: Option<Spanned<Share>>,
     /// Flap: how long the link is down each time.
     pub down: Option<Spanned<Span>>,
     /// Flap: how long it works in between.

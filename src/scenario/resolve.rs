@@ -17,6 +17,9 @@ use crate::fault::{CrashLoss, FaultKind, Latency, Link};
 
 const DAY_NS: i64 = 86_400_000_000_000;
 
+/// How often a failed flush leaves bytes on the disk, unless a scenario says otherwise.
+const FAILED_FLUSH_KEPT_PPM: u32 = 500_000;
+
 /// Most that all rows may hold at the start: what transactions add to it still fits 64 bits, for there are at most
 /// ten million of them with 64 amounts of 32 bits each.
 const MOST_HELD: i128 = i64::MAX as i128 / 2;
@@ -825,7 +828,7 @@ impl Resolver {
     fn only_keys_of_its_kind(&mut self, entry: &FaultEntry) {
         use FaultName::*;
         let kind = *entry.kind.get_ref();
-        let keys: [KeyOfKinds; 16] = [
+        let keys: [KeyOfKinds; 17] = [
             (
                 "to",
                 entry.to.as_ref().map(Spanned::span),
@@ -851,6 +854,7 @@ impl Resolver {
                 entry.probability.as_ref().map(Spanned::span),
                 &[FailFlush],
             ),
+            ("kept", entry.kept.as_ref().map(Spanned::span), &[FailFlush]),
             ("down", entry.down.as_ref().map(Spanned::span), &[Flap]),
             ("up", entry.up.as_ref().map(Spanned::span), &[Flap]),
             ("loss", entry.loss.as_ref().map(Spanned::span), &[Degrade]),
@@ -1009,9 +1013,11 @@ impl Resolver {
             }
             FaultName::FailFlush => {
                 let probability = self.needed(entry, &entry.probability, "probability");
+                let kept = entry.kept.as_ref();
                 vec![FaultKind::FailFlush {
                     nodes,
                     probability_ppm: probability.map_or(0, |share| share.ppm),
+                    kept_ppm: kept.map_or(FAILED_FLUSH_KEPT_PPM, |share| share.get_ref().ppm),
                 }]
             }
             FaultName::CorruptRead => nodes

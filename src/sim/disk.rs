@@ -2,7 +2,8 @@
 //!
 //! madsim's file system has no crash semantics. Here every process has append-only files; what was appended
 //! is pending until a flush completes, and a crash (madsim's `kill`, which resets the node in every plugin)
-//! loses, keeps or tears it. Flushes of a machine queue, take time and may fail.
+//! loses, keeps or tears it. Flushes of a machine queue, take time and may fail. The bytes of a failed flush may be on
+//! the disk all the same: all, a prefix, or none.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -63,8 +64,17 @@ struct MachineDisk {
     next_ticket: u64,
     crash_loss: CrashLoss,
     slowdowns: Vec<u32>,
-    fail_ppm: Vec<u32>,
+    failing: Vec<Failing>,
     corrupt: Vec<Corruption>,
+}
+
+/// How a disk fails.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Failing {
+    /// How many of its flushes fail, in parts per million.
+    pub(super) probability_ppm: u32,
+    /// How many of these leave bytes on the disk, in parts per million.
+    pub(super) kept_ppm: u32,
 }
 
 /// A bit that is read wrongly at the next boot.
@@ -99,7 +109,8 @@ struct Flush {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct FlushTicket {
     number: u64,
-    failed: bool,
+    /// What it leaves on the disk, if it fails.
+    failed: Option<CrashLoss>,
 }
 
 impl DiskState {
@@ -121,7 +132,7 @@ impl DiskState {
                 next_ticket: 0,
                 crash_loss: CrashLoss::Lost,
                 slowdowns: Vec::new(),
-                fail_ppm: Vec::new(),
+                failing: Vec::new(),
                 corrupt: Vec::new(),
             })
             .collect();
@@ -147,12 +158,15 @@ impl DiskState {
     /// ticket to [`DiskState::complete`] then.
     pub(super) fn flush(&mut self, of: Addr, id: FlushId, now_ns: u64) -> (u64, FlushTicket) {
         let machine = self.machine(of.node);
-        let alive = machine.fail_ppm.iter().fold(1_000_000u64, |alive, ppm| {
-            alive * u64::from(1_000_000 - (*ppm).min(1_000_000)) / 1_000_000
+        let alive = machine.failing.iter().fold(1_000_000u64, |alive, failing| {
+            alive * u64::from(1_000_000 - failing.probability_ppm.min(1_000_000)) / 1_000_000
         });
-        let fate = machine
-            .fates
-            .flush(machine.latency.jitter_ns, 1_000_000 - alive as u32);
+        let kept_ppm = machine.failing.iter().map(|failing| failing.kept_ppm).max();
+        let fate = machine.fates.flush(
+            machine.latency.jitter_ns,
+            1_000_000 - alive as u32,
+            kept_ppm.unwrap_or(0),
+        );
         let service_ns = slowed(
             machine.latency.base_ns + fate.extra_ns(),
             &machine.slowdowns,
@@ -161,7 +175,7 @@ impl DiskState {
         let done_ns = machine.free_ns;
         let ticket = FlushTicket {
             number: machine.next_ticket,
-            failed: fate.failed(),
+            failed: fate.failed().then(|| fate.left()),
         };
         machine.next_ticket += 1;
         let process = self.process(of);
@@ -180,14 +194,11 @@ impl DiskState {
         {
             return Vec::new();
         }
-        if ticket.failed {
-            // The kernel dropped the dirty pages: nothing that was under way can become durable.
-            process.pending.clear();
-            return process
-                .under_way
-                .drain(..)
-                .map(|flush| (flush.id, false))
-                .collect();
+        if let Some(left) = ticket.failed {
+            // The kernel dropped the dirty pages. Which of them had reached the disk before, nobody says.
+            process.leave(left);
+            let failed = process.under_way.drain(..);
+            return failed.map(|flush| (flush.id, false)).collect();
         }
         let flush = process
             .under_way
@@ -237,13 +248,13 @@ impl DiskState {
         remove_one(&mut self.machine(node).slowdowns, &percent);
     }
 
-    /// Flushes fail with this probability until [`DiskState::unfail`].
-    pub(super) fn fail(&mut self, node: NodeId, probability_ppm: u32) {
-        self.machine(node).fail_ppm.push(probability_ppm);
+    /// Flushes fail like this until [`DiskState::unfail`].
+    pub(super) fn fail(&mut self, node: NodeId, failing: Failing) {
+        self.machine(node).failing.push(failing);
     }
 
-    pub(super) fn unfail(&mut self, node: NodeId, probability_ppm: u32) {
-        remove_one(&mut self.machine(node).fail_ppm, &probability_ppm);
+    pub(super) fn unfail(&mut self, node: NodeId, failing: Failing) {
+        remove_one(&mut self.machine(node).failing, &failing);
     }
 
     pub(super) fn corrupt(&mut self, node: NodeId, corruption: Corruption) {
@@ -267,15 +278,16 @@ impl MachineDisk {
     fn crash(&mut self) {
         let loss = self.crash_loss;
         for process in &mut self.processes {
-            process.crash(loss);
+            process.under_way.clear();
+            process.leave(loss);
         }
         self.free_ns = 0;
     }
 }
 
 impl ProcessDisk {
-    fn crash(&mut self, loss: CrashLoss) {
-        self.under_way.clear();
+    /// Decides what becomes of the writes that no completed flush covers.
+    fn leave(&mut self, loss: CrashLoss) {
         let kept = match loss {
             CrashLoss::Lost => 0,
             CrashLoss::Kept => 1 << 16,

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::disk::Corruption;
+use super::disk::{Corruption, Failing};
 use super::network::Degradation;
 use super::world::{Event, Phase, Tag, World};
 use crate::base::digest::stable_hash;
@@ -236,8 +236,10 @@ impl<P: Process> World<P> {
             FaultKind::FailFlush {
                 nodes,
                 probability_ppm,
+                kept_ppm,
             } => {
-                each(nodes, |node| self.disks.lock().fail(node, *probability_ppm));
+                let failing = failing(*probability_ppm, *kept_ppm);
+                each(nodes, |node| self.disks.lock().fail(node, failing));
             }
             FaultKind::CorruptRead { node, .. } => {
                 self.disks.lock().corrupt(*node, corruption(kind))
@@ -278,10 +280,10 @@ impl<P: Process> World<P> {
             FaultKind::FailFlush {
                 nodes,
                 probability_ppm,
+                kept_ppm,
             } => {
-                each(nodes, |node| {
-                    self.disks.lock().unfail(node, *probability_ppm)
-                });
+                let failing = failing(*probability_ppm, *kept_ppm);
+                each(nodes, |node| self.disks.lock().unfail(node, failing));
             }
             FaultKind::CorruptRead { node, .. } => {
                 self.disks.lock().uncorrupt(*node, corruption(kind))
@@ -368,6 +370,13 @@ fn each(nodes: &[NodeId], mut apply: impl FnMut(NodeId)) {
     distinct.sort_unstable();
     distinct.dedup();
     distinct.into_iter().for_each(&mut apply);
+}
+
+fn failing(probability_ppm: u32, kept_ppm: u32) -> Failing {
+    Failing {
+        probability_ppm,
+        kept_ppm,
+    }
 }
 
 fn corruption(kind: &FaultKind) -> Corruption {

@@ -41,6 +41,7 @@ fn stopped(kind: &FaultKind) -> Vec<NodeId> {
         FaultKind::FailFlush {
             nodes,
             probability_ppm: 1..,
+            ..
         } => nodes.clone(),
         FaultKind::CorruptRead { node, .. } => vec![*node],
         FaultKind::Cut { .. }
@@ -284,6 +285,7 @@ mod tests {
             FaultKind::FailFlush {
                 nodes: nodes(&[1]),
                 probability_ppm: 1,
+                kept_ppm: 0,
             },
             FaultKind::CorruptRead {
                 node: NodeId(1),
@@ -311,6 +313,7 @@ mod tests {
             FaultKind::FailFlush {
                 nodes: nodes.clone(),
                 probability_ppm: 0,
+                kept_ppm: 0,
             },
             FaultKind::ClockStep {
                 nodes: nodes.clone(),

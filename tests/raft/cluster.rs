@@ -266,11 +266,18 @@ impl Cluster {
         true
     }
 
-    pub fn fail_flush(&mut self, node: usize) -> bool {
-        let Some((flush, _)) = self.machines[node].flushes.pop_front() else {
+    /// Its flush fails. `kept`: what it was to make durable is on the disk nevertheless.
+    pub fn fail_flush(&mut self, node: usize, kept: bool) -> bool {
+        let machine = &mut self.machines[node];
+        let Some((flush, _)) = machine.flushes.pop_front() else {
             return false;
         };
-        self.machines[node].written.clear();
+        for written in machine.written.drain(..).filter(|_| kept) {
+            match written {
+                Written::Append(bytes) => machine.durable.extend(bytes),
+                Written::Replace(bytes) => machine.durable = bytes,
+            }
+        }
         self.input(node, Input::FlushFailed(flush));
         assert!(
             self.machines[node].replica.is_none(),

@@ -51,7 +51,7 @@ pub struct Budget {
     pub early_timeouts: u8,
     /// Pairs of nodes that are cut off from one another.
     pub cuts: u8,
-    /// Flushes that fail.
+    /// Flushes that fail. Their bytes are lost, or reach the disk: both are explored.
     pub failed_flushes: u8,
     /// Crashes, of those that may happen, that tear an append.
     pub torn_writes: u8,
@@ -144,13 +144,17 @@ impl<P: Process> Hosted<P> {
         }
     }
 
-    /// Drops what is not durable; all flushes under way fail.
-    fn fail_flushes(&mut self) -> Vec<FlushId> {
-        let failed = |pending| match pending {
-            Pending::Flush(flush) => Some(flush),
-            _ => None,
-        };
-        self.pending.drain(..).filter_map(failed).collect()
+    /// All flushes under way fail. What was to become durable reaches the disk nevertheless (`kept`), or is gone.
+    fn fail_flushes(&mut self, kept: bool) -> Vec<FlushId> {
+        let mut failed = Vec::new();
+        for pending in self.pending.drain(..) {
+            match pending {
+                Pending::Flush(flush) => failed.push(flush),
+                write if kept => apply(&mut self.durable, write),
+                _ => {}
+            }
+        }
+        failed
     }
 }
 
@@ -325,6 +329,8 @@ pub enum Action<T> {
     FailFlush {
         /// Where.
         at: Addr,
+        /// Whether the bytes reached the disk nevertheless.
+        kept: bool,
     },
     /// A node crashes.
     Crash {
@@ -385,7 +391,10 @@ impl<T: Debug> Display for Action<T> {
                 early: true,
             } => write!(f, "early timeout {timer:?} at {at}"),
             Action::Flush { at } => write!(f, "flush at {at}"),
-            Action::FailFlush { at } => write!(f, "failed flush at {at}"),
+            Action::FailFlush { at, kept: false } => write!(f, "failed flush at {at}"),
+            Action::FailFlush { at, kept: true } => {
+                write!(f, "failed flush at {at}, its writes survive")
+            }
             Action::Crash { node, left } => match left {
                 Left::Nothing => write!(f, "crash {node}"),
                 Left::All => write!(f, "crash {node}, unflushed writes survive"),
@@ -648,10 +657,10 @@ impl<P: Process, G: Clone + Eq + Hash + Debug> Host<P, G> {
         }
     }
 
-    fn fail_flushes(&self, world: &mut World<P, G>, at: Addr) -> Vec<FlushId> {
+    fn fail_flushes(&self, world: &mut World<P, G>, at: Addr, kept: bool) -> Vec<FlushId> {
         let slot = &mut world.machines[usize::from(at.node.0)];
         let mut machine = (*slot.value).clone();
-        let failed = machine.hosted[usize::from(at.port)].fail_flushes();
+        let failed = machine.hosted[usize::from(at.port)].fail_flushes(kept);
         *slot = Shared::new(machine);
         failed
     }
@@ -696,7 +705,8 @@ impl<P: Process, G: Clone + Eq + Hash + Debug> Host<P, G> {
             if hosted.is_flushing() {
                 actions.push(Action::Flush { at });
                 if world.budget.failed_flushes > 0 && self.exposed.contains(&at.node) {
-                    actions.push(Action::FailFlush { at });
+                    let outcomes = [false, true].map(|kept| Action::FailFlush { at, kept });
+                    actions.extend(outcomes);
                 }
             }
             if early && world.budget.early_timeouts == 0 {
@@ -857,9 +867,9 @@ impl<P: Process, G: Clone + Eq + Hash + Debug> Model for Host<P, G> {
             Action::Flush { at } => self.feed(&mut world, at, |hosted| {
                 Input::Flushed(hosted.complete_flush())
             }),
-            Action::FailFlush { at } => {
+            Action::FailFlush { at, kept } => {
                 world.budget.failed_flushes -= 1;
-                let failed = self.fail_flushes(&mut world, at);
+                let failed = self.fail_flushes(&mut world, at, kept);
                 failed
                     .into_iter()
                     .for_each(|flush| self.feed(&mut world, at, |_| Input::FlushFailed(flush)));

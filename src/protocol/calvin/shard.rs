@@ -97,6 +97,8 @@ pub struct Shard {
     /// Positions up to here are forgotten here and at the fronts: nobody replays them.
     floor: u64,
     flushing: Option<Flushing>,
+    /// A checkpoint's flush failed. It is written again, whole, at the next housekeeping: a disk that fails is not asked at once.
+    in_doubt: bool,
     next_flush: u64,
     /// Which front to follow, by preference, and rounds since it last answered.
     front: usize,
@@ -126,6 +128,7 @@ impl Shard {
             gathering_armed: false,
             floor: 0,
             flushing: None,
+            in_doubt: false,
             next_flush: 0,
             silent_rounds: 0,
             rounds: 0,
@@ -196,10 +199,10 @@ impl Shard {
             Input::Timer(_) => {}
             Input::Flushed(flush) => self.flushed(flush, out),
             Input::FlushFailed(_) => {
-                // The disk holds the checkpoint before: still a valid one, only older.
+                // The disk holds this checkpoint or the one before; each of them is valid.
                 out.observe(Observation::Mark("calvin.checkpoint-flush-failed"));
                 self.flushing = None;
-                self.flush_checkpoint(true, out);
+                self.in_doubt = true;
             }
             Input::Message { from, message } => self.message(from, message, out),
         }
@@ -564,6 +567,9 @@ impl Shard {
         }
         self.send_restarts(out);
         self.ask_state(out);
+        if self.in_doubt && self.flushing.is_none() {
+            self.flush_checkpoint(true, out);
+        }
         out.set_timer(Timer::Housekeeping, self.place.housekeeping());
     }
 
@@ -688,7 +694,7 @@ impl Shard {
     fn checkpoint_if_due(&mut self, out: &mut Effects<Message, Timer>) {
         let applied_to = self.applied_to();
         let ready = { self.replica.planned() }.is_some_and(|planned| planned <= applied_to);
-        if ready && self.flushing.is_none() {
+        if ready && self.flushing.is_none() && !self.in_doubt {
             self.replica.forget(self.place.options.replies_kept.size());
             self.replica.take_checkpoint(self.floor, out);
             self.flush_checkpoint(false, out);
@@ -698,6 +704,7 @@ impl Shard {
     fn flush_checkpoint(&mut self, again: bool, out: &mut Effects<Message, Timer>) {
         if again {
             self.replica.rewrite_checkpoint(out);
+            self.in_doubt = false;
         }
         let sequence = self.next_flush;
         self.next_flush += 1;

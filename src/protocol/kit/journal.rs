@@ -2,7 +2,39 @@
 //!
 //! A record is either *forced*, and something happens once it is durable, or *lazy*: it travels with the next
 //! forced one, and a crash may take it. While a flush is under way nothing is appended, so that a flush that
-//! fails takes exactly its own batch with it.
+//! fails leaves exactly its own batch in doubt.
+//!
+//! # A failed flush
+//!
+//! After a flush has failed nobody knows what the file holds: the batch, a part of it or nothing (Rebello et al., "Can
+//! Applications Recover from fsync Failures?", USENIX ATC 2020). Asking for another flush answers nothing: it may succeed
+//! without writing what the first one lost. So the journal writes a new file, a checkpoint without the batch, and puts it
+//! in the place of the old one. Once that is durable the batch is lost for certain, and its owner learns of it. Until
+//! then nothing follows from the batch, neither way: a crash in between finds one file or the other. Where the new file
+//! cannot be written either, the process halts. Its restart reads what the disk holds.
+//!
+//! ```
+//! use ordain::base::process::{Effect, Effects, FileId};
+//! use ordain::protocol::kit::journal::Journal;
+//!
+//! let mut out = Effects::<(), ()>::default();
+//! let mut journal = Journal::<&str, &str>::new(FileId(0), 1 << 16);
+//! let asked = |out: &mut Effects<(), ()>| {
+//!     let flush = out.drain().find_map(|effect| match effect {
+//!         Effect::Flush(flush) => Some(flush),
+//!         _ => None,
+//!     });
+//!     flush.expect("a flush is asked for")
+//! };
+//!
+//! journal.force("debit 5", "tell the client");
+//! journal.pump(|| "the balance", &mut out);
+//! let flush = asked(&mut out);
+//! journal.flush_failed(flush, &mut out);
+//! journal.pump(|| "the balance", &mut out); // A new file, without the debit.
+//! let flush = asked(&mut out);
+//! assert_eq!(journal.flushed(flush).lost, ["tell the client"]);
+//! ```
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -25,6 +57,10 @@ pub const MARKS: &[Mark] = &[
         "journal.damaged",
         "a restart read a damaged log and stopped, to read it again",
     ),
+    (
+        "journal.flush-failed",
+        "a flush failed, and a new file took the log's place",
+    ),
 ];
 
 /// The batch whose flush is under way.
@@ -44,8 +80,28 @@ enum Kind {
     Append,
     /// A checkpoint replaced the file.
     Checkpoint,
+    /// A checkpoint replaced the file because a flush had failed. The records are that flush's.
+    Renewal,
     /// A torn tail was cut off.
     Cut,
+}
+
+/// What became of the records that were forced, as a completed flush tells: what was to follow each of them, in order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settled<C> {
+    /// The record is durable.
+    pub durable: Vec<C>,
+    /// The record is not in the log and never will be: its flush had failed.
+    pub lost: Vec<C>,
+}
+
+impl<C> Default for Settled<C> {
+    fn default() -> Self {
+        Self {
+            durable: Vec::new(),
+            lost: Vec::new(),
+        }
+    }
 }
 
 /// A log of records `R`; a forced one is followed by `C`, the process's name for what happens next.
@@ -61,6 +117,8 @@ pub struct Journal<R, C> {
     flushes: u64,
     queue: Vec<(R, Option<C>)>,
     in_flight: Option<Batch<R, C>>,
+    /// The batch of a flush that failed. Nobody knows whether the file holds it.
+    in_doubt: Option<Vec<(R, Option<C>)>>,
 }
 
 impl<R: Serialize + DeserializeOwned, C> Journal<R, C> {
@@ -76,6 +134,7 @@ impl<R: Serialize + DeserializeOwned, C> Journal<R, C> {
             flushes: 0,
             queue: Vec::new(),
             in_flight: None,
+            in_doubt: None,
         }
     }
 
@@ -101,7 +160,7 @@ impl<R: Serialize + DeserializeOwned, C> Journal<R, C> {
         Ok(recovered.records)
     }
 
-    /// Queues a record; `then` comes back once it is durable, or when its flush has failed.
+    /// Queues a record; `then` comes back once it is durable, or once it is certain that it never will be.
     pub fn force(&mut self, record: R, then: C) {
         self.queue.push((record, Some(then)));
     }
@@ -112,16 +171,15 @@ impl<R: Serialize + DeserializeOwned, C> Journal<R, C> {
     }
 
     /// Starts the next flush if there is something to force and none is under way, or a checkpoint of what
-    /// `snapshot` says if the log has outgrown the last one. To be called at the end of every step.
+    /// `snapshot` says if the log has outgrown the last one or a flush has failed. To be called at the end of every step.
     pub fn pump<M, T>(&mut self, snapshot: impl FnOnce() -> R, out: &mut Effects<M, T>) {
         if self.in_flight.is_some() {
             return;
         }
-        if self.bytes > self.checkpoint_min_bytes.max(3 * self.checkpoint_bytes) {
-            let frame = wal::encode(0, &snapshot());
-            let bytes = frame.len();
-            out.replace(self.file, frame);
-            self.flush(Vec::new(), 1, bytes, Kind::Checkpoint, out);
+        if let Some(records) = self.in_doubt.take() {
+            self.replace(records, snapshot(), Kind::Renewal, out);
+        } else if self.bytes > self.checkpoint_min_bytes.max(3 * self.checkpoint_bytes) {
+            self.replace(Vec::new(), snapshot(), Kind::Checkpoint, out);
         } else if self.queue.iter().any(|(_, then)| then.is_some()) {
             let records = std::mem::take(&mut self.queue);
             let (mut frames, mut bytes) = (self.frames, self.bytes);
@@ -133,6 +191,19 @@ impl<R: Serialize + DeserializeOwned, C> Journal<R, C> {
             }
             self.flush(records, frames, bytes, Kind::Append, out);
         }
+    }
+
+    fn replace<M, T>(
+        &mut self,
+        records: Vec<(R, Option<C>)>,
+        snapshot: R,
+        kind: Kind,
+        out: &mut Effects<M, T>,
+    ) {
+        let frame = wal::encode(0, &snapshot);
+        let bytes = frame.len();
+        out.replace(self.file, frame);
+        self.flush(records, 1, bytes, kind, out);
     }
 
     fn flush<M, T>(
@@ -159,44 +230,45 @@ impl<R: Serialize + DeserializeOwned, C> Journal<R, C> {
         });
     }
 
-    /// A flush has completed: what follows each of its forced records, in order.
-    pub fn flushed(&mut self, flush: FlushId) -> Vec<C> {
+    /// A flush has completed: what became of records that were forced.
+    pub fn flushed(&mut self, flush: FlushId) -> Settled<C> {
+        let mut settled = Settled::default();
         let Some(batch) = self.in_flight.take_if(|batch| batch.flush == flush) else {
-            return Vec::new();
+            return settled;
         };
         (self.frames, self.bytes) = (batch.frames, batch.bytes);
-        if batch.kind == Kind::Checkpoint {
+        if matches!(batch.kind, Kind::Checkpoint | Kind::Renewal) {
             self.checkpoint_bytes = batch.bytes;
         }
-        let then = batch.records.into_iter().filter_map(|(_, then)| then);
-        then.collect()
-    }
-
-    /// A flush has failed, and the file is as it was before: what was to follow each of the forced records
-    /// that are lost. Lazy ones go with the next flush.
-    pub fn flush_failed<M, T>(&mut self, flush: FlushId, out: &mut Effects<M, T>) -> Vec<C> {
-        let Some(batch) = self.in_flight.take_if(|batch| batch.flush == flush) else {
-            return Vec::new();
-        };
-        if batch.kind == Kind::Cut {
-            out.halt("the torn tail of the log could not be cut off");
-            self.in_flight = Some(batch); // Nothing may be written after a torn tail.
-            return Vec::new();
-        }
-        if batch.kind == Kind::Checkpoint {
-            // Not before the log has grown by half again: a disk that fails is asked in vain.
-            self.checkpoint_bytes = self.bytes / 2;
-        }
-        let mut lost = Vec::new();
         let mut lazy = Vec::new();
         for (record, then) in batch.records {
-            match then {
-                Some(then) => lost.push(then),
-                None => lazy.push((record, None)),
+            match (then, batch.kind) {
+                (Some(then), Kind::Renewal) => settled.lost.push(then),
+                (Some(then), _) => settled.durable.push(then),
+                (None, Kind::Renewal) => lazy.push((record, None)),
+                (None, _) => {}
             }
         }
         self.queue.splice(0..0, lazy);
-        lost
+        settled
+    }
+
+    /// A flush has failed: what the file holds is unknown until the next [`pump`](Self::pump) has put another in its place.
+    /// Halts the process where that was what failed.
+    pub fn flush_failed<M, T>(&mut self, flush: FlushId, out: &mut Effects<M, T>) {
+        let Some(batch) = self.in_flight.take_if(|batch| batch.flush == flush) else {
+            return;
+        };
+        match batch.kind {
+            Kind::Append | Kind::Checkpoint => {
+                out.observe(Observation::Mark("journal.flush-failed"));
+                self.in_doubt = Some(batch.records);
+            }
+            Kind::Renewal | Kind::Cut => {
+                out.halt("the disk refused to replace a log of unknown content");
+                self.in_flight = Some(batch); // Nothing may be written behind it.
+            }
+        }
     }
 }
 
@@ -232,15 +304,49 @@ mod tests {
             self.durable = self.cached.clone();
             self.asked.remove(0)
         }
-
-        fn fail(&mut self) -> FlushId {
-            self.cached = self.durable.clone();
-            self.asked.remove(0)
-        }
     }
 
     fn snapshot() -> String {
         "snapshot".into()
+    }
+
+    /// The bytes of a failed flush: none, the first half, or all reach the disk.
+    #[derive(Clone, Copy, PartialEq, Debug)]
+    enum Kept {
+        None,
+        Half,
+        All,
+    }
+
+    impl TestDisk {
+        fn fail(&mut self, kept: Kept) -> FlushId {
+            let added = self.cached.len().saturating_sub(self.durable.len());
+            match kept {
+                Kept::None => {}
+                Kept::Half if self.cached.starts_with(&self.durable) => {
+                    self.cached.truncate(self.durable.len() + added / 2);
+                    self.durable = self.cached.clone();
+                }
+                Kept::Half => {} // A file is replaced whole or not at all.
+                Kept::All => self.durable = self.cached.clone(),
+            }
+            self.cached = self.durable.clone();
+            self.asked.remove(0)
+        }
+
+        fn records(&self) -> Vec<String> {
+            wal::recover(&self.durable).expect("it is sound").records
+        }
+    }
+
+    fn durable<C>(durable: Vec<C>) -> Settled<C> {
+        let lost = Vec::new();
+        Settled { durable, lost }
+    }
+
+    fn lost<C>(lost: Vec<C>) -> Settled<C> {
+        let durable = Vec::new();
+        Settled { durable, lost }
     }
 
     #[test]
@@ -253,31 +359,64 @@ mod tests {
         }
         disk.perform(&mut out);
         assert_eq!(disk.asked.len(), 1);
-        assert_eq!(journal.flushed(disk.succeed()), [1]);
+        assert_eq!(journal.flushed(disk.succeed()), durable(vec![1]));
         journal.pump(snapshot, &mut out);
         disk.perform(&mut out);
-        assert_eq!(journal.flushed(disk.succeed()), [2, 3]);
-        let records = wal::recover::<String>(&disk.durable).unwrap().records;
-        assert_eq!(records, ["a", "b", "c"]);
+        assert_eq!(journal.flushed(disk.succeed()), durable(vec![2, 3]));
+        assert_eq!(disk.records(), ["a", "b", "c"]);
     }
 
     #[test]
-    fn a_failed_flush_loses_its_forced_records_and_keeps_the_lazy_ones_for_later() {
-        let (mut out, mut disk) = (Out::default(), TestDisk::default());
-        let mut journal = Journal::<String, u32>::new(FileId(0), CHECKPOINT_MIN_BYTES);
-        journal.write_lazily("lazy".into());
-        journal.pump(snapshot, &mut out);
-        assert!(out.is_empty(), "nothing was forced");
-        journal.force("lost".into(), 1);
-        journal.pump(snapshot, &mut out);
-        disk.perform(&mut out);
-        assert_eq!(journal.flush_failed(disk.fail(), &mut out), [1]);
-        journal.force("kept".into(), 2);
-        journal.pump(snapshot, &mut out);
-        disk.perform(&mut out);
-        assert_eq!(journal.flushed(disk.succeed()), [2]);
-        let records = wal::recover::<String>(&disk.durable).unwrap().records;
-        assert_eq!(records, ["lazy", "kept"]);
+    fn a_batch_is_in_doubt_until_another_file_has_taken_the_place_of_the_log() {
+        for kept in [Kept::None, Kept::Half, Kept::All] {
+            let (mut out, mut disk) = (Out::default(), TestDisk::default());
+            let mut journal = Journal::<String, u32>::new(FileId(0), CHECKPOINT_MIN_BYTES);
+            journal.write_lazily("lazy".into());
+            journal.pump(snapshot, &mut out);
+            assert!(out.is_empty(), "nothing was forced");
+            journal.force("lost".into(), 1);
+            journal.pump(snapshot, &mut out);
+            disk.perform(&mut out);
+            journal.flush_failed(disk.fail(kept), &mut out);
+            assert_eq!(disk.records().contains(&"lost".into()), kept == Kept::All);
+            journal.force("next".into(), 2);
+            journal.pump(snapshot, &mut out);
+            disk.perform(&mut out);
+            assert_eq!(journal.flushed(disk.succeed()), lost(vec![1]));
+            assert_eq!(disk.records(), ["snapshot"]);
+            journal.pump(snapshot, &mut out);
+            disk.perform(&mut out);
+            assert_eq!(journal.flushed(disk.succeed()), durable(vec![2]));
+            assert_eq!(disk.records(), ["snapshot", "lazy", "next"], "{kept:?}");
+        }
+    }
+
+    /// Whatever the disk kept, the restart reads one file or the other.
+    #[test]
+    fn a_process_halts_when_the_file_in_the_logs_place_cannot_be_written_either() {
+        for (first, second) in [
+            (Kept::None, Kept::None),
+            (Kept::All, Kept::All),
+            (Kept::Half, Kept::None),
+        ] {
+            let (mut out, mut disk) = (Out::default(), TestDisk::default());
+            let mut journal = Journal::<String, u32>::new(FileId(0), CHECKPOINT_MIN_BYTES);
+            journal.force("doubtful".into(), 1);
+            journal.pump(snapshot, &mut out);
+            disk.perform(&mut out);
+            journal.flush_failed(disk.fail(first), &mut out);
+            journal.pump(snapshot, &mut out);
+            disk.perform(&mut out);
+            journal.flush_failed(disk.fail(second), &mut out);
+            assert!(matches!(out.drain().last(), Some(Effect::Halt(_))));
+            let mut again = Journal::<String, u32>::new(FileId(0), CHECKPOINT_MIN_BYTES);
+            let found = again.open(&disk.durable, &mut out).expect("it is sound");
+            match (first, second) {
+                (_, Kept::All) => assert_eq!(found, ["snapshot"]),
+                (Kept::All, _) => assert_eq!(found, ["doubtful"]),
+                _ => assert!(found.is_empty()),
+            }
+        }
     }
 
     #[test]
@@ -291,12 +430,15 @@ mod tests {
         journal.force("next".into(), 1);
         journal.pump(snapshot, &mut out);
         disk.perform(&mut out);
-        assert!(journal.flushed(disk.succeed()).is_empty(), "the cut");
+        assert_eq!(
+            journal.flushed(disk.succeed()),
+            Settled::default(),
+            "the cut"
+        );
         journal.pump(snapshot, &mut out);
         disk.perform(&mut out);
-        assert_eq!(journal.flushed(disk.succeed()), [1]);
-        let records = wal::recover::<String>(&disk.durable).unwrap().records;
-        assert_eq!(records, ["whole", "next"]);
+        assert_eq!(journal.flushed(disk.succeed()), durable(vec![1]));
+        assert_eq!(disk.records(), ["whole", "next"]);
     }
 
     #[test]
@@ -313,15 +455,14 @@ mod tests {
                 let is_checkpoint = disk.cached.len() < disk.durable.len();
                 if is_checkpoint && !failed {
                     failed = true;
-                    assert!(journal.flush_failed(disk.fail(), &mut out).is_empty());
+                    journal.flush_failed(disk.fail(Kept::None), &mut out);
                 } else {
                     journal.flushed(disk.succeed());
                 }
                 largest = largest.max(disk.durable.len());
             }
             assert!(largest < 3 * CHECKPOINT_MIN_BYTES, "{largest}");
-            let records = wal::recover::<String>(&disk.durable).unwrap().records;
-            assert_eq!(records[0], "snapshot");
+            assert_eq!(disk.records()[0], "snapshot");
         }
     }
 }

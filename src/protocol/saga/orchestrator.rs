@@ -285,15 +285,15 @@ impl Orchestrator {
             Input::Timer(Timer::StepTimeout(txn)) => self.time_out(txn, out),
             Input::Timer(_) => {}
             Input::Flushed(flush) => {
-                for then in self.journal.flushed(flush) {
+                let settled = self.journal.flushed(flush);
+                for then in settled.durable {
                     self.durable(then, out);
                 }
-            }
-            Input::FlushFailed(flush) => {
-                for then in self.journal.flush_failed(flush, out) {
+                for then in settled.lost {
                     self.force(then);
                 }
             }
+            Input::FlushFailed(flush) => self.journal.flush_failed(flush, out),
         }
         let running = |running: &Running| (Arc::clone(&running.plan), running.durable.clone());
         let snapshot = || Record::Checkpoint {

@@ -174,15 +174,15 @@ impl Shard {
             Input::Timer(Timer::LockWait(ticket)) => self.wait_no_longer(ticket, out),
             Input::Timer(_) => {}
             Input::Flushed(flush) => {
-                for ticket in self.journal.flushed(flush) {
+                let settled = self.journal.flushed(flush);
+                for ticket in settled.durable {
                     self.durable(ticket, out);
                 }
-            }
-            Input::FlushFailed(flush) => {
-                for ticket in self.journal.flush_failed(flush, out) {
+                for ticket in settled.lost {
                     self.lost(ticket, out);
                 }
             }
+            Input::FlushFailed(flush) => self.journal.flush_failed(flush, out),
         }
         let snapshot = || Record::Checkpoint {
             store: Box::new(self.store.clone()),

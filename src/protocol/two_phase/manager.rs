@@ -129,15 +129,15 @@ impl Manager {
             Input::Timer(Timer::VoteTimeout(txn)) => self.time_out(txn, out),
             Input::Timer(_) => {}
             Input::Flushed(flush) => {
-                for then in self.journal.flushed(flush) {
+                let settled = self.journal.flushed(flush);
+                for then in settled.durable {
                     self.durable(then, out);
                 }
-            }
-            Input::FlushFailed(flush) => {
-                for then in self.journal.flush_failed(flush, out) {
+                for then in settled.lost {
                     self.force_again(then);
                 }
             }
+            Input::FlushFailed(flush) => self.journal.flush_failed(flush, out),
         }
         let unacked = |open: &BTreeMap<TxnId, Phase>| {
             let committed = open.iter().filter_map(|(txn, phase)| match phase {

@@ -287,20 +287,20 @@ impl Participant {
             Input::Message { from, message } => self.early.push((from, message)),
             Input::Timer(timer) => self.on_timer(timer, out),
             Input::Flushed(flush) => {
-                for then in self.journal.flushed(flush) {
+                let settled = self.journal.flushed(flush);
+                for then in settled.durable {
                     self.durable(now, then, out);
                 }
-            }
-            Input::FlushFailed(flush) if zoo::planted(Bug::FailedFlushIgnored) => {
-                for then in self.journal.flushed(flush) {
-                    self.durable(now, then, out);
-                }
-            }
-            Input::FlushFailed(flush) => {
-                for then in self.journal.flush_failed(flush, out) {
+                for then in settled.lost {
                     self.lost(then, out);
                 }
             }
+            Input::FlushFailed(flush) if zoo::planted(Bug::FailedFlushIgnored) => {
+                for then in self.journal.flushed(flush).durable {
+                    self.durable(now, then, out);
+                }
+            }
+            Input::FlushFailed(flush) => self.journal.flush_failed(flush, out),
         }
         while let Some(message) = self.execution.next_to_self() {
             self.on_execution(now, self.me, message, out);
@@ -700,7 +700,7 @@ impl Participant {
         }
     }
 
-    /// What a failed flush took: a vote becomes a no, everything else is tried again.
+    /// What a failed flush took for certain: a vote becomes a no, everything else is tried again.
     fn lost(&mut self, then: Then, out: &mut Out) {
         match then {
             Then::Boot => self.journal.force(Record::Boot, then),
