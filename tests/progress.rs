@@ -150,6 +150,7 @@ impl Told {
             refinement: Err("told by hand"),
             log_refinement: None,
             panics: &[],
+            struck: &[],
         })
     }
 

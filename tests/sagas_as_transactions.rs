@@ -264,6 +264,7 @@ impl Hand {
             refinement: Err("built by hand"),
             log_refinement: None,
             panics: &[],
+            struck: &[],
         });
         let mut properties = verdict.properties.into_iter();
         let steps = properties.find(|found| found.name == "step-isolation");

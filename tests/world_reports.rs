@@ -3,6 +3,7 @@
 
 use ordain::plan::Plan;
 use ordain::registry::Registry;
+use ordain::report;
 use ordain::run::Run;
 use ordain::scenario::Scenario;
 use ordain::verdict::{Conclusion, Property, VacuityKind};
@@ -177,6 +178,64 @@ fn a_disk_that_refuses_every_flush_is_not_asked_again_at_once() {
     // The disk fails for 55 s: two flushes for each of its restarts, and those of the others.
     assert!(run.flushes < 5_000, "{}", run.flushes);
     assert!(run.events < 100_000, "{}", run.events);
+}
+
+/// Row 10: the moment never came, and nobody said a word.
+#[test]
+fn a_fault_whose_moment_never_comes_is_named_in_every_output() {
+    let waits_for = ("fault.0.after.observation", "calvin.checkpoint-damaged");
+    let run = play("never-strikes", "calvin", 1, &[waits_for]);
+    let why = "`calvin.checkpoint-damaged` was not observed where it looks";
+    assert_eq!(run.never_struck.len(), 1);
+    assert_eq!(
+        (run.never_struck[0].fault, run.never_struck[0].why.as_str()),
+        (1, why)
+    );
+    let text = report::text::run(&run);
+    assert!(
+        text.contains(&format!("\nfault 1 never struck: {why}\n")),
+        "{text}"
+    );
+    let struck = ("fault.0.after.observation", "initiated");
+    assert!(
+        play("never-strikes", "calvin", 1, &[struck])
+            .never_struck
+            .is_empty()
+    );
+}
+
+/// Row 11: clients queued on their own machine, and that was not counted: 2,669 ms.
+#[test]
+fn latency_begins_when_the_client_meant_to_ask() {
+    let overload = [("workload.rate", "800"), ("phases.power-cycle", "\"0s\"")];
+    let p99_ms = play("thr", "naive", 1, &overload).latency_ms.p99;
+    assert!((p99_ms - 3_421.0).abs() < 5.0, "{p99_ms}");
+}
+
+/// Row 14: a queue that resends keep alive was reported as ordinary latency.
+#[test]
+fn a_system_that_stays_slow_after_the_fault_has_not_recovered() {
+    let run = play("metastable", "saga", 1, &[]);
+    let recovery = run.verdict.metrics.recovery.expect("it is measured");
+    assert_eq!(recovery.after_s, None, "{recovery:?}");
+    assert!(
+        recovery.last_ms.is_none_or(|ms| ms > 1_000.0),
+        "{recovery:?}"
+    );
+    assert!(recovery.before_ms < 100.0, "{recovery:?}");
+    let text = report::text::run(&run);
+    assert!(
+        text.contains("DID NOT RECOVER after the last fault"),
+        "{text}"
+    );
+    // Patient clients do not keep the queue alive.
+    let patient = [
+        ("protocol.saga.client-resend-ms", "60000"),
+        ("protocol.saga.resend-ms", "60000"),
+    ];
+    let run = play("metastable", "saga", 1, &patient);
+    let recovery = run.verdict.metrics.recovery.expect("it is measured");
+    assert!(recovery.after_s.is_some(), "{recovery:?}");
 }
 
 /// Row 7: clients waited for 24 s while nothing was in the log, and the longest stall was 0.00 s.

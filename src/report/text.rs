@@ -12,6 +12,7 @@ use crate::model::report::ModelReport;
 use crate::registry::Listed;
 use crate::run::Run;
 use crate::scenario::units::human_ns;
+use crate::verdict::time_to_recover::Recovery;
 use crate::verdict::{Conclusion, Status};
 
 /// Width of the tables, in characters.
@@ -84,6 +85,9 @@ pub fn run(run: &Run) -> String {
             chosen(&run.drawn_options)
         );
     }
+    for idle in &run.never_struck {
+        let _ = writeln!(out, "fault {} never struck: {}", idle.fault, idle.why);
+    }
     for difference in &run.unexpected {
         let _ = writeln!(out, "not as the scenario expects: {difference}");
     }
@@ -105,7 +109,7 @@ fn costs(run: &Run) -> String {
         "{} transactions: {} committed, {} declined by their own guard, {} aborted, {} unknown to \
          their client; {} blocked, for {:.1} transaction-seconds\n\
          latency p50 {:.1} ms, p99 {:.1} ms; longest outage seen by clients {:.2} s; at most {} under way; {} \
-         messages, {} flushes, {} events in {} of simulated time\n",
+         messages, {} flushes, {} events in {} of simulated time\n{}",
         counts.invoked,
         counts.committed,
         counts.declined,
@@ -121,7 +125,40 @@ fn costs(run: &Run) -> String {
         run.flushes,
         run.events,
         human_ns((run.simulated_ms * 1e6) as u64),
+        metrics.recovery.map_or(String::new(), recovery),
     )
+}
+
+/// How clients were served after the last fault, as a line.
+fn recovery(recovery: Recovery) -> String {
+    let before = format!(
+        "the median latency before the first was {:.1} ms",
+        recovery.before_ms
+    );
+    match (recovery.after_s, recovery.last_ms) {
+        (Some(after_s), _) => {
+            format!("clients were served as before {after_s:.0} s after the last fault; {before}\n")
+        }
+        (None, Some(last_ms)) => format!(
+            "DID NOT RECOVER after the last fault: median latency {last_ms:.1} ms in the last second of load; {before}\n"
+        ),
+        (None, None) => format!(
+            "DID NOT RECOVER after the last fault: most requests of the last second of load did not end; {before}\n"
+        ),
+    }
+}
+
+/// How clients were served after the last fault, in all runs of a comparison where that can be told.
+fn recoveries(line: &Line) -> String {
+    match (line.recovered_s, line.never_recovered) {
+        (None, 0) => "not measured".to_owned(),
+        (Some(after_s), 0) => format!("{after_s:.1}"),
+        (_, never) if line.runs == 1 => {
+            debug_assert_eq!(never, 1);
+            "never".to_owned()
+        }
+        (_, never) => format!("never in {never} of {}", line.runs),
+    }
 }
 
 /// The measurements of a comparison, each with its unit.
@@ -133,6 +170,7 @@ fn measurements(line: &Line) -> Vec<(&'static str, String)> {
             "longest outage seen by clients, s",
             format!("{:.2}", line.outage_max_s),
         ),
+        ("recovered after the last fault, s", recoveries(line)),
         ("committed", counts.committed.to_string()),
         ("declined by their own guard", counts.declined.to_string()),
         ("aborted by the system", counts.aborted.to_string()),
@@ -230,6 +268,16 @@ pub fn comparison(comparison: &Comparison) -> String {
         }
     }
     let _ = writeln!(out, "{promises}");
+    for line in &comparison.protocols {
+        for (idle, runs) in &line.never_struck {
+            let (fault, why) = (idle.fault, &idle.why);
+            let (protocol, all) = (&line.protocol, line.runs);
+            let _ = writeln!(
+                out,
+                "{protocol}: fault {fault} never struck in {runs} of {all} runs: {why}"
+            );
+        }
+    }
     if let Some(paired) = &comparison.paired {
         out.push_str(&differences(paired));
     }

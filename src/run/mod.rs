@@ -14,18 +14,21 @@ use crate::base::observation::{Observation, Observed};
 use crate::base::options::Chosen;
 use crate::base::process::{NodeId, Process};
 use crate::base::txn::TxnId;
+use crate::fault::When;
 use crate::model::refine::{self, Tally};
 use crate::plan::Plan;
 use crate::plan::fates::{FateSource, Fates};
 use crate::protocol::kit::client::ClientMessage;
 use crate::protocol::{Autopsy, Progress, Promises, Protocol};
 use crate::scenario::Scenario;
+use crate::scenario::units::human_ns;
 use crate::sim;
 use crate::sim::trace::TraceEvent;
 use crate::verdict::along::Along;
 use crate::verdict::connectivity::Connectivity;
 use crate::verdict::log_safety::LogSafety;
 use crate::verdict::obligations::Obligations;
+use crate::verdict::time_to_recover::Struck;
 use crate::verdict::{self, Evidence, Verdict};
 
 /// A run and its verdict.
@@ -59,11 +62,23 @@ pub struct Run {
     pub events: u64,
     /// Rare branches of protocol code that the run reached, and how often.
     pub marks: BTreeMap<&'static str, u64>,
+    /// Faults of the plan that never struck, and what each of them waited for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub never_struck: Vec<NeverStruck>,
     /// What differs from what the scenario expects; empty if the run is as expected.
     pub unexpected: Vec<String>,
     /// What only a failure folder needs.
     #[serde(skip)]
     pub kept: Kept,
+}
+
+/// A fault that did not happen.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+pub struct NeverStruck {
+    /// Its place in the plan, from 1.
+    pub fault: usize,
+    /// Why, as a clause.
+    pub why: String,
 }
 
 /// Percentiles in milliseconds.
@@ -227,6 +242,10 @@ fn judged<P: Protocol>(
         faults: record.faults.clone(),
         ..plan.clone()
     });
+    let times = record.struck.iter().flatten();
+    let times: Vec<Struck> = times
+        .map(|&(began_ns, ended_ns)| Struck { began_ns, ended_ns })
+        .collect();
     let evidence = Evidence {
         scenario,
         plan: happened.as_ref().unwrap_or(plan),
@@ -237,6 +256,7 @@ fn judged<P: Protocol>(
         events: record.events,
         needs,
         observations: &record.observations,
+        struck: &times,
         states: &states,
         end_ns: record
             .marks
@@ -298,9 +318,35 @@ fn judged<P: Protocol>(
         simulated_ms: record.simulated_ns as f64 / 1e6,
         events: record.events,
         marks: marks_of(&record.observations),
+        never_struck: never_struck(plan, &record.struck),
         unexpected,
         kept,
     }
+}
+
+/// The faults that had no effect because their time or moment never came.
+fn never_struck(plan: &Plan, struck: &[Option<(u64, Option<u64>)>]) -> Vec<NeverStruck> {
+    let faults = plan.faults.iter().zip(struck).enumerate();
+    let idle = faults.filter(|(_, (_, struck))| struck.is_none());
+    idle.map(|(at, (fault, _))| NeverStruck {
+        fault: at + 1,
+        why: match &fault.when {
+            When::Moment {
+                observation, count, ..
+            } if *count > 1 => {
+                format!("`{observation}` was not observed {count} times where it looks")
+            }
+            When::Moment { observation, .. } => {
+                format!("`{observation}` was not observed where it looks")
+            }
+            When::At(at_ns) => format!(
+                "it was due at {}, after the last fault may strike",
+                human_ns(*at_ns)
+            ),
+            When::AfterEvent(event) => format!("it was due after event {event}"),
+        },
+    })
+    .collect()
 }
 
 /// The marks among the observations.

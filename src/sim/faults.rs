@@ -29,7 +29,10 @@ enum State {
         /// Whether a flapping link is down.
         down: bool,
     },
-    Over,
+    Over {
+        since_ns: u64,
+        until_ns: u64,
+    },
 }
 
 /// A fault that waits for an observation.
@@ -126,6 +129,16 @@ impl Strikes {
         !self.due.is_empty() || next.is_some_and(|(after, _)| *after <= events)
     }
 
+    /// When each fault of the plan struck, and until when; nothing for those that did not.
+    pub(super) fn struck(&self) -> Vec<Option<(u64, Option<u64>)>> {
+        let struck = |state: &State| match *state {
+            State::Pending => None,
+            State::Active { since_ns, .. } => Some((since_ns, None)),
+            State::Over { since_ns, until_ns } => Some((since_ns, Some(until_ns))),
+        };
+        self.states.iter().map(struck).collect()
+    }
+
     /// The faults, every moment replaced by the number of events after which it came. Those whose moment
     /// never came are left out.
     pub(super) fn resolved(self) -> Vec<Fault> {
@@ -170,7 +183,10 @@ impl<P: Process> World<P> {
         let State::Active { since_ns, down } = self.strikes.states[fault] else {
             return;
         };
-        self.strikes.states[fault] = State::Over;
+        self.strikes.states[fault] = State::Over {
+            since_ns,
+            until_ns: self.now_ns,
+        };
         let kind = self.strikes.faults[fault].kind.clone();
         self.note(Tag::FaultEnd, None, stable_hash(&kind), || {
             TraceKind::FaultEnded { fault }

@@ -162,6 +162,8 @@ pub struct Record<P: Process> {
     pub trace: Option<Vec<TraceEvent>>,
     /// Every random choice, if asked for.
     pub fates: Option<Fates>,
+    /// When each fault of the plan began and ended, in nanoseconds; nothing for those that never struck.
+    pub struck: Vec<Option<(u64, Option<u64>)>>,
     /// The faults as they struck: every moment is replaced by the number of events after which it came,
     /// and faults whose moment never came are left out. Replays give the same digest.
     pub faults: Vec<Fault>,

@@ -228,6 +228,7 @@ impl<P: Process> World<P> {
             monitors: std::mem::take(&mut self.monitors),
             trace: self.options.trace.then(|| std::mem::take(&mut self.trace)),
             fates: None,
+            struck: strikes.struck(),
             faults: strikes.resolved(),
         }
     }

@@ -6,15 +6,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::obligations::Obligations;
+use super::time_to_recover::{self, Recovery};
 use super::{Counts, Evidence};
 use crate::base::observation::{AbortReason, Observation, Outcome};
 use crate::base::txn::{ShardId, TxnId};
+use crate::plan::Start;
 
 /// One transaction's life. Times are nanoseconds of true simulated time.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Life {
     /// A client first sent it, from this session.
     pub invoked: Option<(u64, u32)>,
+    /// The client meant to send it. Under an open loop that is the planned start, which a busy client may miss: what
+    /// it waits on its own machine is latency, too (coordinated omission).
+    pub asked_ns: Option<u64>,
     /// The client learned how it ended, or gave up.
     pub returned: Option<(u64, Outcome)>,
     /// The protocol took charge of it.
@@ -61,7 +66,7 @@ pub struct Lives {
 /// What a run cost its transactions.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
 pub struct Metrics {
-    /// Median time from request to reply of committed transactions, milliseconds.
+    /// Median time from the planned start to the reply of committed transactions, milliseconds.
     pub latency_p50_ms: f64,
     /// 99th percentile of the same, milliseconds.
     pub latency_p99_ms: f64,
@@ -79,6 +84,9 @@ pub struct Metrics {
     /// Time-average, over the span in which clients invoked, of effects that stood and were compensated
     /// later: rows of sagas that were to fail, held in vain in the meantime.
     pub held_in_vain_mean: f64,
+    /// How clients were served after the last fault, where that can be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<Recovery>,
 }
 
 /// Follows how long clients went without any answer. Giving up is no answer.
@@ -203,6 +211,18 @@ impl Lives {
             .map(|since| u128::from(until_end(*since)))
             .sum::<u128>();
         lives.outage_max_ns = outage.until(evidence.end_ns);
+        for operation in &evidence.plan.operations {
+            let Some(life) = lives.by_txn.get_mut(&operation.txn.id) else {
+                continue;
+            };
+            let Some((invoked_ns, _)) = life.invoked else {
+                continue;
+            };
+            life.asked_ns = Some(match operation.start {
+                Start::At(planned_ns) => planned_ns.min(invoked_ns),
+                Start::Think(_) => invoked_ns,
+            });
+        }
         lives
     }
 
@@ -318,6 +338,7 @@ impl Lives {
                 }
                 _ => 0.0,
             },
+            recovery: time_to_recover::measure(evidence, self),
         }
     }
 
@@ -326,10 +347,10 @@ impl Lives {
     }
 }
 
-/// From request to reply, for committed transactions.
+/// From the planned start to the reply, for committed transactions.
 fn latency_ns(life: &Life) -> Option<u64> {
-    match (&life.invoked, &life.returned) {
-        (Some((from, _)), Some((to, Outcome::Committed { .. }))) => Some(to - from),
+    match (life.asked_ns, &life.returned) {
+        (Some(from_ns), Some((to_ns, Outcome::Committed { .. }))) => Some(to_ns - from_ns),
         _ => None,
     }
 }
@@ -348,8 +369,8 @@ fn unanswered_ns(life: &Life, end_ns: u64) -> u64 {
         .known()
         .and(life.returned.as_ref())
         .map_or(end_ns, |(at_ns, _)| *at_ns);
-    life.invoked
-        .map_or(0, |(from_ns, _)| answered.saturating_sub(from_ns))
+    life.asked_ns
+        .map_or(0, |from_ns| answered.saturating_sub(from_ns))
 }
 
 fn txn_of(observation: &Observation) -> Option<TxnId> {

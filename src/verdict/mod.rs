@@ -31,10 +31,12 @@ pub mod log_safety;
 pub mod obligations;
 mod progress;
 mod sagas;
+pub mod time_to_recover;
 
 pub use conclusion::{Conclusion, Vacuity, VacuityKind};
 use ledger::Ledger;
 use lives::Lives;
+use time_to_recover::Struck;
 
 /// Everything that a verdict rests on.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +58,8 @@ pub struct Evidence<'a> {
     pub needs: &'a [Vec<(NodeId, NodeId)>],
     /// What processes and clients stated, in order.
     pub observations: &'a [Observed],
+    /// When the faults struck that did.
+    pub struck: &'a [Struck],
     /// What the autopsy found.
     pub states: &'a [ShardState],
     /// When the run ended, before any final power cut: nanoseconds of simulated time.

@@ -53,5 +53,6 @@ pub fn judge<P: Autopsy>(
         refinement: Err("not asked for here"),
         log_refinement: None,
         panics: &record.panics,
+        struck: &[],
     })
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::plan::Plan;
 use crate::registry::Registry;
-use crate::run::{self, Run};
+use crate::run::{self, NeverStruck, Run};
 use crate::scenario::Scenario;
 use crate::verdict::{Conclusion, Counts, Finding};
 
@@ -49,6 +49,14 @@ pub struct Line {
     pub in_doubt_txn_s: f64,
     /// Longest outage that clients saw in any run, seconds.
     pub outage_max_s: f64,
+    /// Largest time to recover after the last fault, seconds, of the runs that did. See [`time_to_recover`].
+    ///
+    /// [`time_to_recover`]: crate::verdict::time_to_recover
+    pub recovered_s: Option<f64>,
+    /// How many runs did not recover after the last fault.
+    pub never_recovered: u64,
+    /// Faults that never struck, and in how many runs.
+    pub never_struck: Vec<(NeverStruck, u64)>,
     /// Largest number of transactions under way at one moment of any run.
     pub open_max: u64,
     /// Time-average number of saga steps whose effects stood and were compensated later.
@@ -159,6 +167,14 @@ pub fn compare_plans(
     })
 }
 
+fn never_struck(runs: &[&Run]) -> Vec<(NeverStruck, u64)> {
+    let mut counts: BTreeMap<NeverStruck, u64> = BTreeMap::new();
+    for idle in runs.iter().flat_map(|run| &run.never_struck) {
+        *counts.entry(idle.clone()).or_default() += 1;
+    }
+    counts.into_iter().collect()
+}
+
 fn sum(protocol: &str, runs: &[&Run]) -> Line {
     let words = |word| {
         runs.iter()
@@ -169,6 +185,7 @@ fn sum(protocol: &str, runs: &[&Run]) -> Line {
     let counts = runs
         .iter()
         .fold(Counts::default(), |sum, run| sum.plus(&run.verdict.counts));
+    let recoveries = runs.iter().filter_map(|run| run.verdict.metrics.recovery);
     let per_txn = |sum: f64| sum / (counts.initiated.max(1) as f64);
     Line {
         protocol: protocol.to_owned(),
@@ -190,6 +207,12 @@ fn sum(protocol: &str, runs: &[&Run]) -> Line {
             .iter()
             .map(|run| run.verdict.metrics.outage_max_s)
             .fold(0.0, f64::max),
+        recovered_s: recoveries
+            .clone()
+            .filter_map(|r| r.after_s)
+            .reduce(f64::max),
+        never_recovered: recoveries.filter(|r| r.after_s.is_none()).count() as u64,
+        never_struck: never_struck(runs),
         open_max: runs
             .iter()
             .map(|run| run.verdict.metrics.open_max)
