@@ -109,10 +109,15 @@ fn the_parts_of_a_matrix_merge_into_the_whole_in_any_order() {
     assert_eq!(but_repetitions(&merged), but_repetitions(&whole));
 
     let some = ordain(&["merge", "--json", &parts[0], &parts[1]], &here);
-    assert_eq!(
-        report(&some)["parts"],
-        json!(["0/3", "2/3"]),
-        "a part is missing"
+    assert_eq!(report(&some)["parts"], json!(["0/3", "2/3"]));
+    assert_eq!(report(&some)["missing"], json!(["1/3"]));
+    assert_eq!(code(&some), 2, "what the third part found is unknown");
+    let accepted = ordain(&["merge", "--allow-missing", &parts[0], &parts[1]], &here);
+    assert_eq!(code(&accepted), 0);
+    assert!(
+        stdout(&accepted).starts_with("PARTS MISSING: 1/3\n"),
+        "{}",
+        stdout(&accepted)
     );
     let twice = ordain(&["merge", &parts[0], &parts[0]], &here);
     assert_eq!(code(&twice), 65);
@@ -140,6 +145,97 @@ fn the_parts_of_a_matrix_merge_into_the_whole_in_any_order() {
     assert_eq!(code(&overlapping), 65, "no seed may count twice");
     let stderr = String::from_utf8_lossy(&overlapping.stderr).into_owned();
     assert!(stderr.contains("the number of parts"), "{stderr}");
+}
+
+/// The line of a manifest that fuzzes, as a shell reads it, with a scenario, a size and a folder of this test.
+fn shell_line(manifest: &str, here: &Path) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("deploy")
+        .join(manifest);
+    let text = fs::read_to_string(path).expect("it is shipped");
+    let mut lines = text.lines().map(str::trim);
+    let line = lines
+        .find(|line| line.contains("ordain fuzz "))
+        .expect("it fuzzes");
+    let line = &line[line.find("ordain fuzz ").expect("just found")..];
+    let line = line
+        .replace("YOUR_SCENARIO.toml", "storm")
+        .replace("4000", "4");
+    let line = line.replace("/parts", &here.display().to_string());
+    line.replace(" --json", &format!(" {} --json", small_in_a_shell()))
+}
+
+fn small_in_a_shell() -> String {
+    SMALL.map(|word| format!("'{word}'")).join(" ")
+}
+
+/// What a runner starts finds its part in the runner's own variables.
+#[test]
+fn the_manifests_of_four_runners_run_every_part_once() {
+    let program = Path::new(env!("CARGO_BIN_EXE_ordain"));
+    let path = format!(
+        "{}:{}",
+        program.parent().expect("a folder").display(),
+        std::env::var("PATH").expect("a path")
+    );
+    let slurm = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/slurm.sh");
+    let slurm = format!("bash {} storm -n 4 {}", slurm.display(), small_in_a_shell());
+    for (runner, part, parts, first) in [
+        (
+            "slurm.sh",
+            "SLURM_ARRAY_TASK_ID",
+            "SLURM_ARRAY_TASK_COUNT",
+            0,
+        ),
+        (
+            "kubernetes.yaml",
+            "JOB_COMPLETION_INDEX",
+            "JOB_COMPLETIONS",
+            0,
+        ),
+        ("github-actions.yml", "ORDAIN_PART", "ORDAIN_PARTS", 0),
+        ("gitlab-ci.yml", "CI_NODE_INDEX", "CI_NODE_TOTAL", 1),
+    ] {
+        let here = folder(runner);
+        let line = match runner {
+            "slurm.sh" => slurm.clone(),
+            _ => shell_line(runner, &here),
+        };
+        for at in first..first + 2 {
+            let started = Command::new("sh")
+                .args(["-c", &line])
+                .current_dir(&here)
+                .env("PATH", &path)
+                .env_remove("GITHUB_ACTIONS")
+                .env(part, at.to_string())
+                .env(parts, "2")
+                .env("SLURM_ARRAY_TASK_MIN", "0")
+                .output()
+                .expect("a shell");
+            let stderr = String::from_utf8_lossy(&started.stderr);
+            assert!(started.status.success(), "{runner}: {line}\n{stderr}");
+        }
+        let file = |at: usize| {
+            here.join(format!("part-{}.json", first + at))
+                .display()
+                .to_string()
+        };
+        let merged = ordain(&["merge", "--json", &file(0), &file(1)], &here);
+        assert_eq!(report(&merged)["parts"], json!(["0/1"]), "{runner}");
+        assert_eq!(
+            report(&merged)["runs"],
+            8,
+            "{runner}: 4 plans under two protocols"
+        );
+    }
+    let here = folder("nowhere");
+    let lost = fuzz(&["--partition", "auto"], &here);
+    assert_eq!(code(&lost), 64);
+    let stderr = String::from_utf8_lossy(&lost.stderr).into_owned();
+    assert!(
+        stderr.contains("nothing says which part this is"),
+        "{stderr}"
+    );
 }
 
 #[test]

@@ -110,6 +110,14 @@ bugs! {
         "Of several owners that a release makes ready only the first one is told."
         "Lampson and Redell, Experience with Processes and Monitors in Mesa, CACM 23(2), 1980";
 
+    // The journal.
+    FlushRetried "journal.flush-retried" "2pc" in "crossfire"
+        "After a failed flush the journal asks for another, and takes its success for that of the first."
+        "PostgreSQL's fsyncgate, 2018; Rebello et al., Can Applications Recover from fsync Failures?, ATC 2020";
+    FailedFlushWroteNothing "journal.failed-flush-wrote-nothing" "2pc" in "crossfire"
+        "The journal takes it for certain that a failed flush wrote nothing, and goes on in the same file."
+        "Rebello et al., ATC 2020, section 4: what a failed fsync leaves differs between file systems";
+
     // The write-ahead log.
     TornTailKept "wal.torn-tail-kept" "2pc" in "crossfire"
         "After a crash the log goes on behind a torn tail that is not cut off."

@@ -134,6 +134,7 @@ fn blank(registry: &Registry, scenario: &Scenario, span: &Span) -> Report {
         scenario_digest: format!("{:016x}", stable_hash(&scenario.text)),
         first_seed: span.first_seed,
         parts: vec![format!("{}/{}", span.part.0, span.part.1)],
+        missing: Vec::new(),
         interrupted: false,
         runs: 0,
         runs_per_second: 0.0,

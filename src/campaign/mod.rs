@@ -11,6 +11,7 @@ pub mod fuzz;
 #[cfg(feature = "zoo")]
 pub mod hunt;
 pub mod junit;
+pub mod partition;
 pub mod regress;
 pub mod report;
 pub mod shrink;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::digest::stable_hash;
 use crate::base::options::Chosen;
+use crate::campaign::partition;
 use crate::run::failure::{Class, Size};
 use crate::verdict::{Conclusion, Counts, Vacuity, VacuityKind};
 
@@ -32,6 +33,9 @@ pub struct Report {
     pub first_seed: u64,
     /// Which parts of the seeds this is: `i/n` is every n-th, from the i-th on; `0/1` is all of them.
     pub parts: Vec<String>,
+    /// Parts of the campaign that were not merged into this.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
     /// Whether it was interrupted.
     pub interrupted: bool,
     /// Runs, repetitions and regressions not counted.
@@ -450,13 +454,6 @@ pub enum Unmergeable {
     },
 }
 
-/// Reads `I/N`, I below N: every N-th seed from the I-th on.
-pub fn partition(text: &str) -> Option<(u64, u64)> {
-    let (part, parts) = text.split_once('/')?;
-    let (part, parts) = (part.parse().ok()?, parts.parse().ok()?);
-    (part < parts).then_some((part, parts))
-}
-
 /// Puts the parts of a campaign together, each with the name of its file, in whatever order they come: the result
 /// is that of one campaign over all of their seeds, except for how many runs were repeated.
 ///
@@ -490,6 +487,7 @@ pub fn merge(parts: &[(String, Report)]) -> Result<Report, Unmergeable> {
         }
         add_part(&mut whole, part);
     }
+    whole.missing = missing(&whole);
     whole.parts = normalized(std::mem::take(&mut whole.parts));
     whole.sort();
     Ok(whole)
@@ -498,7 +496,7 @@ pub fn merge(parts: &[(String, Report)]) -> Result<Report, Unmergeable> {
 /// The N of each `I/N`; `None` of what is no part's name.
 fn counts(report: &Report) -> impl Iterator<Item = Option<u64>> {
     let parts = report.parts.iter();
-    parts.map(|name| partition(name).map(|(_, parts)| parts))
+    parts.map(|name| partition::stated(name).map(|(_, parts)| parts))
 }
 
 fn names(report: &Report) -> impl Iterator<Item = &String> {
@@ -543,6 +541,13 @@ fn add_part(whole: &mut Report, part: &Report) {
     whole.nondeterministic.extend(nondeterministic);
     whole.regressions.extend(part.regressions.iter().cloned());
     whole.left_out.extend(part.left_out.iter().cloned());
+}
+
+/// The parts of the campaign that are not there.
+fn missing(report: &Report) -> Vec<String> {
+    let parts = counts(report).flatten().max().unwrap_or(1);
+    let all = (0..parts).map(|part| format!("{part}/{parts}"));
+    all.filter(|name| !report.parts.contains(name)).collect()
 }
 
 /// `0/1`, if these are all n of n parts; else their names in order.

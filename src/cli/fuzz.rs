@@ -16,7 +16,7 @@ use super::{Failure, at, complain, exit, key_value, known_protocol, load, say, s
 use crate::campaign::fuzz::{self, Stop, Watch};
 use crate::campaign::junit::junit;
 use crate::campaign::report::{self, Outcome, Report};
-use crate::campaign::{artifact, regress};
+use crate::campaign::{artifact, partition, regress};
 use crate::plan::Plan;
 use crate::registry::Registry;
 use crate::report::fuzz as text;
@@ -42,7 +42,9 @@ pub(super) struct FuzzArgs {
     /// How many threads. Default: one for each core.
     #[arg(long, short, value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
-    /// Run one part of a matrix: every N-th seed, from the I-th on. Parts are 0/N to (N-1)/N.
+    /// Run one part of a matrix: every N-th seed, from the I-th on. Parts are 0/N to (N-1)/N. `auto` takes the part from
+    /// the environment: of a Slurm array, a Kubernetes indexed job, GitLab CI, CircleCI or Buildkite, or from
+    /// ORDAIN_PART and ORDAIN_PARTS.
     #[arg(long, value_name = "I/N", value_parser = partition, default_value = "0/1")]
     partition: (u64, u64),
     /// The first seed.
@@ -68,6 +70,9 @@ pub(super) struct MergeArgs {
     /// Files with what the parts printed with --json.
     #[arg(required = true)]
     parts: Vec<PathBuf>,
+    /// Accept that parts are missing: without this the exit code is 2 then.
+    #[arg(long)]
+    allow_missing: bool,
     /// Write what was found as JUnit XML.
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
@@ -85,7 +90,10 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 fn partition(text: &str) -> Result<(u64, u64), String> {
-    report::partition(text)
+    if text == "auto" {
+        return partition::from_environment(|name| std::env::var(name).ok());
+    }
+    partition::stated(text)
         .ok_or_else(|| "write I/N with I below N, as in 0/4 for the first of four parts".to_owned())
 }
 
@@ -155,7 +163,12 @@ pub(super) fn merge(registry: &Registry, args: &MergeArgs, json: bool) -> Result
         .collect::<Result<Vec<_>, _>>()?;
     args.junit.as_deref().map_or(Ok(()), check_writable)?;
     let whole = report::merge(&parts).map_err(|error| Failure::Input(error.to_string()))?;
-    finish(registry, &whole, args.junit.as_deref(), json)
+    let code = finish(registry, &whole, args.junit.as_deref(), json)?;
+    let incomplete = !whole.missing.is_empty() && !args.allow_missing;
+    Ok(match code {
+        exit::OK if incomplete => exit::UNKNOWN,
+        code => code,
+    })
 }
 
 /// What a part of a campaign printed, with the name of its file.

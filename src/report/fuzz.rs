@@ -137,8 +137,12 @@ fn heading(report: &Report) -> String {
     } else {
         ""
     };
+    let missing = match report.missing.as_slice() {
+        [] => String::new(),
+        missing => format!("PARTS MISSING: {}\n", missing.join(", ")),
+    };
     format!(
-        "{stopped}{} runs of {}{part} from seed {} on, {:.1} a second; {}\n",
+        "{missing}{stopped}{} runs of {}{part} from seed {} on, {:.1} a second; {}\n",
         report.runs,
         report.scenario,
         report.first_seed,
@@ -373,6 +377,7 @@ mod tests {
             scenario_digest: "0".to_owned(),
             first_seed: 1,
             parts: vec!["0/1".to_owned()],
+            missing: Vec::new(),
             interrupted: false,
             runs: 3,
             runs_per_second: 1.0,

@@ -18,7 +18,8 @@
 //! use ordain::protocol::kit::journal::Journal;
 //!
 //! let mut out = Effects::<(), ()>::default();
-//! let mut journal = Journal::<&str, &str>::new(FileId(0), 1 << 16);
+//! let mut journal = Journal::<String, &str>::new(FileId(0), 1 << 16);
+//! let balance = || "the balance".to_owned();
 //! let asked = |out: &mut Effects<(), ()>| {
 //!     let flush = out.drain().find_map(|effect| match effect {
 //!         Effect::Flush(flush) => Some(flush),
@@ -27,11 +28,11 @@
 //!     flush.expect("a flush is asked for")
 //! };
 //!
-//! journal.force("debit 5", "tell the client");
-//! journal.pump(|| "the balance", &mut out);
+//! journal.force("debit 5".to_owned(), "tell the client");
+//! journal.pump(balance, &mut out);
 //! let flush = asked(&mut out);
 //! journal.flush_failed(flush, &mut out);
-//! journal.pump(|| "the balance", &mut out); // A new file, without the debit.
+//! journal.pump(balance, &mut out); // A new file, without the debit.
 //! let flush = asked(&mut out);
 //! assert_eq!(journal.flushed(flush).lost, ["tell the client"]);
 //! ```
@@ -118,7 +119,7 @@ pub struct Journal<R, C> {
     queue: Vec<(R, Option<C>)>,
     in_flight: Option<Batch<R, C>>,
     /// The batch of a flush that failed. Nobody knows whether the file holds it.
-    in_doubt: Option<Vec<(R, Option<C>)>>,
+    in_doubt: Option<Batch<R, C>>,
 }
 
 impl<R: Serialize + DeserializeOwned, C> Journal<R, C> {
@@ -176,8 +177,15 @@ impl<R: Serialize + DeserializeOwned, C> Journal<R, C> {
         if self.in_flight.is_some() {
             return;
         }
-        if let Some(records) = self.in_doubt.take() {
-            self.replace(records, snapshot(), Kind::Renewal, out);
+        if let Some(batch) = self.in_doubt.take() {
+            if zoo::planted(Bug::FlushRetried) {
+                self.flush(batch.records, batch.frames, batch.bytes, batch.kind, out);
+            } else if zoo::planted(Bug::FailedFlushWroteNothing) {
+                let (frames, bytes) = (self.frames, self.bytes);
+                self.flush(batch.records, frames, bytes, Kind::Renewal, out);
+            } else {
+                self.replace(batch.records, snapshot(), Kind::Renewal, out);
+            }
         } else if self.bytes > self.checkpoint_min_bytes.max(3 * self.checkpoint_bytes) {
             self.replace(Vec::new(), snapshot(), Kind::Checkpoint, out);
         } else if self.queue.iter().any(|(_, then)| then.is_some()) {
@@ -262,7 +270,7 @@ impl<R: Serialize + DeserializeOwned, C> Journal<R, C> {
         match batch.kind {
             Kind::Append | Kind::Checkpoint => {
                 out.observe(Observation::Mark("journal.flush-failed"));
-                self.in_doubt = Some(batch.records);
+                self.in_doubt = Some(batch);
             }
             Kind::Renewal | Kind::Cut => {
                 out.halt("the disk refused to replace a log of unknown content");
