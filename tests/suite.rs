@@ -24,6 +24,7 @@ mod fuzz;
 mod guide;
 mod heuristic_decisions;
 mod hosted;
+mod incidents;
 mod leads_to;
 mod linearizability;
 mod list_append_against_oracle;

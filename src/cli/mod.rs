@@ -49,7 +49,7 @@ pub mod exit {
 }
 
 /// The scenarios that come with the program, by name.
-pub const SHIPPED: [(&str, &str); 8] = [
+pub const SHIPPED: [(&str, &str); 14] = [
     (
         "settlement",
         include_str!("../../scenarios/settlement.toml"),
@@ -72,6 +72,31 @@ pub const SHIPPED: [(&str, &str); 8] = [
     (
         "figure-eight",
         include_str!("../../scenarios/figure-eight.toml"),
+    ),
+    // Public incidents.
+    (
+        "cloudflare-2020",
+        include_str!("../../scenarios/incidents/cloudflare-2020.toml"),
+    ),
+    (
+        "github-2018",
+        include_str!("../../scenarios/incidents/github-2018.toml"),
+    ),
+    (
+        "fsyncgate-2018",
+        include_str!("../../scenarios/incidents/fsyncgate-2018.toml"),
+    ),
+    (
+        "orphaned-prepared",
+        include_str!("../../scenarios/incidents/orphaned-prepared.toml"),
+    ),
+    (
+        "metastable-retries",
+        include_str!("../../scenarios/incidents/metastable-retries.toml"),
+    ),
+    (
+        "strasbourg-2021",
+        include_str!("../../scenarios/incidents/strasbourg-2021.toml"),
     ),
 ];
 
