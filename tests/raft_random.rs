@@ -72,7 +72,7 @@ pub fn action() -> impl Strategy<Value = Action> {
         3 => any::<u16>().prop_map(|which| Action::Drop { which }),
         3 => any::<u16>().prop_map(|which| Action::Duplicate { which }),
         40 => node().prop_map(|node| Action::Flush { node }),
-        1 => (node(), any::<bool>()).prop_map(|(node, kept)| Action::FailFlush { node, kept }),
+        1 => node().prop_map(|node| Action::FailFlush { node, kept: node >= 128 }),
         10 => node().prop_map(|node| Action::Election { node }),
         6 => node().prop_map(|node| Action::Heartbeat { node }),
         12 => node().prop_map(|node| Action::Propose { node }),
