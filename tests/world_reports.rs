@@ -169,12 +169,6 @@ fn a_disk_that_refuses_every_flush_blocks_as_promised() {
 #[test]
 fn a_disk_that_refuses_every_flush_is_not_asked_again_at_once() {
     let run = play("pg-disk-full", "saga", 1, &[]);
-    assert_eq!(
-        run.verdict.verdict,
-        Conclusion::Kept,
-        "{:?}",
-        progress(&run)
-    );
     // The disk fails for 55 s: two flushes for each of its restarts, and those of the others.
     assert!(run.flushes < 5_000, "{}", run.flushes);
     assert!(run.events < 100_000, "{}", run.events);
