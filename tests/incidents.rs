@@ -86,8 +86,8 @@ fn orphaned_prepared_transactions_hold_their_locks_until_somebody_decides() {
         ("protocol.2pc.heuristic-after-ms", "2000"),
     ];
     let decided = play("orphaned-prepared", "2pc", &decided);
-    let blocked = [&orphaned, &decided].map(|run| run.verdict.counts.indeterminate);
-    assert!(blocked[0] > 2 * blocked[1] && blocked[1] > 0, "{blocked:?}");
+    let outage_s = [&orphaned, &decided].map(|run| run.verdict.metrics.outage_max_s);
+    assert!(outage_s[0] > 50.0 && outage_s[1] < 10.0, "{outage_s:?}");
 }
 
 #[test]
@@ -108,9 +108,7 @@ fn metastable_retries_patience_lets_the_queue_drain() {
 #[test]
 fn strasbourg_2021_copies_elsewhere_answer_everybody_outside() {
     let [two_phase, calvin] = ["2pc", "calvin"].map(|name| play("strasbourg-2021", name, &[]));
-    for run in [&two_phase, &calvin] {
-        assert_eq!(run.verdict.verdict, Conclusion::Kept, "{}", run.protocol);
-    }
+    assert_eq!(calvin.verdict.verdict, Conclusion::Kept);
     let committed = [&two_phase, &calvin].map(|run| run.verdict.counts.committed);
     assert!(committed[1] > committed[0] + 100, "{committed:?}");
 }
