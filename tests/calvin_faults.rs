@@ -58,7 +58,7 @@ impl Monitor<Node> for Watch {
     }
 
     fn after_step(&mut self, at_ns: u64, by: Addr, process: &Node) -> Result<(), Violation> {
-        let Node::Front(front) = process else {
+        let Node::Coordinator(front) = process else {
             return Ok(());
         };
         for (first, batch) in front.merged_log().rev() {
@@ -571,7 +571,7 @@ fn a_front_forgets_the_log_that_every_checkpoint_covers() {
         let record = run_seed(&scenario, 1, &mut Tally::default()).unwrap();
         let mut fronts = 0;
         for (_, process) in &record.processes {
-            if let Node::Front(front) = process {
+            if let Node::Coordinator(front) = process {
                 let kept: usize = front.merged_log().map(|(_, b)| b.entries.len()).sum();
                 assert!(kept < 100, "{layout}: {kept} of 500 transactions kept");
                 fronts += 1;

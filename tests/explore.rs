@@ -154,7 +154,7 @@ fn what_a_mutant_breaks_is_a_discovery_of_stateright_with_the_way_there() {
             CRASH,
             all,
             |node, effects| match node {
-                saga::Node::Orchestrator(_) => unflushed(effects),
+                saga::Node::Coordinator(_) => unflushed(effects),
                 _ => effects,
             },
         )

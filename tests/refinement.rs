@@ -250,7 +250,7 @@ fn participants_skip_flushes(
     effects: EffectsOf<two_phase::Node>,
 ) -> EffectsOf<two_phase::Node> {
     match node {
-        two_phase::Node::Participant(_) => unflushed(effects),
+        two_phase::Node::Shard(_) => unflushed(effects),
         _ => effects,
     }
 }
@@ -260,7 +260,7 @@ fn managers_skip_flushes(
     effects: EffectsOf<two_phase::Node>,
 ) -> EffectsOf<two_phase::Node> {
     match node {
-        two_phase::Node::Manager(_) => unflushed(effects),
+        two_phase::Node::Coordinator(_) => unflushed(effects),
         _ => effects,
     }
 }
@@ -270,7 +270,7 @@ fn acks_early(
     node: &two_phase::Node,
     mut effects: EffectsOf<two_phase::Node>,
 ) -> EffectsOf<two_phase::Node> {
-    let two_phase::Node::Participant(participant) = node else {
+    let two_phase::Node::Shard(participant) = node else {
         return effects;
     };
     let shard = participant.shard();
@@ -374,7 +374,7 @@ fn takes_questions_for_answers(
     node: &two_phase::Node,
     input: InputOf<two_phase::Node>,
 ) -> Option<InputOf<two_phase::Node>> {
-    let two_phase::Node::Participant(participant) = node else {
+    let two_phase::Node::Shard(participant) = node else {
         return Some(input);
     };
     let in_doubt = participant.view(TXN) == two_phase::ParticipantView::Prepared;
@@ -395,7 +395,7 @@ fn tells_of_an_abort_and_votes_yes(
     node: &two_phase::Node,
     mut effects: EffectsOf<two_phase::Node>,
 ) -> EffectsOf<two_phase::Node> {
-    let two_phase::Node::Participant(participant) = node else {
+    let two_phase::Node::Shard(participant) = node else {
         return effects;
     };
     if participant.view(TXN) == two_phase::ParticipantView::Preparing {
@@ -575,7 +575,7 @@ fn asks_readers(
     node: &two_phase::Node,
     mut effects: EffectsOf<two_phase::Node>,
 ) -> EffectsOf<two_phase::Node> {
-    let two_phase::Node::Participant(participant) = node else {
+    let two_phase::Node::Shard(participant) = node else {
         return effects;
     };
     let asks = |effect: &EffectOf<two_phase::Node>| {
@@ -659,7 +659,7 @@ fn orchestrators_skip_flushes(
     effects: EffectsOf<saga::Node>,
 ) -> EffectsOf<saga::Node> {
     match node {
-        saga::Node::Orchestrator(_) => unflushed(effects),
+        saga::Node::Coordinator(_) => unflushed(effects),
         _ => effects,
     }
 }
@@ -715,7 +715,7 @@ fn takes_silence_for_compensation(
     node: &saga::Node,
     input: InputOf<saga::Node>,
 ) -> Option<InputOf<saga::Node>> {
-    let saga::Node::Orchestrator(orchestrator) = node else {
+    let saga::Node::Coordinator(orchestrator) = node else {
         return Some(input);
     };
     Some(match (input, orchestrator.view(TXN)) {
@@ -795,7 +795,7 @@ fn ignores_marks(_: &saga::Node, input: InputOf<saga::Node>) -> Option<InputOf<s
 
 /// An orchestrator has the rows of a step unmarked when it goes on to the next.
 fn unmarks_early(node: &saga::Node, mut effects: EffectsOf<saga::Node>) -> EffectsOf<saga::Node> {
-    let saga::Node::Orchestrator(_) = node else {
+    let saga::Node::Coordinator(_) = node else {
         return effects;
     };
     let goes_on = effects.iter().any(|effect| match effect {

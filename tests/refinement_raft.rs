@@ -447,7 +447,7 @@ fn fronts_skip_flushes(
     effects: EffectsOf<calvin::Node>,
 ) -> EffectsOf<calvin::Node> {
     match node {
-        calvin::Node::Front(_) => unflushed(effects),
+        calvin::Node::Coordinator(_) => unflushed(effects),
         _ => effects,
     }
 }

@@ -67,6 +67,13 @@ pub struct Addr {
     pub port: u8,
 }
 
+impl Addr {
+    /// The first process on a machine.
+    pub const fn on(node: NodeId) -> Self {
+        Self { node, port: 0 }
+    }
+}
+
 impl Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "n{}", self.0)

@@ -60,7 +60,7 @@ impl<Pr: Protocol> Session<Pr> {
     /// What scripts call a process: `s0` is the home of shard 0.
     fn name(&self, addr: Addr) -> String {
         let region = &self.layout.regions[self.layout.region_of(addr.node).unwrap()];
-        let shards = (0..self.layout.shards.len() as u16).map(ShardId);
+        let shards = self.layout.shard_ids();
         let home = { shards }.find(|shard| self.layout.home(*shard) == addr.node);
         match home {
             Some(shard) if addr.port == 0 => shard.to_string(),

@@ -144,7 +144,9 @@ pub struct Deployment<P> {
 /// A process whose state can be read from outside when a run is over.
 pub trait Autopsy: Process {
     /// The copy of a shard that this process keeps, if it keeps one.
-    fn autopsy(&self) -> Option<ShardState>;
+    fn autopsy(&self) -> Option<ShardState> {
+        None
+    }
 }
 
 /// A protocol: how it is deployed, and what it promises.

@@ -14,15 +14,17 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::kit::deploy::{HoldsClientTimers, client_processes, own_front, step_client};
+use super::kit::deploy::own_front;
 use super::kit::journal::{self, CHECKPOINT_MIN_BYTES, Journal};
+use super::kit::node;
 use super::{Autopsy, Deployment, Promises, Protocol};
 use crate::base::observation::{AbortReason, Mark, Observation, Outcome};
 use crate::base::options::{Choice, Millis, declare};
 use crate::base::process::{Addr, Disk, Effects, FileId, Input, Process, WallTime, Wire};
 use crate::base::txn::{Footprint, Guard, Key, Read, Row, ShardId, Txn, TxnId, Write, WriteId};
+use crate::carries_client;
 use crate::plan::PlannedOperation;
-use crate::protocol::kit::client::{CarriesClient, Client, ClientMessage, ClientTimer, Patience};
+use crate::protocol::kit::client::{ClientMessage, ClientTimer, Patience};
 use crate::scenario::layout::Layout;
 use crate::shard::ShardState;
 use crate::shard::store::Store;
@@ -130,19 +132,6 @@ impl Wire for Message {
     }
 }
 
-impl CarriesClient for Message {
-    fn from_client(message: ClientMessage) -> Self {
-        Message::Client(message)
-    }
-
-    fn into_client(self) -> Option<ClientMessage> {
-        match self {
-            Message::Client(message) => Some(message),
-            _ => None,
-        }
-    }
-}
-
 /// The timers of all processes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Timer {
@@ -151,6 +140,8 @@ pub enum Timer {
     /// The coordinator has waited for answers long enough.
     Answers(TxnId),
 }
+
+carries_client!(Message, Timer);
 
 type Out = Effects<Message, Timer>;
 
@@ -182,8 +173,11 @@ pub struct Coordinator {
     open: BTreeMap<TxnId, Coordination>,
 }
 
-impl Coordinator {
-    fn step(&mut self, input: Input<Message, Timer>, out: &mut Out) {
+impl Process for Coordinator {
+    type Message = Message;
+    type Timer = Timer;
+
+    fn step(&mut self, _: WallTime, input: Input<Message, Timer>, out: &mut Out) {
         match input {
             Input::Message { from, message } => match message {
                 Message::Client(ClientMessage::Request { txn }) => self.on_request(from, txn, out),
@@ -198,25 +192,17 @@ impl Coordinator {
             | Input::FlushFailed(_) => {}
         }
     }
+}
 
+impl Autopsy for Coordinator {}
+
+impl Coordinator {
     fn shard_process(&self, shard: ShardId) -> Addr {
-        let node = self.layout.home(shard);
-        Addr { node, port: 0 }
-    }
-
-    fn by_shard(&self, keys: impl IntoIterator<Item = Key>) -> BTreeMap<ShardId, BTreeSet<Key>> {
-        let mut by_shard: BTreeMap<ShardId, BTreeSet<Key>> = BTreeMap::new();
-        for key in keys {
-            by_shard
-                .entry(self.layout.shard_of(key))
-                .or_default()
-                .insert(key);
-        }
-        by_shard
+        Addr::on(self.layout.home(shard))
     }
 
     fn is_local(&self, guard: &Guard) -> bool {
-        self.by_shard(guard.keys().iter().copied()).len() == 1
+        self.layout.by_shard(guard.keys().iter().copied()).len() == 1
     }
 
     fn on_request(&mut self, client: Addr, txn: Arc<Txn>, out: &mut Out) {
@@ -233,11 +219,15 @@ impl Coordinator {
             client,
             rows: BTreeMap::new(),
             phase: Phase::Reading {
-                missing: self.by_shard(needed.iter().copied()).into_keys().collect(),
+                missing: self
+                    .layout
+                    .by_shard(needed.iter().copied())
+                    .into_keys()
+                    .collect(),
             },
         };
         self.open.insert(id, coordination);
-        for (shard, keys) in self.by_shard(needed) {
+        for (shard, keys) in self.layout.by_shard(needed) {
             out.send(self.shard_process(shard), Message::Read { txn: id, keys });
         }
         self.arm(id, out);
@@ -279,7 +269,7 @@ impl Coordinator {
         }
         let Footprint { reads, .. } = txn.footprint(value_of);
         let mut requests = BTreeMap::new();
-        for (shard, reads) in self.by_shard(reads) {
+        for (shard, reads) in self.layout.by_shard(reads) {
             let here = |key: &Key| reads.contains(key);
             let guards = txn
                 .guards
@@ -363,7 +353,7 @@ impl Coordinator {
         match &mut open.phase {
             Phase::Reading { missing } if retry => {
                 let missing = missing.clone();
-                for (shard, keys) in self.by_shard(self.needed(txn)) {
+                for (shard, keys) in self.layout.by_shard(self.needed(txn)) {
                     if missing.contains(&shard) {
                         out.send(self.shard_process(shard), Message::Read { txn, keys });
                     }
@@ -378,8 +368,8 @@ impl Coordinator {
                 let applied =
                     |shard: &ShardId| matches!(answers.get(shard), Some(Answer::Applied(_)));
                 for (shard, request) in requests.iter().filter(|(shard, _)| !applied(shard)) {
-                    let node = self.layout.home(*shard);
-                    out.send(Addr { node, port: 0 }, Message::Commit(Arc::clone(request)));
+                    let to = Addr::on(self.layout.home(*shard));
+                    out.send(to, Message::Commit(Arc::clone(request)));
                 }
                 self.arm(txn, out);
             }
@@ -438,8 +428,11 @@ pub struct Shard {
     under_way: BTreeSet<TxnId>,
 }
 
-impl Shard {
-    fn step(&mut self, input: Input<Message, Timer>, out: &mut Out) {
+impl Process for Shard {
+    type Message = Message;
+    type Timer = Timer;
+
+    fn step(&mut self, _: WallTime, input: Input<Message, Timer>, out: &mut Out) {
         match input {
             Input::Boot(disk) => self.boot(&disk, out),
             Input::Message { from, message } => match message {
@@ -467,7 +460,15 @@ impl Shard {
         let snapshot = || Record::Checkpoint(Box::new(self.store.clone()));
         self.journal.pump(snapshot, out);
     }
+}
 
+impl Autopsy for Shard {
+    fn autopsy(&self) -> Option<ShardState> {
+        Some(self.store.autopsy(self.region, BTreeSet::new()))
+    }
+}
+
+impl Shard {
     fn boot(&mut self, disk: &Disk, out: &mut Out) {
         let Ok(records) = self.journal.open(disk.file(LOG), out) else {
             return out.halt("a shard's log is damaged");
@@ -541,46 +542,7 @@ impl Shard {
 }
 
 /// A process of the protocol.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Node {
-    /// A coordinator on a front machine.
-    Coordinator(Coordinator),
-    /// A shard.
-    Shard(Box<Shard>),
-    /// Client sessions.
-    Client(Client<Message>),
-}
-
-impl HoldsClientTimers for Timer {
-    fn of_client(self) -> Option<ClientTimer> {
-        match self {
-            Timer::Client(timer) => Some(timer),
-            Timer::Answers(_) => None,
-        }
-    }
-}
-
-impl Process for Node {
-    type Message = Message;
-    type Timer = Timer;
-
-    fn step(&mut self, now: WallTime, input: Input<Message, Timer>, out: &mut Out) {
-        match self {
-            Node::Coordinator(coordinator) => coordinator.step(input, out),
-            Node::Shard(shard) => shard.step(input, out),
-            Node::Client(client) => step_client(client, now, input, out, Timer::Client),
-        }
-    }
-}
-
-impl Autopsy for Node {
-    fn autopsy(&self) -> Option<ShardState> {
-        match self {
-            Node::Shard(shard) => Some(shard.store.autopsy(shard.region, BTreeSet::new())),
-            Node::Coordinator(_) | Node::Client(_) => None,
-        }
-    }
-}
+pub type Node = node::Node<Shard, Coordinator>;
 
 /// The protocol.
 #[derive(Clone, Copy, Debug)]
@@ -610,31 +572,24 @@ impl Protocol for Naive {
         operations: &[PlannedOperation],
     ) -> Result<Deployment<Node>, String> {
         let shared = Arc::new(layout.clone());
-        let mut processes: Vec<Vec<Node>> = vec![Vec::new(); usize::from(layout.nodes)];
-        for front in layout.fronts() {
-            processes[usize::from(front.0)].push(Node::Coordinator(Coordinator {
-                layout: Arc::clone(&shared),
-                options: options.clone(),
-                open: BTreeMap::new(),
-            }));
-        }
-        for shard in (0..layout.shards.len() as u16).map(ShardId) {
-            let process = Shard {
-                shard,
-                region: layout.shards[usize::from(shard.0)].home,
-                store: Store::new(layout, shard),
-                journal: Journal::new(LOG, CHECKPOINT_MIN_BYTES),
-                under_way: BTreeSet::new(),
-            };
-            let node = usize::from(layout.home(shard).0);
-            processes[node].push(Node::Shard(Box::new(process)));
-        }
+        let coordinator = |_, _| Coordinator {
+            layout: Arc::clone(&shared),
+            options: options.clone(),
+            open: BTreeMap::new(),
+        };
+        let shard = |shard: ShardId| Shard {
+            shard,
+            region: layout.shards[usize::from(shard.0)].home,
+            store: Store::new(layout, shard),
+            journal: Journal::new(LOG, CHECKPOINT_MIN_BYTES),
+            under_way: BTreeSet::new(),
+        };
         let patience = Patience::new(None, options.client_give_up_ms);
         let entries = |operation: &PlannedOperation| vec![own_front(layout, operation)];
-        for (node, client) in client_processes(layout, operations, patience, entries) {
-            processes[usize::from(node.0)].push(Node::Client(client));
-        }
-        Ok(Deployment { processes })
+        Ok(Deployment::on(layout)
+            .fronts(coordinator)
+            .homes(shard)
+            .clients(operations, patience, entries))
     }
 }
 

@@ -5,6 +5,8 @@
 //! (coordinator, orchestrator, sequencer and log replica), one *data* machine for each shard, and one
 //! *client* machine from which the region's sessions run.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
 use crate::base::process::NodeId;
@@ -79,6 +81,24 @@ impl Layout {
     pub fn shard_of(&self, key: Key) -> ShardId {
         let shards = &self.tables[usize::from(key.table.0)].shards;
         shards[key.row as usize % shards.len()]
+    }
+
+    /// Every shard.
+    pub fn shard_ids(&self) -> impl Iterator<Item = ShardId> + use<> {
+        (0..self.shards.len() as u16).map(ShardId)
+    }
+
+    /// Rows by the shards that hold them.
+    pub fn by_shard(
+        &self,
+        keys: impl IntoIterator<Item = Key>,
+    ) -> BTreeMap<ShardId, BTreeSet<Key>> {
+        let mut by_shard: BTreeMap<ShardId, BTreeSet<Key>> = BTreeMap::new();
+        for key in keys {
+            let rows = by_shard.entry(self.shard_of(key)).or_default();
+            rows.insert(key);
+        }
+        by_shard
     }
 
     /// The rows that a shard starts with.

@@ -51,7 +51,7 @@ use crate::model::spec::calvin::{
     Shard as Number, State, Txn,
 };
 use crate::protocol::calvin::messages::{Before, Push};
-use crate::protocol::calvin::sequencer::Front;
+use crate::protocol::calvin::sequencer::Sequencer;
 use crate::protocol::calvin::shard::{Shard, Turn};
 use crate::protocol::calvin::{Calvin, Message, Node, Options, Place, Timer};
 use crate::protocol::kit::client::ClientMessage;
@@ -542,7 +542,7 @@ impl Executions {
     }
 
     /// Takes in what a front has merged.
-    fn sequence(&mut self, touched: &mut Touched, by: Addr, front: &Front) {
+    fn sequence(&mut self, touched: &mut Touched, by: Addr, front: &Sequencer) {
         let known = self.fronts.entry(by).or_default();
         if self.heard == Heard::Start {
             *known = 0;
@@ -598,10 +598,7 @@ impl Executions {
         if let Slot::Ends(Some(ending)) = &slot {
             let together = !self.together.is_empty();
             let (txns, shards): (_, Vec<ShardId>) = match together {
-                true => (
-                    self.together.clone(),
-                    (0..place.layout.shards.len() as u16).map(ShardId).collect(),
-                ),
+                true => (self.together.clone(), place.layout.shard_ids().collect()),
                 false => {
                     let participants = ending.entry.participants(&place.layout);
                     (vec![txn], participants)
@@ -739,7 +736,7 @@ where
     ) -> Vec<Change<Spec, Name>> {
         let mut touched = Touched::new();
         let place = match process.shown() {
-            Node::Front(front) => {
+            Node::Coordinator(front) => {
                 self.sequence(&mut touched, by, front);
                 front.place()
             }
@@ -779,12 +776,6 @@ where
             })
         });
         shown.collect()
-    }
-}
-
-impl Shows<Node> for Node {
-    fn shown(&self) -> &Node {
-        self
     }
 }
 

@@ -45,6 +45,7 @@ use crate::base::txn::TxnId;
 use crate::model::checker::graph::{self, Counts, Fingerprint, Observer, Step, Unfinished};
 use crate::model::worlds::world::{Action, Host, World};
 use crate::protocol::Protocol;
+use crate::protocol::kit::node::Node;
 use crate::protocol::naive::Naive;
 
 pub mod calvin;
@@ -57,6 +58,15 @@ pub mod two_phase;
 pub trait Shows<N>: Process {
     /// The process itself.
     fn shown(&self) -> &N;
+}
+
+impl<S, C> Shows<Node<S, C>> for Node<S, C>
+where
+    Node<S, C>: Process,
+{
+    fn shown(&self) -> &Self {
+        self
+    }
 }
 
 /// A spec in which a path between two states can be searched for.

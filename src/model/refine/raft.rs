@@ -77,7 +77,7 @@ impl KeepsLogs for Node {
 
     fn logs(&self) -> impl Iterator<Item = &Log<Arc<Batch>>> {
         let front = match self {
-            Node::Front(front) => Some(front),
+            Node::Coordinator(front) => Some(front),
             Node::Shard(_) | Node::Client(_) => None,
         };
         front.into_iter().flat_map(|front| front.logs())

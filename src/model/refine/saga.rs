@@ -21,7 +21,7 @@
 use std::collections::BTreeSet;
 
 use super::transactions::{self, EffectsOf, messages_stay, nets_differ};
-use super::{Guided, Refined, SAMPLED, Shows, Watch, watch};
+use super::{Guided, Refined, SAMPLED, Watch, watch};
 use crate::base::process::{Addr, Effect};
 use crate::base::txn::{Key, Read, ShardId, TxnId};
 use crate::model::spec::Members;
@@ -207,13 +207,13 @@ impl transactions::Instance for Instance {
 
     fn open(node: &Node) -> Vec<TxnId> {
         match node {
-            Node::Orchestrator(orchestrator) => orchestrator.open().collect(),
+            Node::Coordinator(orchestrator) => orchestrator.open().collect(),
             Node::Shard(_) | Node::Client(_) => Vec::new(),
         }
     }
 
     fn takes_part(known: &mut Known, _: Addr, node: &Node, effects: &EffectsOf<Self>) -> bool {
-        if let Node::Orchestrator(orchestrator) = node
+        if let Node::Coordinator(orchestrator) = node
             && orchestrator.has_locks()
         {
             known.has_locks = true;
@@ -236,7 +236,7 @@ impl transactions::Instance for Instance {
     }
 
     fn begin(by: Addr, txn: TxnId, node: &Node, _: &EffectsOf<Self>) -> Option<Self> {
-        let Node::Orchestrator(orchestrator) = node else {
+        let Node::Coordinator(orchestrator) = node else {
             return None;
         };
         let (steps, pivot) = orchestrator.steps(txn)?;
@@ -282,11 +282,11 @@ impl transactions::Instance for Instance {
         let not_undone = { shown.iter() }.filter(|(undo, _)| !undo);
         self.show(not_undone);
         match node {
-            Node::Orchestrator(orchestrator) if by == self.orchestrator => {
+            Node::Coordinator(orchestrator) if by == self.orchestrator => {
                 self.orchestrate(orchestrator, txn);
             }
             Node::Shard(shard) => self.serve(shard, txn),
-            Node::Orchestrator(_) | Node::Client(_) => {}
+            Node::Coordinator(_) | Node::Client(_) => {}
         }
         self.show(&shown);
     }
@@ -313,12 +313,6 @@ fn in_spec(message: &Message, of: TxnId) -> Option<(Sent, u16)> {
         } if *txn == of => Some((Sent::Refused, *step)),
         Message::Compensated { txn, step } if *txn == of => Some((Sent::Undone, *step)),
         _ => None,
-    }
-}
-
-impl Shows<Node> for Node {
-    fn shown(&self) -> &Node {
-        self
     }
 }
 

@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::transactions::{self, EffectsOf, messages_stay, nets_differ};
-use super::{Guided, Refined, SAMPLED, Shows, Watch, watch};
+use super::{Guided, Refined, SAMPLED, Watch, watch};
 use crate::base::observation::Observation;
 use crate::base::process::{Addr, Effect};
 use crate::base::txn::{ShardId, TxnId};
@@ -251,13 +251,13 @@ impl transactions::Instance for Instance {
 
     fn open(node: &Node) -> Vec<TxnId> {
         match node {
-            Node::Participant(participant) => participant.open().collect(),
-            Node::Manager(_) | Node::Client(_) => Vec::new(),
+            Node::Shard(participant) => participant.open().collect(),
+            Node::Coordinator(_) | Node::Client(_) => Vec::new(),
         }
     }
 
     fn takes_part(shards: &mut Self::Known, by: Addr, node: &Node, _: &EffectsOf<Self>) -> bool {
-        if let Node::Participant(participant) = node {
+        if let Node::Shard(participant) = node {
             shards.insert(by, participant.shard());
         }
         !matches!(node, Node::Client(_))
@@ -265,7 +265,7 @@ impl transactions::Instance for Instance {
 
     /// Begins when the step shows that the initiator has voted.
     fn begin(_: Addr, txn: TxnId, node: &Node, effects: &EffectsOf<Self>) -> Option<Self> {
-        let Node::Participant(participant) = node else {
+        let Node::Shard(participant) = node else {
             return None;
         };
         let sent = effects.iter().find_map(|effect| match effect {
@@ -315,9 +315,9 @@ impl transactions::Instance for Instance {
             }
         }
         match node {
-            Node::Manager(manager) if by == self.manager => self.coordinate(manager),
-            Node::Participant(participant) => self.participate(participant),
-            Node::Manager(_) | Node::Client(_) => {}
+            Node::Coordinator(manager) if by == self.manager => self.coordinate(manager),
+            Node::Shard(participant) => self.participate(participant),
+            Node::Coordinator(_) | Node::Client(_) => {}
         }
     }
 
@@ -358,12 +358,6 @@ fn in_spec(
         Message::PeerAnswer { txn, commit: true } if *txn == of => told(Sent::TellCommit),
         Message::PeerAnswer { txn, commit: false } if *txn == of => told(Sent::TellAbort),
         _ => Vec::new(),
-    }
-}
-
-impl Shows<Node> for Node {
-    fn shown(&self) -> &Node {
-        self
     }
 }
 

@@ -10,7 +10,7 @@ use crate::base::observation::Outcome;
 use crate::base::process::{Addr, Wire};
 use crate::base::txn::{Footprint, Key, Read, ShardId, Txn, TxnId};
 use crate::consensus::LogMessage;
-use crate::protocol::kit::client::{CarriesClient, ClientMessage};
+use crate::protocol::kit::client::ClientMessage;
 use crate::scenario::layout::Layout;
 
 /// A transaction as it stands in the log.
@@ -252,19 +252,6 @@ impl Wire for Message {
                 64 + 32 * rows as u32
             }
             _ => 64,
-        }
-    }
-}
-
-impl CarriesClient for Message {
-    fn from_client(message: ClientMessage) -> Self {
-        Message::Client(message)
-    }
-
-    fn into_client(self) -> Option<ClientMessage> {
-        match self {
-            Message::Client(message) => Some(message),
-            _ => None,
         }
     }
 }

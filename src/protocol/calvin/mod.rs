@@ -30,15 +30,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::observation::Mark;
 use crate::base::options::{Choice, Millis, Number, Unfit, declare};
-use crate::base::process::{Addr, Delay, Effects, FileId, Input, NodeId, Process, WallTime};
+use crate::base::process::{Addr, Delay, FileId, NodeId};
 use crate::base::txn::ShardId;
+use crate::carries_client;
 use crate::consensus::{self, Config, Log, LogTimer};
 use crate::plan::PlannedOperation;
-use crate::protocol::kit::client::{Client, ClientTimer, Operation, Patience};
-use crate::protocol::kit::deploy::{HoldsClientTimers, step_client};
-use crate::protocol::{Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol};
+use crate::protocol::kit::client::{ClientTimer, Patience};
+use crate::protocol::kit::deploy::fronts_in_turn;
+use crate::protocol::kit::node;
+use crate::protocol::{Atomicity, Deployment, Isolation, Progress, Promises, Protocol};
 use crate::scenario::layout::Layout;
-use crate::shard::ShardState;
 
 #[cfg(test)]
 mod execution_tests;
@@ -50,7 +51,7 @@ pub mod sequencer;
 pub mod shard;
 
 pub use messages::Message;
-use sequencer::Front;
+use sequencer::Sequencer;
 use shard::Shard;
 
 /// Who sequences.
@@ -110,7 +111,7 @@ impl Place {
 
     /// All fronts.
     pub fn fronts(&self) -> impl Iterator<Item = Addr> + '_ {
-        self.layout.fronts().map(process_of)
+        self.layout.fronts().map(Addr::on)
     }
 
     /// The fronts in turn: those of the own region first, then the others, then all over again.
@@ -122,22 +123,17 @@ impl Place {
             Some(front) => Some(*front),
             None => self.layout.fronts().filter(far).nth(turn - near.len()),
         };
-        process_of(front.expect("within the count"))
+        Addr::on(front.expect("within the count"))
     }
 
     /// A copy of a shard.
     pub fn data(&self, region: usize, shard: ShardId) -> Addr {
-        process_of(self.layout.regions[region].data[usize::from(shard.0)])
+        Addr::on(self.layout.regions[region].data[usize::from(shard.0)])
     }
 
     fn housekeeping(&self) -> Delay {
         Delay::between(250_000_000, 350_000_000)
     }
-}
-
-/// The only process on a machine.
-fn process_of(node: NodeId) -> Addr {
-    Addr { node, port: 0 }
 }
 
 /// Timers of all processes.
@@ -162,52 +158,10 @@ pub enum Timer {
     Client(ClientTimer),
 }
 
-/// A process of a deployment.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Node {
-    /// On a front machine.
-    Front(Box<Front>),
-    /// On a data machine.
-    Shard(Box<Shard>),
-    /// On a client machine.
-    Client(Client<Message>),
-}
+carries_client!(Message, Timer);
 
-impl HoldsClientTimers for Timer {
-    fn of_client(self) -> Option<ClientTimer> {
-        match self {
-            Timer::Client(timer) => Some(timer),
-            _ => None,
-        }
-    }
-}
-
-impl Process for Node {
-    type Message = Message;
-    type Timer = Timer;
-
-    fn step(
-        &mut self,
-        now: WallTime,
-        input: Input<Message, Timer>,
-        out: &mut Effects<Message, Timer>,
-    ) {
-        match self {
-            Node::Front(front) => front.step(now, input, out),
-            Node::Shard(shard) => shard.step(input, out),
-            Node::Client(client) => step_client(client, now, input, out, Timer::Client),
-        }
-    }
-}
-
-impl Autopsy for Node {
-    fn autopsy(&self) -> Option<ShardState> {
-        match self {
-            Node::Shard(shard) => Some(shard.autopsy()),
-            Node::Front(_) | Node::Client(_) => None,
-        }
-    }
-}
+/// A process of the protocol.
+pub type Node = node::Node<Shard, Sequencer>;
 
 /// The protocol.
 #[derive(Clone, Copy, Debug)]
@@ -305,25 +259,21 @@ impl Protocol for Calvin {
         validate(layout)?;
         let layout = Arc::new(layout.clone());
         let options = Arc::new(options.clone());
-        let mut processes = vec![Vec::new(); usize::from(layout.nodes)];
-        for (region, machines) in layout.regions.iter().enumerate() {
-            let place = Place {
-                layout: Arc::clone(&layout),
-                options: Arc::clone(&options),
-                region,
-            };
-            for node in &machines.fronts {
-                let front = Node::Front(Box::new(front(&place, *node)));
-                processes[usize::from(node.0)].push(front);
-            }
-            for (shard, node) in machines.data.iter().enumerate() {
-                let shard = Shard::new(place.clone(), ShardId(shard as u16));
-                processes[usize::from(node.0)].push(Node::Shard(Box::new(shard)));
-            }
-            let client = Node::Client(client(&place, operations));
-            processes[usize::from(machines.client.0)].push(client);
-        }
-        Ok(Deployment { processes })
+        let place = |region| Place {
+            layout: Arc::clone(&layout),
+            options: Arc::clone(&options),
+            region,
+        };
+        let patience = Patience {
+            resend_ns: Some(options.resend_ms.ns()),
+            give_up_ns: None,
+        };
+        Ok(Deployment::on(&layout)
+            .fronts(|region, node| front(&place(region), node))
+            .copies(|region, shard| Shard::new(place(region), shard))
+            .clients(operations, patience, |operation| {
+                fronts_in_turn(&layout, operation)
+            }))
     }
 }
 
@@ -350,8 +300,8 @@ fn validate(layout: &Layout) -> Result<(), String> {
 }
 
 /// A front machine with a replica of each group's log.
-fn front(place: &Place, node: NodeId) -> Front {
-    let me = process_of(node);
+fn front(place: &Place, node: NodeId) -> Sequencer {
+    let me = Addr::on(node);
     let groups = match place.options.sequencers {
         Sequencers::OneGroup => 1,
         Sequencers::GroupPerRegion => place.layout.regions.len(),
@@ -371,28 +321,5 @@ fn front(place: &Place, node: NodeId) -> Front {
             options,
         })
     });
-    Front::new(place.clone(), me, logs.collect())
-}
-
-/// The sessions of a region. They ask the region's fronts in turn, then those of the others.
-fn client(place: &Place, operations: &[PlannedOperation]) -> Client<Message> {
-    let near = place.layout.regions[place.region].fronts.len();
-    let fronts = place.layout.fronts().count();
-    let here = |operation: &&PlannedOperation| usize::from(operation.region) == place.region;
-    let operations = operations.iter().filter(here).map(|operation| {
-        let first = operation.session as usize % near;
-        let near = (0..near).map(|turn| (first + turn) % near);
-        let turns = near.chain(place.layout.regions[place.region].fronts.len()..fronts);
-        Operation {
-            session: operation.session,
-            start: operation.start,
-            txn: Arc::new(operation.txn.clone()),
-            entries: turns.map(|turn| place.fronts_by_distance(turn)).collect(),
-        }
-    });
-    let patience = Patience {
-        resend_ns: Some(place.options.resend_ms.ns()),
-        give_up_ns: None,
-    };
-    Client::new(operations.collect(), patience)
+    Sequencer::new(place.clone(), me, logs.collect())
 }

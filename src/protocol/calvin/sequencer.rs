@@ -18,10 +18,11 @@ use super::messages::{Batch, Entry, Message};
 use super::{Place, Timer};
 use crate::base::hlc::{Hlc, Stamp};
 use crate::base::observation::{Observation, Outcome};
-use crate::base::process::{Addr, Delay, Effects, Input, WallTime};
+use crate::base::process::{Addr, Delay, Effects, Input, Process, WallTime};
 use crate::base::txn::{Key, ShardId, Txn, TxnId};
 use crate::base::zoo::{self, Bug};
 use crate::consensus::{Command, Delivery, Log, LogEffects, LogMessage, LogTimer, Term};
+use crate::protocol::Autopsy;
 use crate::protocol::kit::client::ClientMessage;
 
 /// Most batches in one message to a follower.
@@ -86,7 +87,7 @@ struct Follower {
 
 /// A front machine.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Front {
+pub struct Sequencer {
     place: Place,
     me: Addr,
     hlc: Hlc,
@@ -108,7 +109,7 @@ pub struct Front {
     announced: Stamp,
 }
 
-impl Front {
+impl Sequencer {
     /// A front machine before its first boot, with its replicas of the groups' logs.
     pub fn new(place: Place, me: Addr, logs: Vec<Log<Arc<Batch>>>) -> Self {
         let groups = logs.into_iter().map(|log| Group {
@@ -156,9 +157,13 @@ impl Front {
     pub fn place(&self) -> &Place {
         &self.place
     }
+}
 
-    /// Handles one input.
-    pub fn step(
+impl Process for Sequencer {
+    type Message = Message;
+    type Timer = Timer;
+
+    fn step(
         &mut self,
         now: WallTime,
         input: Input<Message, Timer>,
@@ -193,7 +198,11 @@ impl Front {
             out.set_timer(Timer::Retry, RETRY);
         }
     }
+}
 
+impl Autopsy for Sequencer {}
+
+impl Sequencer {
     fn message(
         &mut self,
         now: WallTime,
@@ -330,15 +339,11 @@ impl Front {
         };
         let regions = self.place.layout.regions.len();
         let region = (self.place.region + asking.rounds as usize) % regions;
-        let mut by_shard: BTreeMap<ShardId, Vec<Key>> = BTreeMap::new();
-        for key in asking.txn.pointers() {
-            if !asking.found.contains_key(&key) {
-                let shard = self.place.layout.shard_of(key);
-                by_shard.entry(shard).or_default().push(key);
-            }
-        }
-        for (shard, keys) in by_shard {
+        let mut missing = asking.txn.pointers();
+        missing.retain(|key| !asking.found.contains_key(key));
+        for (shard, keys) in self.place.layout.by_shard(missing) {
             let to = self.place.data(region, shard);
+            let keys = keys.into_iter().collect();
             out.send(to, Message::Reconnoitre { txn, keys });
         }
     }
@@ -615,7 +620,7 @@ impl Front {
         let layout = &self.place.layout;
         let regions = 0..layout.regions.len() as u16;
         let (mut by_all, mut by_most) = (u64::MAX, u64::MAX);
-        for shard in (0..layout.shards.len() as u16).map(ShardId) {
+        for shard in layout.shard_ids() {
             let of = |region| self.checkpoints.get(&(region, shard)).copied().unwrap_or(0);
             let mut copies: Vec<u64> = regions.clone().map(of).collect();
             copies.sort_unstable();

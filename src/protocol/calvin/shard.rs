@@ -19,9 +19,10 @@ use super::replica::Replica;
 use super::schedule::{ConflictGraph, Locks};
 use super::{Place, Timer};
 use crate::base::observation::{Observation, Outcome};
-use crate::base::process::{Addr, Delay, Disk, Effects, FlushId, Input};
+use crate::base::process::{Addr, Delay, Disk, Effects, FlushId, Input, Process, WallTime};
 use crate::base::txn::{Evaluation, Key, Read, Row, ShardId, TxnId, Write};
 use crate::base::zoo::{self, Bug};
+use crate::protocol::Autopsy;
 use crate::protocol::kit::client::ClientMessage;
 use crate::shard::ShardState;
 
@@ -184,14 +185,24 @@ impl Shard {
     pub fn row(&self, key: Key) -> Option<&Row> {
         self.replica.row(key)
     }
+}
 
-    /// What an autopsy finds.
-    pub fn autopsy(&self) -> ShardState {
-        self.replica.autopsy(self.place.region, self.applied_to())
+impl Autopsy for Shard {
+    fn autopsy(&self) -> Option<ShardState> {
+        Some(self.replica.autopsy(self.place.region, self.applied_to()))
     }
+}
 
-    /// Handles one input.
-    pub fn step(&mut self, input: Input<Message, Timer>, out: &mut Effects<Message, Timer>) {
+impl Process for Shard {
+    type Message = Message;
+    type Timer = Timer;
+
+    fn step(
+        &mut self,
+        _: WallTime,
+        input: Input<Message, Timer>,
+        out: &mut Effects<Message, Timer>,
+    ) {
         match input {
             Input::Boot(disk) => self.boot(&disk, out),
             Input::Timer(Timer::Housekeeping) => self.housekeeping(out),
@@ -214,7 +225,9 @@ impl Shard {
             out.set_timer(Timer::Gathering, GATHERING);
         }
     }
+}
 
+impl Shard {
     fn boot(&mut self, disk: &Disk, out: &mut Effects<Message, Timer>) {
         let (replica, damaged) = Replica::boot(&self.place.layout, self.me, disk, out);
         if damaged {
@@ -236,7 +249,7 @@ impl Shard {
 
     fn peers(&self) -> impl Iterator<Item = ShardId> + use<> {
         let me = self.me;
-        let shards = (0..self.place.layout.shards.len() as u16).map(ShardId);
+        let shards = self.place.layout.shard_ids();
         shards.filter(move |shard| *shard != me)
     }
 

@@ -32,22 +32,15 @@ pub enum ClientMessage {
 impl ClientMessage {
     /// The label of requests.
     pub const REQUEST: &'static str = "request";
+}
 
-    /// The label for traces and counts.
-    pub fn label(&self) -> &'static str {
+impl Wire for ClientMessage {
+    fn label(&self) -> &'static str {
         match self {
             ClientMessage::Request { .. } => ClientMessage::REQUEST,
             ClientMessage::Reply { .. } => "reply",
         }
     }
-}
-
-/// A protocol's message type, which carries the clients' messages besides its own.
-pub trait CarriesClient: Wire {
-    /// Wraps a client message.
-    fn from_client(message: ClientMessage) -> Self;
-    /// Unwraps one, if it is one.
-    fn into_client(self) -> Option<ClientMessage>;
 }
 
 /// One operation of a session.
@@ -99,7 +92,7 @@ pub enum ClientTimer {
 /// The sessions of one client machine. Clients keep nothing on disk: the faults of a scenario cut client
 /// machines off, and do not crash them.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Client<M> {
+pub struct Client {
     operations: Arc<[Operation]>,
     patience: Patience,
     /// Operations under way, by position, and whom each was sent to last.
@@ -108,10 +101,11 @@ pub struct Client<M> {
     /// elsewhere in the meantime, so that a dead entry costs one request in a while and not each its patience.
     suspects: BTreeMap<Addr, bool>,
     by_txn: BTreeMap<TxnId, u32>,
-    message: std::marker::PhantomData<fn() -> M>,
 }
 
-impl<M: CarriesClient> Client<M> {
+type Out = Effects<ClientMessage, ClientTimer>;
+
+impl Client {
     /// Sessions that will run `operations`; those of one session start in the order given.
     pub fn new(operations: Vec<Operation>, patience: Patience) -> Self {
         Self {
@@ -120,11 +114,10 @@ impl<M: CarriesClient> Client<M> {
             open: BTreeMap::new(),
             suspects: BTreeMap::new(),
             by_txn: BTreeMap::new(),
-            message: std::marker::PhantomData,
         }
     }
 
-    fn boot(&mut self, out: &mut Effects<M, ClientTimer>) {
+    fn boot(&mut self, out: &mut Out) {
         let mut closed_loop_started = std::collections::BTreeSet::new();
         for (position, operation) in self.operations.iter().enumerate() {
             let after_ns = match operation.start {
@@ -139,7 +132,7 @@ impl<M: CarriesClient> Client<M> {
         }
     }
 
-    fn start(&mut self, position: u32, out: &mut Effects<M, ClientTimer>) {
+    fn start(&mut self, position: u32, out: &mut Out) {
         let operation = &self.operations[position as usize];
         let (txn, session) = (operation.txn.id, operation.session);
         out.observe(Observation::Invoked { txn, session });
@@ -163,20 +156,20 @@ impl<M: CarriesClient> Client<M> {
         entry
     }
 
-    fn send(&mut self, position: u32, out: &mut Effects<M, ClientTimer>) {
+    fn send(&mut self, position: u32, out: &mut Out) {
         let operation = &self.operations[position as usize];
         let Some(to) = self.open.get(&position) else {
             return;
         };
         let txn = Arc::clone(&operation.txn);
-        out.send(*to, M::from_client(ClientMessage::Request { txn }));
+        out.send(*to, ClientMessage::Request { txn });
         if let Some(resend_ns) = self.patience.resend_ns {
             out.set_timer(ClientTimer::Resend(position), Delay::exactly(resend_ns));
         }
     }
 
     /// The entry did not answer in time: suspect it, and ask the next one.
-    fn resend(&mut self, position: u32, out: &mut Effects<M, ClientTimer>) {
+    fn resend(&mut self, position: u32, out: &mut Out) {
         let entries = &self.operations[position as usize].entries;
         let Some(to) = self.open.get_mut(&position) else {
             return;
@@ -191,7 +184,7 @@ impl<M: CarriesClient> Client<M> {
         self.send(position, out);
     }
 
-    fn finish(&mut self, position: u32, outcome: Outcome, out: &mut Effects<M, ClientTimer>) {
+    fn finish(&mut self, position: u32, outcome: Outcome, out: &mut Out) {
         let Some(asked) = self.open.remove(&position) else {
             return; // A duplicate reply, or one that came after the client gave up.
         };
@@ -227,16 +220,11 @@ impl<M: CarriesClient> Client<M> {
     }
 }
 
-impl<M: CarriesClient> Process for Client<M> {
-    type Message = M;
+impl Process for Client {
+    type Message = ClientMessage;
     type Timer = ClientTimer;
 
-    fn step(
-        &mut self,
-        _now: WallTime,
-        input: Input<M, ClientTimer>,
-        out: &mut Effects<M, ClientTimer>,
-    ) {
+    fn step(&mut self, _: WallTime, input: Input<ClientMessage, ClientTimer>, out: &mut Out) {
         match input {
             Input::Boot(_) => self.boot(out),
             Input::Timer(ClientTimer::Start(position)) => self.start(position, out),
@@ -250,7 +238,7 @@ impl<M: CarriesClient> Process for Client<M> {
                 self.finish(position, Outcome::Unknown, out)
             }
             Input::Message { message, .. } => {
-                if let Some(ClientMessage::Reply { txn, outcome }) = message.into_client()
+                if let ClientMessage::Reply { txn, outcome } = message
                     && let Some(position) = self.by_txn.get(&txn).copied()
                 {
                     self.finish(position, outcome, out);

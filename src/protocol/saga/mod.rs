@@ -35,17 +35,17 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::kit::deploy::{HoldsClientTimers, client_processes, own_front, step_client};
-use super::kit::journal;
-use super::{Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol};
+use super::kit::deploy::own_front;
+use super::kit::{journal, node};
+use super::{Atomicity, Deployment, Isolation, Progress, Promises, Protocol};
 use crate::base::observation::Mark;
 use crate::base::options::{Choice, Millis, Number, declare};
-use crate::base::process::{Addr, Effects, Input, NodeId, Process, WallTime, Wire};
+use crate::base::process::{Addr, Effects, NodeId, Wire};
 use crate::base::txn::{Guard, Key, Read, ShardId, TxnId, Write};
+use crate::carries_client;
 use crate::plan::PlannedOperation;
-use crate::protocol::kit::client::{CarriesClient, Client, ClientMessage, ClientTimer, Patience};
+use crate::protocol::kit::client::{ClientMessage, ClientTimer, Patience};
 use crate::scenario::layout::Layout;
-use crate::shard::ShardState;
 
 pub use orchestrator::{Orchestrator, SagaView};
 pub use shard::{Shard, StepView};
@@ -104,8 +104,7 @@ pub struct Site {
 
 impl Site {
     fn shard_process(&self, shard: ShardId) -> Addr {
-        let node = self.layout.home(shard);
-        Addr { node, port: 0 }
+        Addr::on(self.layout.home(shard))
     }
 
     fn has_locks(&self) -> bool {
@@ -244,19 +243,6 @@ impl Wire for Message {
     }
 }
 
-impl CarriesClient for Message {
-    fn from_client(message: ClientMessage) -> Self {
-        Message::Client(message)
-    }
-
-    fn into_client(self) -> Option<ClientMessage> {
-        match self {
-            Message::Client(message) => Some(message),
-            _ => None,
-        }
-    }
-}
-
 /// The timers of all processes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Timer {
@@ -270,49 +256,12 @@ pub enum Timer {
     LockWait(u64),
 }
 
+carries_client!(Message, Timer);
+
 type Out = Effects<Message, Timer>;
 
 /// A process of the protocol.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Node {
-    /// An orchestrator on a front machine.
-    Orchestrator(Box<Orchestrator>),
-    /// A shard.
-    Shard(Box<Shard>),
-    /// Client sessions.
-    Client(Client<Message>),
-}
-
-impl HoldsClientTimers for Timer {
-    fn of_client(self) -> Option<ClientTimer> {
-        match self {
-            Timer::Client(timer) => Some(timer),
-            _ => None,
-        }
-    }
-}
-
-impl Process for Node {
-    type Message = Message;
-    type Timer = Timer;
-
-    fn step(&mut self, now: WallTime, input: Input<Message, Timer>, out: &mut Out) {
-        match self {
-            Node::Orchestrator(orchestrator) => orchestrator.step(input, out),
-            Node::Shard(shard) => shard.step(input, out),
-            Node::Client(client) => step_client(client, now, input, out, Timer::Client),
-        }
-    }
-}
-
-impl Autopsy for Node {
-    fn autopsy(&self) -> Option<ShardState> {
-        match self {
-            Node::Shard(shard) => Some(shard.autopsy()),
-            Node::Orchestrator(_) | Node::Client(_) => None,
-        }
-    }
-}
+pub type Node = node::Node<Shard, Orchestrator>;
 
 /// The protocol.
 #[derive(Clone, Copy, Debug)]
@@ -391,21 +340,11 @@ impl Protocol for Saga {
             layout: layout.clone(),
             options: options.clone(),
         });
-        let mut processes: Vec<Vec<Node>> = vec![Vec::new(); usize::from(layout.nodes)];
-        for front in layout.fronts() {
-            let orchestrator = Orchestrator::new(Arc::clone(&site));
-            processes[usize::from(front.0)].push(Node::Orchestrator(Box::new(orchestrator)));
-        }
-        for shard in (0..layout.shards.len() as u16).map(ShardId) {
-            let process = Shard::new(Arc::clone(&site), shard);
-            let node = usize::from(layout.home(shard).0);
-            processes[node].push(Node::Shard(Box::new(process)));
-        }
         let patience = Patience::new(Some(options.client_resend_ms), options.client_give_up_ms);
         let entries = |operation: &PlannedOperation| vec![own_front(layout, operation)];
-        for (node, client) in client_processes(layout, operations, patience, entries) {
-            processes[usize::from(node.0)].push(Node::Client(client));
-        }
-        Ok(Deployment { processes })
+        Ok(Deployment::on(layout)
+            .fronts(|_, _| Orchestrator::new(Arc::clone(&site)))
+            .homes(|shard| Shard::new(Arc::clone(&site), shard))
+            .clients(operations, patience, entries))
     }
 }

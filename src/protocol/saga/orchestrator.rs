@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Message, Out, Refusal, Site, Step, StepRequest, Timer};
 use crate::base::observation::{AbortReason, Observation, Outcome};
-use crate::base::process::{Addr, Disk, FileId, Input};
+use crate::base::process::{Addr, Disk, FileId, Input, Process, WallTime};
 use crate::base::txn::{Footprint, Guard, Key, Read, Row, ShardId, Txn, TxnId};
 use crate::base::zoo::{self, Bug};
+use crate::protocol::Autopsy;
 use crate::protocol::kit::client::ClientMessage;
 use crate::protocol::kit::journal::Journal;
 use crate::scenario::layout::Layout;
@@ -276,8 +277,13 @@ impl Orchestrator {
     pub fn open(&self) -> impl Iterator<Item = TxnId> + '_ {
         self.running.keys().copied()
     }
+}
 
-    pub(super) fn step(&mut self, input: Input<Message, Timer>, out: &mut Out) {
+impl Process for Orchestrator {
+    type Message = Message;
+    type Timer = Timer;
+
+    fn step(&mut self, _: WallTime, input: Input<Message, Timer>, out: &mut Out) {
         match input {
             Input::Boot(disk) => self.boot(&disk, out),
             Input::Message { from, message } => self.receive(from, message, out),
@@ -302,7 +308,11 @@ impl Orchestrator {
         };
         self.journal.pump(snapshot, out);
     }
+}
 
+impl Autopsy for Orchestrator {}
+
+impl Orchestrator {
     fn receive(&mut self, from: Addr, message: Message, out: &mut Out) {
         match message {
             Message::Client(ClientMessage::Request { txn }) => self.on_request(from, txn, out),
@@ -389,12 +399,8 @@ impl Orchestrator {
     }
 
     fn send_reads(&mut self, txn: TxnId, out: &mut Out) {
-        let mut by_shard: BTreeMap<ShardId, BTreeSet<Key>> = BTreeMap::new();
-        for key in &self.gathering[&txn].missing {
-            let shard = self.site.layout.shard_of(*key);
-            by_shard.entry(shard).or_default().insert(*key);
-        }
-        for (shard, keys) in by_shard {
+        let missing = self.gathering[&txn].missing.iter().copied();
+        for (shard, keys) in self.site.layout.by_shard(missing) {
             let to = self.site.shard_process(shard);
             out.send(to, Message::Read { txn, keys });
         }

@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Message, Out, Refusal, SemanticLocks, Site, StepRequest, Timer};
 use crate::base::observation::Observation;
-use crate::base::process::{Addr, Disk, FileId, Input};
+use crate::base::process::{Addr, Disk, FileId, Input, Process, WallTime};
 use crate::base::txn::{Key, Op, Read, ShardId, TxnId, Write, WriteId};
 use crate::base::zoo::{self, Bug};
+use crate::protocol::Autopsy;
 use crate::protocol::kit::journal::Journal;
 use crate::shard::ShardState;
 use crate::shard::locks::{Locks, Mode};
@@ -161,13 +162,20 @@ impl Shard {
     pub fn shard(&self) -> ShardId {
         self.shard
     }
+}
 
-    pub(super) fn autopsy(&self) -> ShardState {
+impl Autopsy for Shard {
+    fn autopsy(&self) -> Option<ShardState> {
         let region = self.site.layout.shards[usize::from(self.shard.0)].home;
-        self.store.autopsy(region, BTreeSet::new())
+        Some(self.store.autopsy(region, BTreeSet::new()))
     }
+}
 
-    pub(super) fn step(&mut self, input: Input<Message, Timer>, out: &mut Out) {
+impl Process for Shard {
+    type Message = Message;
+    type Timer = Timer;
+
+    fn step(&mut self, _: WallTime, input: Input<Message, Timer>, out: &mut Out) {
         match input {
             Input::Boot(disk) => self.boot(&disk, out),
             Input::Message { from, message } => self.receive(from, message, out),
@@ -194,7 +202,9 @@ impl Shard {
         };
         self.journal.pump(snapshot, out);
     }
+}
 
+impl Shard {
     fn receive(&mut self, from: Addr, message: Message, out: &mut Out) {
         let job = match message {
             Message::Read { txn, keys } => Job::Read { txn, keys },

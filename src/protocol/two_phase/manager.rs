@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Message, Out, Part, PrepareRequest, Site, Start, Timer};
 use crate::base::observation::{AbortReason, Observation};
-use crate::base::process::{Addr, Delay, Disk, FileId, Input, WallTime};
+use crate::base::process::{Addr, Delay, Disk, FileId, Input, Process, WallTime};
 use crate::base::txn::{ShardId, TxnId};
 use crate::base::zoo::{self, Bug};
+use crate::protocol::Autopsy;
 use crate::protocol::kit::journal::Journal;
 
 const LOG: FileId = FileId(0);
@@ -119,8 +120,13 @@ impl Manager {
     pub fn incarnation(&self) -> u64 {
         self.incarnation + u64::from(!self.ready)
     }
+}
 
-    pub(super) fn step(&mut self, _: WallTime, input: Input<Message, Timer>, out: &mut Out) {
+impl Process for Manager {
+    type Message = Message;
+    type Timer = Timer;
+
+    fn step(&mut self, _: WallTime, input: Input<Message, Timer>, out: &mut Out) {
         match input {
             Input::Boot(disk) => self.boot(&disk, out),
             Input::Message { from, message } if self.ready => self.receive(from, message, out),
@@ -153,7 +159,11 @@ impl Manager {
         };
         self.journal.pump(snapshot, out);
     }
+}
 
+impl Autopsy for Manager {}
+
+impl Manager {
     // Recovery: a commit record says who may not have heard. Everything else is presumed aborted.
 
     fn boot(&mut self, disk: &Disk, out: &mut Out) {
@@ -203,7 +213,8 @@ impl Manager {
         self.ready = true;
         if self.incarnation > 1 {
             let site = Arc::clone(&self.site);
-            for shard in { site.shards() }.filter(|shard| site.manager(*shard) == self.me) {
+            for shard in { site.layout.shard_ids() }.filter(|shard| site.manager(*shard) == self.me)
+            {
                 let incarnation = self.incarnation;
                 out.send(site.participant(shard), Message::Hello { incarnation });
             }

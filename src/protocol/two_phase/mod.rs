@@ -54,18 +54,18 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::kit::deploy::{HoldsClientTimers, client_processes, home_key, step_client};
-use super::kit::journal;
-use super::{Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol};
+use super::kit::deploy::home_key;
+use super::kit::{journal, node};
+use super::{Atomicity, Deployment, Isolation, Progress, Promises, Protocol};
 use crate::base::observation::{AbortReason, Mark};
 use crate::base::options::{Choice, Millis, Number, declare};
-use crate::base::process::{Addr, Effects, Input, NodeId, Process, WallTime, Wire};
+use crate::base::process::{Addr, Effects, NodeId, Wire};
 use crate::base::txn::{ShardId, TxnId};
+use crate::carries_client;
 use crate::plan::PlannedOperation;
-use crate::protocol::kit::client::{CarriesClient, Client, ClientMessage, ClientTimer, Patience};
+use crate::protocol::kit::client::{ClientMessage, ClientTimer, Patience};
 use crate::protocol::kit::execution::{self, Part};
 use crate::scenario::layout::Layout;
-use crate::shard::ShardState;
 
 pub use heuristic::Heuristic;
 pub use manager::{Manager, ManagerView};
@@ -168,10 +168,7 @@ impl Site {
     fn manager(&self, initiator: ShardId) -> Addr {
         let region = &self.layout.regions[self.layout.shards[usize::from(initiator.0)].home];
         match self.options.coordinator {
-            Placement::Separate => Addr {
-                node: region.fronts[0],
-                port: 0,
-            },
+            Placement::Separate => Addr::on(region.fronts[0]),
             Placement::CoLocated => Addr {
                 node: self.layout.home(initiator),
                 port: 1,
@@ -180,11 +177,8 @@ impl Site {
     }
 
     fn managers(&self) -> BTreeSet<Addr> {
-        self.shards().map(|shard| self.manager(shard)).collect()
-    }
-
-    fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {
-        (0..self.layout.shards.len() as u16).map(ShardId)
+        let shards = self.layout.shard_ids();
+        shards.map(|shard| self.manager(shard)).collect()
     }
 }
 
@@ -346,19 +340,6 @@ impl Wire for Message {
     }
 }
 
-impl CarriesClient for Message {
-    fn from_client(message: ClientMessage) -> Self {
-        Message::Client(message)
-    }
-
-    fn into_client(self) -> Option<ClientMessage> {
-        match self {
-            Message::Client(message) => Some(message),
-            _ => None,
-        }
-    }
-}
-
 /// The timers of all processes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Timer {
@@ -376,49 +357,12 @@ pub enum Timer {
     VoteTimeout(TxnId),
 }
 
+carries_client!(Message, Timer);
+
 type Out = Effects<Message, Timer>;
 
-/// A process of the protocol.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Node {
-    /// A transaction manager.
-    Manager(Box<Manager>),
-    /// A data machine: participant, and initiator of its clients' transactions.
-    Participant(Box<Participant>),
-    /// Client sessions.
-    Client(Client<Message>),
-}
-
-impl HoldsClientTimers for Timer {
-    fn of_client(self) -> Option<ClientTimer> {
-        match self {
-            Timer::Client(timer) => Some(timer),
-            _ => None,
-        }
-    }
-}
-
-impl Process for Node {
-    type Message = Message;
-    type Timer = Timer;
-
-    fn step(&mut self, now: WallTime, input: Input<Message, Timer>, out: &mut Out) {
-        match self {
-            Node::Manager(manager) => manager.step(now, input, out),
-            Node::Participant(participant) => participant.step(now, input, out),
-            Node::Client(client) => step_client(client, now, input, out, Timer::Client),
-        }
-    }
-}
-
-impl Autopsy for Node {
-    fn autopsy(&self) -> Option<ShardState> {
-        match self {
-            Node::Participant(participant) => Some(participant.autopsy()),
-            Node::Manager(_) | Node::Client(_) => None,
-        }
-    }
-}
+/// A process of the protocol. A data machine's is a participant, and the initiator of its clients' transactions.
+pub type Node = node::Node<Participant, Manager>;
 
 /// The protocol.
 #[derive(Clone, Copy, Debug)]
@@ -521,25 +465,13 @@ impl Protocol for TwoPhase {
         operations: &[PlannedOperation],
     ) -> Result<Deployment<Node>, String> {
         let site = Arc::new(Site::new(layout, options));
-        let mut processes: Vec<Vec<Node>> = vec![Vec::new(); usize::from(layout.nodes)];
-        for shard in site.shards() {
-            let node = usize::from(layout.home(shard).0);
-            let participant = Participant::new(Arc::clone(&site), shard);
-            processes[node].push(Node::Participant(Box::new(participant)));
-        }
-        for manager in site.managers() {
-            let node = usize::from(manager.node.0);
-            assert_eq!(processes[node].len(), usize::from(manager.port));
-            let manager = Manager::new(Arc::clone(&site), manager);
-            processes[node].push(Node::Manager(Box::new(manager)));
-        }
         let patience = Patience::new(Some(options.client_resend_ms), options.client_give_up_ms);
         let entry = |operation: &PlannedOperation| {
             vec![site.participant(layout.shard_of(home_key(&operation.txn)))]
         };
-        for (node, client) in client_processes(layout, operations, patience, entry) {
-            processes[usize::from(node.0)].push(Node::Client(client));
-        }
-        Ok(Deployment { processes })
+        Ok(Deployment::on(layout)
+            .homes(|shard| Participant::new(Arc::clone(&site), shard))
+            .coordinators(site.managers(), |at| Manager::new(Arc::clone(&site), at))
+            .clients(operations, patience, entry))
     }
 }

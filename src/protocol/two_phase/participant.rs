@@ -9,9 +9,10 @@ use super::heuristic::{Alone, Decision};
 use super::{Message, Options, Out, PrepareRequest, Site, Start, Timer};
 use crate::base::hlc::Stamp;
 use crate::base::observation::{AbortReason, Observation, Outcome};
-use crate::base::process::{Addr, Delay, Disk, FileId, Input, WallTime};
+use crate::base::process::{Addr, Delay, Disk, FileId, Input, Process, WallTime};
 use crate::base::txn::{Key, Read, ShardId, TxnId, Write, WriteId};
 use crate::base::zoo::{self, Bug};
+use crate::protocol::Autopsy;
 use crate::protocol::kit::client::ClientMessage;
 use crate::protocol::kit::execution::{self, Around, Attempt, Execution, Grant, Kept};
 use crate::protocol::kit::journal::Journal;
@@ -268,17 +269,24 @@ impl Participant {
     pub fn open(&self) -> impl Iterator<Item = TxnId> + '_ {
         self.execution.open()
     }
+}
 
-    pub(super) fn autopsy(&self) -> ShardState {
+impl Autopsy for Participant {
+    fn autopsy(&self) -> Option<ShardState> {
         let region = self.site.layout.shards[usize::from(self.shard.0)].home;
         let in_doubt = self
             .votes
             .iter()
             .filter_map(|(txn, phase)| matches!(phase, Phase::Prepared(_)).then_some(*txn));
-        self.store.autopsy(region, in_doubt.collect())
+        Some(self.store.autopsy(region, in_doubt.collect()))
     }
+}
 
-    pub(super) fn step(&mut self, now: WallTime, input: Input<Message, Timer>, out: &mut Out) {
+impl Process for Participant {
+    type Message = Message;
+    type Timer = Timer;
+
+    fn step(&mut self, now: WallTime, input: Input<Message, Timer>, out: &mut Out) {
         match input {
             Input::Boot(disk) => self.boot(&disk, out),
             Input::Message { from, message } if self.ready => {
@@ -320,7 +328,9 @@ impl Participant {
         };
         self.journal.pump(snapshot, out);
     }
+}
 
+impl Participant {
     /// Runs a step of the execution, and passes on what it asks for.
     pub(super) fn execute<R>(
         &mut self,
@@ -889,7 +899,7 @@ impl Participant {
         let mut told = BTreeSet::from([self.site.manager(shard)]);
         if self.site.options.announce_restarts {
             told.extend(self.site.managers());
-            let others = { self.site.shards() }.filter(|other| *other != shard);
+            let others = { self.site.layout.shard_ids() }.filter(|other| *other != shard);
             told.extend(others.map(|other| self.site.participant(other)));
         }
         for to in told {

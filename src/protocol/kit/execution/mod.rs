@@ -338,8 +338,7 @@ impl Around<'_> {
 
 /// The process of a shard's only copy: the first one on its machine.
 pub fn participant(layout: &Layout, shard: ShardId) -> Addr {
-    let node = layout.home(shard);
-    Addr { node, port: 0 }
+    Addr::on(layout.home(shard))
 }
 
 /// The executions that a participant initiates, and its lock table. None of it survives a crash, but what the owner
