@@ -15,9 +15,12 @@ use super::{Options, Place, Timer};
 use crate::base::hlc::Stamp;
 use crate::base::observation::{Observation, Outcome};
 use crate::base::options::Number;
-use crate::base::process::{Addr, Disk, Effect, Effects, FlushId, Input, NodeId};
+use crate::base::process::{
+    Addr, Disk, Effect, Effects, FlushId, Input, NodeId, Process, WallTime,
+};
 use crate::base::txn::ShardId;
 use crate::base::txn::*;
+use crate::protocol::Autopsy;
 use crate::protocol::kit::client::ClientMessage;
 use crate::scenario::layout::{self, EngineKind, Layout, Region, Table};
 
@@ -212,7 +215,7 @@ impl World {
     fn step(&mut self, at: Addr, input: Input<Message, Timer>) {
         let mut out = Effects::default();
         let machine = self.machines.get_mut(&at).unwrap();
-        machine.shard.step(input, &mut out);
+        machine.shard.step(WallTime::START, input, &mut out);
         for effect in out.drain() {
             match effect {
                 Effect::Send { to, message } => self.in_flight.push((at, to, message)),
@@ -383,7 +386,7 @@ impl World {
             while !self.in_flight.is_empty() {
                 self.deliver(0, false);
             }
-            let applied = |m: &Machine| m.shard.autopsy().applied_to;
+            let applied = |m: &Machine| m.shard.autopsy().map(|copy| copy.applied_to);
             let done = self.machines.values().all(|m| applied(m) == self.end());
             if done && self.unended().is_empty() {
                 return;
@@ -402,7 +405,7 @@ impl World {
     /// Every copy holds what serial execution gives, and every reply was true.
     fn check(&self) -> Result<(), TestCaseError> {
         for machine in self.machines.values() {
-            let copy = machine.shard.autopsy();
+            let copy = machine.shard.autopsy().expect("it keeps one");
             let here = |key: &Key| self.layout.shard_of(*key) == copy.shard;
             let expected = self.serial.rows.iter().filter(|(key, _)| here(key));
             let expected: BTreeMap<_, _> = expected.map(|(k, r)| (*k, r.clone())).collect();
