@@ -20,7 +20,7 @@ use std::fmt::Write as _;
 use super::testing::*;
 use super::{Protocol, naive::Naive, saga::Saga, two_phase::TwoPhase};
 use crate::base::process::{Addr, NodeId, Wire};
-use crate::base::txn::{Guard, Key, Op, ShardId, Target, Txn, Value};
+use crate::base::txn::{Guard, Key, Op, Target, Txn, Value};
 use crate::scenario::layout::Layout;
 
 struct Session<Pr: Protocol> {

@@ -16,13 +16,12 @@ use serde::{Deserialize, Serialize};
 
 use super::kit::deploy::own_front;
 use super::kit::journal::{self, CHECKPOINT_MIN_BYTES, Journal};
-use super::kit::node;
+use super::kit::node::{self, carries_client};
 use super::{Autopsy, Deployment, Promises, Protocol};
 use crate::base::observation::{AbortReason, Mark, Observation, Outcome};
 use crate::base::options::{Choice, Millis, declare};
 use crate::base::process::{Addr, Disk, Effects, FileId, Input, Process, WallTime, Wire};
 use crate::base::txn::{Footprint, Guard, Key, Read, Row, ShardId, Txn, TxnId, Write, WriteId};
-use crate::carries_client;
 use crate::plan::PlannedOperation;
 use crate::protocol::kit::client::{ClientMessage, ClientTimer, Patience};
 use crate::scenario::layout::Layout;

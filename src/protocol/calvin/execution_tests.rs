@@ -387,7 +387,10 @@ impl World {
                 self.deliver(0, false);
             }
             let applied = |m: &Machine| m.shard.autopsy().map(|copy| copy.applied_to);
-            let done = self.machines.values().all(|m| applied(m) == self.end());
+            let done = self
+                .machines
+                .values()
+                .all(|m| applied(m) == Some(self.end()));
             if done && self.unended().is_empty() {
                 return;
             }

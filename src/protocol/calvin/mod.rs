@@ -32,12 +32,11 @@ use crate::base::observation::Mark;
 use crate::base::options::{Choice, Millis, Number, Unfit, declare};
 use crate::base::process::{Addr, Delay, FileId, NodeId};
 use crate::base::txn::ShardId;
-use crate::carries_client;
 use crate::consensus::{self, Config, Log, LogTimer};
 use crate::plan::PlannedOperation;
 use crate::protocol::kit::client::{ClientTimer, Patience};
 use crate::protocol::kit::deploy::fronts_in_turn;
-use crate::protocol::kit::node;
+use crate::protocol::kit::node::{self, carries_client};
 use crate::protocol::{Atomicity, Deployment, Isolation, Progress, Promises, Protocol};
 use crate::scenario::layout::Layout;
 

@@ -1,7 +1,7 @@
 //! The processes of a deployment as one type: a protocol's servers, and its client sessions.
 //!
 //! A protocol writes its servers, each a [`Process`] of its own, and says once which variants of its message and timer types are
-//! the clients' ([`carries_client!`](crate::carries_client)). [`Node`] does the rest.
+//! the clients' ([`carries_client!`]). [`Node`] does the rest.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -11,14 +11,14 @@
 //! use ordain::base::txn::{Txn, TxnId};
 //! use ordain::protocol::Autopsy;
 //! use ordain::protocol::kit::client::{Client, ClientMessage, ClientTimer, Operation, Patience};
-//! use ordain::protocol::kit::node::Node;
+//! use ordain::protocol::kit::node::{Node, carries_client};
 //! use ordain::plan::Start;
 //!
 //! #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 //! enum Message { Client(ClientMessage) }
 //! #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 //! enum Timer { Client(ClientTimer) }
-//! ordain::carries_client!(Message, Timer);
+//! carries_client!(Message, Timer);
 //!
 //! impl Wire for Message {
 //!     fn label(&self) -> &'static str {
@@ -60,8 +60,7 @@ use crate::protocol::Autopsy;
 use crate::protocol::kit::client::{Client, ClientMessage, ClientTimer};
 use crate::shard::ShardState;
 
-/// A protocol's type that carries what is a client's besides what is its own. [`carries_client!`](crate::carries_client)
-/// implements it.
+/// A protocol's type that carries what is a client's besides what is its own. [`carries_client!`] implements it.
 pub trait Carries<C>: Sized {
     /// Wraps what a client sends or arms.
     fn wrap(content: C) -> Self;
@@ -69,8 +68,7 @@ pub trait Carries<C>: Sized {
     fn unwrap(self) -> Option<C>;
 }
 
-/// Declares that the variant `Client` of a protocol's message type and that of its timer type are the clients':
-/// `carries_client!(Message, Timer);`
+#[doc(hidden)]
 #[macro_export]
 macro_rules! carries_client {
     (@ $carrier:ty, $content:ty) => {
@@ -90,10 +88,15 @@ macro_rules! carries_client {
         }
     };
     ($message:ty, $timer:ty) => {
-        $crate::carries_client!(@ $message, $crate::protocol::kit::client::ClientMessage);
-        $crate::carries_client!(@ $timer, $crate::protocol::kit::client::ClientTimer);
+        $crate::protocol::kit::node::carries_client!(@ $message, $crate::protocol::kit::client::ClientMessage);
+        $crate::protocol::kit::node::carries_client!(@ $timer, $crate::protocol::kit::client::ClientTimer);
     };
 }
+
+/// Declares that the variant `Client` of a protocol's message type and that of its timer type are the clients':
+/// `carries_client!(Message, Timer);`
+#[doc(inline)]
+pub use carries_client;
 
 /// A process of a deployment. Where one kind of server does everything, there are no coordinators.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

@@ -36,13 +36,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::kit::deploy::own_front;
-use super::kit::{journal, node};
+use super::kit::journal;
+use super::kit::node::{self, carries_client};
 use super::{Atomicity, Deployment, Isolation, Progress, Promises, Protocol};
 use crate::base::observation::Mark;
 use crate::base::options::{Choice, Millis, Number, declare};
 use crate::base::process::{Addr, Effects, NodeId, Wire};
 use crate::base::txn::{Guard, Key, Read, ShardId, TxnId, Write};
-use crate::carries_client;
 use crate::plan::PlannedOperation;
 use crate::protocol::kit::client::{ClientMessage, ClientTimer, Patience};
 use crate::scenario::layout::Layout;

@@ -55,13 +55,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::kit::deploy::home_key;
-use super::kit::{journal, node};
+use super::kit::journal;
+use super::kit::node::{self, carries_client};
 use super::{Atomicity, Deployment, Isolation, Progress, Promises, Protocol};
 use crate::base::observation::{AbortReason, Mark};
 use crate::base::options::{Choice, Millis, Number, declare};
 use crate::base::process::{Addr, Effects, NodeId, Wire};
 use crate::base::txn::{ShardId, TxnId};
-use crate::carries_client;
 use crate::plan::PlannedOperation;
 use crate::protocol::kit::client::{ClientMessage, ClientTimer, Patience};
 use crate::protocol::kit::execution::{self, Part};
