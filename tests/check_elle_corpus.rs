@@ -150,7 +150,7 @@ fn compare(case: &Case, report: &Report) -> Vec<String> {
         let violated = Boundary::of(counted.flat_map(AnomalyKind::refutes), []).violated;
         violated
             .iter()
-            .map(|model| model.name().into())
+            .map(|model| model.name().trim_end_matches("-no-session").into())
             .collect::<BTreeSet<String>>()
     };
     if case.valid == "false" && ![boundary(false), boundary(true)].contains(&case.not) {
@@ -219,7 +219,7 @@ fn model_asked(case: &Case) -> Model {
         Some("G0") => Model::ReadUncommitted,
         Some("G1") => Model::ReadCommitted,
         Some("G2") => Model::RepeatableRead,
-        Some("internal") => Model::ReadAtomic,
+        Some("internal") => Model::ReadAtomicNoSession,
         _ => Model::StrictSerializable,
     };
     case.models.first().copied().unwrap_or(of_anomalies)

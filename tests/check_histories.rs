@@ -2,7 +2,7 @@
 //! gets.
 //!
 //! Each file in `tests/histories` says on its first line what it is, on its second what must be found, and on its third,
-//! if not everything is to be checked, what: a line `; checker: NAME ARGUMENTS`; or, if it is there for one of them, the
+//! if not everything is to be checked, what: a line `; checker: NAME ARGUMENTS`, or another model `; model: NAME`; or, if it is there for one of them, the
 //! weakest models that are violated: `; weakest: MODELS`. What `NAME_near_miss` lacks is what `NAME` has. The
 //! explanations are snapshots.
 
@@ -56,7 +56,10 @@ impl Case {
     fn found(&self, history: &History) -> Vec<Anomaly> {
         let line = self.text.lines().nth(2).unwrap_or_default();
         let Some(checker) = line.strip_prefix("; checker: ") else {
-            let report = check(history, &Options::default());
+            let asked = line.strip_prefix("; model: ");
+            let model = asked.map(|name| name.parse().expect("a model's name"));
+            let options = model.map_or(Options::default(), Options::new);
+            let report = check(history, &options);
             let valid = report.verdict == Verdict::Valid;
             assert_eq!(valid, report.anomalies.is_empty(), "{}", self.name);
             if let Some(models) = line.strip_prefix("; weakest: ") {
@@ -74,7 +77,7 @@ impl Case {
         match words[..] {
             ["bank", total, ref accounts @ ..] => {
                 let accounts: Vec<u64> = accounts.iter().map(|word| number(word)).collect();
-                workload::bank(history, &accounts, number(total) as i64, false)
+                workload::bank(history, &accounts, number(total) as i64, false).anomalies
             }
             ["seats", capacity] => workload::seats(history, number(capacity) as usize),
             ["long-fork"] => workload::long_fork(history),

@@ -15,11 +15,11 @@ const HISTORIES: u64 = 24_000;
 
 fn checked(model: Axiomatic) -> Model {
     match model {
-        Axiomatic::ReadAtomic => Model::ReadAtomic,
-        Axiomatic::CausalConsistency => Model::CausalConsistency,
+        Axiomatic::ReadAtomic => Model::ReadAtomicNoSession,
+        Axiomatic::CausalConsistency => Model::CausalConsistencyNoSession,
         Axiomatic::UpdateAtomic => Model::UpdateAtomic,
         Axiomatic::ParallelSnapshotIsolation => Model::ParallelSnapshotIsolation,
-        Axiomatic::Prefix => Model::Prefix,
+        Axiomatic::Prefix => Model::PrefixNoSession,
         Axiomatic::SnapshotIsolation => Model::SnapshotIsolation,
         Axiomatic::Serializable => Model::Serializable,
         Axiomatic::UpdateSerializable => Model::UpdateSerializable,
@@ -366,7 +366,10 @@ fn an_element_of_somebody_who_cannot_have_committed_by_its_own_reads_is_an_abort
     };
     for (read_back, expected) in [(3, Verdict::Invalid), (6, Verdict::Valid)] {
         let txns = history(read_back);
-        let report = check(&to_history(&txns), &Options::new(Model::ReadAtomic));
+        let report = check(
+            &to_history(&txns),
+            &Options::new(Model::ReadAtomicNoSession),
+        );
         let allowed = is_execution(Axiomatic::ReadAtomic, &txns);
         assert_eq!(report.verdict, expected, "{report:#?}");
         assert_eq!(allowed, expected == Verdict::Valid);
@@ -451,7 +454,7 @@ fn what_too_many_orders_of_unread_appends_leave_open_a_stronger_model_that_is_de
     for (model, expected) in [
         (Model::SnapshotIsolation, Verdict::Valid),
         (Model::ParallelSnapshotIsolation, Verdict::Valid),
-        (Model::Prefix, Verdict::Valid),
+        (Model::PrefixNoSession, Verdict::Valid),
         (Model::Serializable, Verdict::Invalid),
     ] {
         let report = check(&history, &Options::new(model));

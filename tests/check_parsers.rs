@@ -75,8 +75,8 @@ fn json_arrays_edn_vectors_and_tagged_records_are_histories_too() {
 fn operations_on_single_objects_are_read() {
     let edn = b"{:type :invoke :process 0 :f :cas :value [1 2]}
         {:type :ok :process 0 :f :cas :value [1 2]}
-        {:type :invoke :process 1 :f :read :value [7 nil]}
-        {:type :ok :process 1 :f :read :value [7 3]}
+        {:type :invoke :process 1 :f :read :value nil}
+        {:type :ok :process 1 :f :read :value 3}
         {:type :info :process :nemesis :f :start :value {:odd [1}}
         {:type :invoke :process 2 :f :transfer :value {:from 1 :to 2 :amount 5}}";
     let text = String::from_utf8_lossy(edn).replace("{:odd [1}", "{:odd [1]}");

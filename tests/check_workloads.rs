@@ -154,7 +154,7 @@ fn bank_reports_the_readers_of_all_accounts_whose_sum_is_wrong() {
         wrong.map(|(at, _)| vec![at as u32]).collect()
     };
     compare(draw, definition, |history, _| {
-        let found = workload::bank(history, &[0, 1], 5, false);
+        let found = workload::bank(history, &[0, 1], 5, false).anomalies;
         transactions(&found, AnomalyKind::WrongTotal)
     });
 }

@@ -16,6 +16,8 @@ mod check_histories;
 mod check_lattice;
 mod check_online;
 mod check_parsers;
+mod check_reports;
+mod check_sessions;
 mod check_smallest;
 mod check_workloads;
 mod cli;

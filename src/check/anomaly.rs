@@ -76,14 +76,20 @@ named! {
         /// Once some of a transaction's effects are seen, all are. Bailis.
         MonotonicAtomicView = "monotonic-atomic-view",
         /// Reads see all or none of a transaction (no fractured reads). Cerone, Bailis (RAMP).
+        ReadAtomicNoSession = "read-atomic-no-session",
+        /// The same, where a session also sees its own past. Biswas and Enea.
         ReadAtomic = "read-atomic",
         /// Read atomic, and causally transitive. Cerone.
+        CausalConsistencyNoSession = "causal-consistency-no-session",
+        /// The same, where a session's past is among the causes. Biswas and Enea.
         CausalConsistency = "causal-consistency",
         /// Read atomic without lost updates. Cerone, ROLA.
         UpdateAtomic = "update-atomic",
         /// Snapshots that need not agree on the order of independent writers. Sovran, Cerone.
         ParallelSnapshotIsolation = "parallel-snapshot-isolation",
         /// Snapshots are prefixes of one order. Cerone.
+        PrefixNoSession = "prefix-no-session",
+        /// The same, where a session's snapshots hold its past. Biswas and Enea.
         Prefix = "prefix",
         /// PL-2.99: serializable but for predicates.
         RepeatableRead = "repeatable-read",
@@ -105,8 +111,8 @@ named! {
         Linearizable = "linearizable",
         /// Every object on its own is atomic in some order that respects processes. Lamport 1979.
         Sequential = "sequential",
-        /// Causal memory: PRAM and writes follow reads.
-        Causal = "causal",
+        /// Causal memory: PRAM and writes follow reads. Not comparable with causal consistency, which has one order for all.
+        CausalMemory = "causal-memory",
         /// Pipelined memory: reads and writes of a session in its order.
         Pram = "pram",
         /// A session does not go back in time.
@@ -177,6 +183,8 @@ named! {
         CyclicVersions = "cyclic-versions",
         /// No order of versions makes the history causally consistent, though one makes it read atomic.
         NotCausallyConsistent = "no-causally-consistent-order",
+        /// Sessions see their own past in no execution of the model.
+        NotInSessionOrder = "no-session-order",
         /// No order of versions makes the history prefix consistent.
         NotPrefixConsistent = "no-prefix-consistent-order",
         /// No order of versions makes the history snapshot isolated.
@@ -209,6 +217,8 @@ named! {
         WritesFollowReadsViolation = "writes-follow-reads-violation",
         /// Balances do not add up to the constant total.
         WrongTotal = "wrong-total",
+        /// An account without a balance, in a read of all.
+        NilBalance = "nil-balance",
         /// A balance below zero where none may be.
         NegativeBalance = "negative-balance",
         /// More was sold than there was.
@@ -281,20 +291,27 @@ impl Model {
             }
             ConsistentView => &[CursorStability, MonotonicView],
             ForwardConsistentView => &[ConsistentView],
-            ReadAtomic => &[MonotonicAtomicView],
-            CausalConsistency | UpdateAtomic => &[ReadAtomic],
-            ParallelSnapshotIsolation => &[CausalConsistency, UpdateAtomic, ConsistentView],
-            Prefix => &[CausalConsistency],
+            ReadAtomicNoSession => &[MonotonicAtomicView],
+            ReadAtomic => &[ReadAtomicNoSession],
+            CausalConsistencyNoSession | UpdateAtomic => &[ReadAtomicNoSession],
+            CausalConsistency => &[CausalConsistencyNoSession, ReadAtomic],
+            ParallelSnapshotIsolation => {
+                &[CausalConsistencyNoSession, UpdateAtomic, ConsistentView]
+            }
+            PrefixNoSession => &[CausalConsistencyNoSession],
+            Prefix => &[PrefixNoSession, CausalConsistency],
             RepeatableRead => &[CursorStability, MonotonicAtomicView],
             SnapshotIsolation => &[
                 ForwardConsistentView,
                 MonotonicSnapshotRead,
                 ParallelSnapshotIsolation,
-                Prefix,
+                PrefixNoSession,
             ],
             UpdateSerializable => &[ForwardConsistentView],
             Serializable => &[RepeatableRead, SnapshotIsolation, UpdateSerializable],
-            StrongSessionSnapshotIsolation => &[SnapshotIsolation, StrongSessionReadCommitted],
+            StrongSessionSnapshotIsolation => {
+                &[SnapshotIsolation, StrongSessionReadCommitted, Prefix]
+            }
             StrongSnapshotIsolation => &[StrongSessionSnapshotIsolation, StrongReadCommitted],
             StrongSessionSerializable => {
                 &[Serializable, StrongSessionSnapshotIsolation, Sequential]
@@ -305,8 +322,8 @@ impl Model {
                 Linearizable,
             ],
             Linearizable => &[Sequential],
-            Sequential => &[Causal],
-            Causal => &[WritesFollowReads, Pram],
+            Sequential => &[CausalMemory],
+            CausalMemory => &[WritesFollowReads, Pram],
             Pram => &[MonotonicReads, MonotonicWrites, ReadYourWrites],
             MonotonicReads | MonotonicWrites | ReadYourWrites | WritesFollowReads => &[],
         }
@@ -327,10 +344,12 @@ impl Model {
             Model::ConsistentView => &[GSingle],
             Model::ForwardConsistentView => &[],
             Model::UpdateSerializable => &[Internal],
-            Model::ReadAtomic => &[Internal, FutureRead, FracturedRead],
-            Model::CausalConsistency => &[NotCausallyConsistent],
+            Model::ReadAtomicNoSession => &[Internal, FutureRead, FracturedRead],
+            Model::CausalConsistencyNoSession => &[NotCausallyConsistent],
+            Model::ReadAtomic | Model::CausalConsistency => &[],
             Model::ParallelSnapshotIsolation => &[],
-            Model::Prefix => &[LongFork, NotPrefixConsistent],
+            Model::PrefixNoSession => &[LongFork, NotPrefixConsistent],
+            Model::Prefix => &[NotInSessionOrder],
             Model::RepeatableRead => &[G2Item, LostUpdate, Internal, NotSerializable],
             Model::SnapshotIsolation => &[GNonadjacent, NotSnapshotIsolated],
             Model::Serializable => &[NotSerializable, WriteSkew],
@@ -341,7 +360,7 @@ impl Model {
             Model::StrongSessionSerializable => &[G2ItemProcess, NotStrongSessionSerializable],
             Model::StrictSerializable => &[G2ItemRealtime, NotStrictSerializable, CausalReverse],
             Model::Linearizable => &[NotLinearizable],
-            Model::Sequential | Model::Causal | Model::Pram => &[],
+            Model::Sequential | Model::CausalMemory | Model::Pram => &[],
             Model::MonotonicReads => &[NonMonotonicRead],
             Model::MonotonicWrites => &[NonMonotonicWrite],
             Model::ReadYourWrites => &[ReadYourWritesViolation],
@@ -381,8 +400,32 @@ impl Model {
 
 /// The text is not a model's name.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("unknown consistency model {0:?}; one of: {names}", names = model_names())]
+#[error("unknown consistency model {0:?}{hint}; one of: {names}", hint = did_you_mean(.0), names = model_names())]
 pub struct UnknownModel(pub String);
+
+/// The model whose name is nearest to the text, if one is near.
+fn did_you_mean(text: &str) -> String {
+    let lower = text.to_ascii_lowercase();
+    let names = Model::ALL.iter().map(|model| model.name());
+    let near = names.min_by_key(|name| distance(name, &lower));
+    let near = near.filter(|name| distance(name, &lower) <= 1 + name.len() / 4);
+    near.map_or(String::new(), |name| format!(" (did you mean {name}?)"))
+}
+
+/// How many letters have to be changed, put in or left out to make one text of another (Levenshtein).
+fn distance(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (at, a) in one.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = at + 1;
+        for (place, b) in other.bytes().enumerate() {
+            let changed = diagonal + usize::from(a != b);
+            diagonal = row[place + 1];
+            row[place + 1] = changed.min(row[place] + 1).min(diagonal + 1);
+        }
+    }
+    row[other.len()]
+}
 
 fn model_names() -> String {
     let names: Vec<&str> = Model::ALL.iter().map(|model| model.name()).collect();
@@ -408,7 +451,9 @@ impl FromStr for Model {
             "pl-3u" => Model::UpdateSerializable,
             "pl-3" | "conflict-serializable" => Model::Serializable,
             "pl-ss" | "strong-serializable" => Model::StrictSerializable,
-            "causal-cerone" => Model::CausalConsistency,
+            "causal-cerone" => Model::CausalConsistencyNoSession,
+            "causal" | "cc" => Model::CausalConsistency,
+            "prefix-consistency" => Model::Prefix,
             _ => {
                 let mut all = Model::ALL.iter().copied();
                 return all
@@ -605,7 +650,13 @@ mod tests {
     #[test]
     fn every_anomaly_of_isolation_violates_some_model_and_strict_serializability() {
         use AnomalyKind::*;
-        let of_state = [WrongTotal, NegativeBalance, Oversold, LostElement];
+        let of_state = [
+            WrongTotal,
+            NilBalance,
+            NegativeBalance,
+            Oversold,
+            LostElement,
+        ];
         for &kind in AnomalyKind::ALL {
             let violates = Model::StrictSerializable.forbids(kind);
             assert_eq!(violates, !of_state.contains(&kind), "{kind}");
@@ -619,6 +670,12 @@ mod tests {
         }
         assert_eq!("PL-3".parse(), Ok(Model::Serializable));
         let error = "serialisable".parse::<Model>().unwrap_err();
-        assert!(error.to_string().contains("serialisable"));
+        let said = error.to_string();
+        assert!(
+            said.contains("\"serialisable\" (did you mean serializable?)"),
+            "{said}"
+        );
+        let far = "nothing-like-it".parse::<Model>().unwrap_err().to_string();
+        assert!(!far.contains("did you mean"), "{far}");
     }
 }

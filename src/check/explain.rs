@@ -43,6 +43,11 @@ pub fn op(history: &History, op: &Op) -> String {
         Op::Read { value: Some(v), .. } => format!("r {key} {}", show(v)),
         Op::Cas { expected, new, .. } => format!("cas {key} {} {}", show(expected), show(new)),
         Op::Add { delta, .. } => format!("add {key} {delta}"),
+        Op::Insert { value, .. } => format!("add {key} {}", show(value)),
+        Op::Enqueue { value, .. } => format!("enqueue {key} {}", show(value)),
+        Op::Dequeue { value: None, .. } => format!("dequeue {key} nil"),
+        Op::Dequeue { value: Some(v), .. } => format!("dequeue {key} {}", show(v)),
+        Op::DequeueUnknown { .. } => format!("dequeue {key} ?"),
         Op::ReadUnknown { .. } => format!("r {key} ?"),
     }
 }
@@ -61,7 +66,7 @@ pub fn transaction(history: &History, id: TxnId) -> String {
         .collect();
     format!(
         "{status}, process {}, invoked {}, {end}: {}",
-        txn.header.process,
+        history.show_value(txn.header.process),
         txn.header.invoke,
         ops.join(" ")
     )
@@ -167,7 +172,10 @@ pub fn because(history: &History, dependency: &Dependency, from: &str, to: &str)
             ),
         },
         Dependency::Process { process } => {
-            format!("process {process} executed {from} before {to}")
+            format!(
+                "process {} executed {from} before {to}",
+                history.show_value(*process)
+            )
         }
         Dependency::Realtime { complete, invoke } => {
             format!("{from} completed (at {complete}) before {to} was invoked (at {invoke})")

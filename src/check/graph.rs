@@ -528,7 +528,9 @@ impl Cycle {
         let mut refuted = self.kind.refutes();
         if self.is_of_data() {
             let readers = self.edges.iter().filter(|edge| !is_update(edge.from));
-            let prefix = Mode::Snapshot.admits(&self.edges).then_some(Model::Prefix);
+            let prefix = Mode::Snapshot
+                .admits(&self.edges)
+                .then_some(Model::PrefixNoSession);
             let update = (readers.count() < 2).then_some(Model::UpdateSerializable);
             refuted.extend(prefix.into_iter().chain(update));
         }
@@ -571,7 +573,7 @@ pub fn cycles(graph: &Graph, options: &Options, is_update: impl Fn(TxnId) -> boo
         .out
         .found
         .sort_by_key(|cycle| (cycle.kind, cycle.edges.len()));
-    search.unless_refuted(Model::Prefix, &components, &is_update);
+    search.unless_refuted(Model::PrefixNoSession, &components, &is_update);
     search.unless_refuted(Model::UpdateSerializable, &components, &is_update);
     search.skewed(&components);
     search.out
@@ -692,7 +694,7 @@ impl<'g> Search<'g> {
             return;
         }
         let cycle = components.iter().find_map(|nodes| match model {
-            Model::Prefix => self.shortest_of(nodes, Class::Prefix),
+            Model::PrefixNoSession => self.shortest_of(nodes, Class::Prefix),
             _ => self.of_updates(nodes, is_update),
         });
         if let Some(edges) = cycle {

@@ -101,6 +101,32 @@ pub enum Op<'a> {
         /// The addend.
         delta: i64,
     },
+    /// Add an element that is no number to a set.
+    Insert {
+        /// The set's key.
+        key: KeyId,
+        /// The element: a [name](HistoryBuilder::name).
+        value: u64,
+    },
+    /// Put `value` at the end of a queue.
+    Enqueue {
+        /// The queue's key.
+        key: KeyId,
+        /// What was put into it.
+        value: u64,
+    },
+    /// Take what is at the head of a queue.
+    Dequeue {
+        /// The queue's key.
+        key: KeyId,
+        /// What came out, or `None` if the queue was found empty.
+        value: Option<u64>,
+    },
+    /// Take what is at the head of a queue, whatever it is: the client never learnt it.
+    DequeueUnknown {
+        /// The queue's key.
+        key: KeyId,
+    },
     /// A read whose result the client never learnt.
     ReadUnknown {
         /// The key.
@@ -118,6 +144,10 @@ impl Op<'_> {
             | Op::Read { key, .. }
             | Op::Cas { key, .. }
             | Op::Add { key, .. }
+            | Op::Insert { key, .. }
+            | Op::Enqueue { key, .. }
+            | Op::Dequeue { key, .. }
+            | Op::DequeueUnknown { key }
             | Op::ReadUnknown { key } => key,
         }
     }
@@ -134,6 +164,11 @@ pub(super) enum Kind {
     ReadNil,
     Cas,
     Add,
+    Insert,
+    Enqueue,
+    Dequeue,
+    DequeueNil,
+    DequeueUnknown,
     ReadUnknown,
 }
 
@@ -241,6 +276,118 @@ pub struct History {
     names: Vec<Box<str>>,
     version_orders: BTreeMap<KeyId, Vec<u64>>,
     accounts: BTreeSet<KeyId>,
+    balances: BTreeSet<TxnId>,
+    initial: BTreeMap<KeyId, u64>,
+    workload: Option<Object>,
+    skipped: Vec<Skipped>,
+    remarks: Vec<String>,
+}
+
+/// What a key holds.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Object {
+    /// Written, read, compared and set. A mutex is one that is compared and set between two values.
+    Register,
+    /// Added to, and read as a number (two's complement).
+    Counter,
+    /// Elements added, and read as a list in any order.
+    Set,
+    /// Appended to, and read as a list.
+    List,
+    /// Values put in at the end and taken out at the head.
+    Queue,
+    /// The balance of a bank's account. All of them together are one object.
+    Account,
+}
+
+/// Something that a file holds and nobody judges.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+pub struct Skipped {
+    /// What it is, in words.
+    pub what: String,
+    /// How many.
+    pub count: u64,
+    /// Why it is not judged.
+    pub why: &'static str,
+}
+
+/// The sorts of operations on a key.
+#[derive(Clone, Default)]
+struct Seen {
+    account: bool,
+    append: bool,
+    list: bool,
+    write: bool,
+    value: bool,
+    add: bool,
+    insert: bool,
+    queue: bool,
+}
+
+impl Seen {
+    fn note(&mut self, kind: Kind) {
+        match kind {
+            Kind::Append => self.append = true,
+            Kind::ReadList => self.list = true,
+            Kind::Write | Kind::Cas => self.write = true,
+            Kind::Read => self.value = true,
+            Kind::Add => self.add = true,
+            Kind::Insert => self.insert = true,
+            Kind::Enqueue | Kind::Dequeue | Kind::DequeueNil | Kind::DequeueUnknown => {
+                self.queue = true;
+            }
+            Kind::ReadNil | Kind::ReadUnknown => {}
+        }
+    }
+
+    /// What the key holds for certain. Operations that do not fit to it are judged as ones that it cannot have executed.
+    fn object(&self) -> Option<Object> {
+        let object = match self {
+            Seen { account: true, .. } => Object::Account,
+            Seen { queue: true, .. } => Object::Queue,
+            Seen { append: true, .. } => Object::List,
+            Seen { insert: true, .. } => Object::Set,
+            Seen {
+                add: true,
+                list: true,
+                ..
+            } => Object::Set,
+            Seen { add: true, .. } => Object::Counter,
+            Seen { write: true, .. } => Object::Register,
+            _ => return None,
+        };
+        Some(object)
+    }
+
+    /// What the key holds for certain, if it is not this object.
+    fn other_than(&self, object: Object) -> Option<Object> {
+        match (object, self.object()) {
+            // Additions without reads tell nothing more.
+            (Object::Set, Some(Object::Counter)) if !self.value => None,
+            (Object::Set, None) if self.value => Some(Object::Register),
+            (Object::Counter | Object::Register, None) if self.list => Some(Object::List),
+            (_, told) => told.filter(|&told| told != object),
+        }
+    }
+
+    /// What a key may hold that was only read, beside keys that hold these.
+    fn guess(&self, told: &BTreeSet<Object>) -> Option<Object> {
+        let fitting: &[Object] = match self {
+            Seen { list: true, .. } => &[Object::List, Object::Set],
+            Seen { value: true, .. } => &[Object::Register, Object::Counter],
+            _ => &[Object::Register, Object::Counter, Object::List, Object::Set],
+        };
+        let mut others = fitting
+            .iter()
+            .copied()
+            .filter(|object| told.contains(object));
+        let only = others.next().filter(|_| others.next().is_none());
+        only.or(match self {
+            Seen { list: true, .. } => Some(Object::List),
+            Seen { value: true, .. } => Some(Object::Register),
+            _ => told.contains(&Object::List).then_some(Object::List),
+        })
+    }
 }
 
 impl History {
@@ -316,11 +463,13 @@ impl History {
         }
     }
 
-    /// The value that stands for a number below zero, if a file has it.
-    pub(super) fn value_of_signed(&self, number: i64) -> Option<u64> {
-        let text = number.to_string();
-        let at = self.names.iter().position(|name| **name == *text)?;
-        Some(NAME_BASE + at as u64)
+    /// The values that stand for numbers below zero, which files give by their texts.
+    pub(super) fn signed_names(&self) -> BTreeMap<i64, u64> {
+        let numbers = self.names.iter().zip(NAME_BASE..);
+        let negative = numbers.filter(|(name, _)| name.starts_with('-'));
+        negative
+            .filter_map(|(name, value)| Some((name.parse().ok()?, value)))
+            .collect()
     }
 
     /// A value as JSON: a number, or its name.
@@ -387,17 +536,100 @@ impl History {
         &self.accounts
     }
 
-    /// The keys that were added to: sets and counters.
-    pub(super) fn added_keys(&self) -> BTreeSet<KeyId> {
-        let kinds = self.kinds.iter().zip(&self.op_keys);
-        let added = kinds.filter(|(kind, _)| **kind == Kind::Add);
-        added.map(|(_, &key)| key).collect()
+    /// The transactions that read the balances of all accounts at once, as a map.
+    pub(super) fn balances(&self) -> &BTreeSet<TxnId> {
+        &self.balances
     }
 
-    /// Does each transaction touch one key?
-    pub(super) fn is_local(&self) -> bool {
+    /// What a register held before anybody wrote it, where that is known: no read found nothing there.
+    pub(super) fn initial_value(&self, key: KeyId) -> Option<u64> {
+        self.initial.get(&key).copied()
+    }
+
+    /// Is it known of some register what it held at first?
+    pub(super) fn has_initial_values(&self) -> bool {
+        !self.initial.is_empty()
+    }
+
+    /// Says what all registers held before anybody wrote them: a number below 2^63, or a name.
+    pub fn start_registers_at(&mut self, text: &str) {
+        let number = text
+            .parse::<i64>()
+            .ok()
+            .and_then(|number| u64::try_from(number).ok());
+        let known = self
+            .names
+            .iter()
+            .zip(NAME_BASE..)
+            .find(|(name, _)| &***name == text);
+        let value = number.or(known.map(|(_, value)| value)).unwrap_or_else(|| {
+            self.names.push(text.into());
+            NAME_BASE + self.names.len() as u64 - 1
+        });
+        let registers = self.objects().into_iter().zip(0..);
+        let registers = registers.filter(|&(object, _)| object == Some(Object::Register));
+        for (_, key) in registers {
+            self.initial.entry(key).or_insert(value);
+        }
+    }
+
+    /// What was read and is not judged, and why.
+    pub fn skipped(&self) -> &[Skipped] {
+        &self.skipped
+    }
+
+    /// Remarks on what a file leaves open.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
+    /// What each key holds, told from all operations on it, those that failed too. A key that was only read holds what the
+    /// others hold, if its reads fit and the others agree; `None` if nothing tells.
+    pub fn objects(&self) -> Vec<Option<Object>> {
+        let mut seen = vec![Seen::default(); self.keys.len()];
+        for (kind, &key) in self.kinds.iter().zip(&self.op_keys) {
+            seen[key as usize].note(*kind);
+        }
+        for &key in &self.accounts {
+            seen[key as usize].account = true;
+        }
+        if let Some(workload) = self.workload {
+            return seen.iter().map(|_| Some(workload)).collect();
+        }
+        let told: BTreeSet<Object> = seen.iter().filter_map(Seen::object).collect();
+        let objects = seen
+            .iter()
+            .map(|seen| seen.object().or_else(|| seen.guess(&told)));
+        objects.collect()
+    }
+
+    /// Takes all keys for this object, whatever a guess would say.
+    ///
+    /// # Errors
+    /// If a key holds something else for certain: its name, and what it is.
+    pub fn take_for(&mut self, workload: Object) -> Result<(), (String, Object)> {
+        let mut seen = vec![Seen::default(); self.keys.len()];
+        for (kind, &key) in self.kinds.iter().zip(&self.op_keys) {
+            seen[key as usize].note(*kind);
+        }
+        for (seen, key) in seen.iter_mut().zip(0..) {
+            seen.account = self.accounts.contains(&key);
+            if let Some(other) = seen.other_than(workload) {
+                return Err((self.show_key(key), other));
+            }
+        }
+        self.workload = Some(workload);
+        Ok(())
+    }
+
+    /// Does each transaction touch one object? A bank's accounts are one.
+    pub fn is_local(&self) -> bool {
+        let object = |key: KeyId| match self.accounts.contains(&key) {
+            true => None,
+            false => Some(key),
+        };
         self.txns().all(|txn| {
-            let mut keys = txn.ops().map(|op| op.key());
+            let mut keys = txn.ops().map(|op| object(op.key()));
             keys.next().is_none_or(|first| keys.all(|key| key == first))
         })
     }
@@ -406,18 +638,95 @@ impl History {
     pub(super) fn keys_part(&self, keeps: impl Fn(KeyId) -> bool) -> History {
         let mut part = self.rebuild(0..self.len() as TxnId, |part, name, op| match op {
             op if !keeps(op.key()) => {}
-            Op::Append { value, .. } => part.append(name, value),
-            Op::ReadList { list, .. } => part.read_list(name, list),
-            Op::Write { value, .. } => part.write(name, value),
-            Op::Read { value, .. } => part.read(name, value),
-            Op::Cas { expected, new, .. } => part.cas(name, expected, new),
-            Op::Add { delta, .. } => part.add(name, delta),
-            Op::ReadUnknown { .. } => part.read_unknown(name),
+            op => part.push_op(name, op),
         });
         for (&key, order) in self.version_orders.iter().filter(|(key, _)| keeps(**key)) {
             part.version_order(self.key_value(key), order);
         }
+        for (&key, &value) in self.initial.iter().filter(|(key, _)| keeps(**key)) {
+            part.initial(self.key_value(key), value);
+        }
+        for &key in self.accounts.iter().filter(|key| keeps(**key)) {
+            part.account(self.key_value(key));
+        }
+        part.history.balances.clone_from(&self.balances);
+        part.history.workload = self.workload;
         part.finish()
+    }
+
+    /// The same history, in which the initial value of each register is what its readers find before anybody wrote it: nothing.
+    /// Then nobody can have read nothing, which becomes a value that nobody wrote. None if somebody wrote a register's
+    /// initial value again, so that it is open which of the two was read.
+    pub(super) fn without_initial_values(&self) -> Option<History> {
+        let initial = |key: KeyId| self.initial.get(&key).copied();
+        let again = |op: Op<'_>| match op {
+            Op::Write { key, value }
+            | Op::Cas {
+                key, new: value, ..
+            } => initial(key) == Some(value),
+            _ => false,
+        };
+        if (0..self.kinds.len()).any(|at| again(self.op(at))) {
+            return None;
+        }
+        let nothing = NAME_BASE + self.names.len() as u64;
+        let mut part = self.rebuild(0..self.len() as TxnId, |part, name, op| match op {
+            Op::Read { key, value } if initial(key).is_some() => match value {
+                Some(value) => part.read(name, Some(value).filter(|_| initial(key) != Some(value))),
+                None => part.read(name, Some(nothing)),
+            },
+            Op::Cas { key, expected, new } if initial(key) == Some(expected) => {
+                part.read(name, None);
+                part.write(name, new);
+            }
+            op => part.push_op(name, op),
+        });
+        part.history.names.push("nil".into());
+        for (&key, order) in &self.version_orders {
+            part.version_order(self.key_value(key), order);
+        }
+        Some(part.finish())
+    }
+
+    /// The same history, in which each transaction also writes a key of its own and reads those of these transactions: lists or registers.
+    pub(super) fn with_sights(&self, seen: &[Vec<TxnId>], lists: bool) -> History {
+        let mut steps = BTreeMap::<u64, u64>::new();
+        let names: Vec<String> = (self.headers.iter())
+            .map(|header| {
+                let step = steps.entry(header.process).or_default();
+                *step += 1;
+                format!("session {}, step {step}", self.show_value(header.process))
+            })
+            .collect();
+        let mut builder = HistoryBuilder::new();
+        builder.history.names.clone_from(&self.names);
+        for (txn, seen) in self.txns().zip(seen) {
+            builder.begin(txn.header.process, txn.header.invoke);
+            for &other in seen {
+                let key = builder.name(&names[other as usize]);
+                match lists {
+                    true => builder.read_list(key, &[1]),
+                    false => builder.read(key, Some(1)),
+                }
+            }
+            for op in txn.ops() {
+                builder.push_op(self.key_value(op.key()), op);
+            }
+            let key = builder.name(&names[txn.id as usize]);
+            match lists {
+                true => builder.append(key, 1),
+                false => builder.write(key, 1),
+            }
+            let complete = (txn.header.complete != NEVER).then_some(txn.header.complete);
+            builder.end(txn.header.status, complete);
+        }
+        for (&key, order) in &self.version_orders {
+            builder.version_order(self.key_value(key), order);
+        }
+        for (&key, &value) in &self.initial {
+            builder.initial(self.key_value(key), value);
+        }
+        builder.finish()
     }
 
     /// The elements that these transactions appended, and those that they read and nobody appended.
@@ -467,6 +776,14 @@ impl History {
                 key,
                 delta: arg as i64,
             },
+            Kind::Insert => Op::Insert { key, value: arg },
+            Kind::Enqueue => Op::Enqueue { key, value: arg },
+            Kind::Dequeue => Op::Dequeue {
+                key,
+                value: Some(arg),
+            },
+            Kind::DequeueNil => Op::Dequeue { key, value: None },
+            Kind::DequeueUnknown => Op::DequeueUnknown { key },
             Kind::ReadUnknown => Op::ReadUnknown { key },
         }
     }
@@ -579,10 +896,76 @@ impl HistoryBuilder {
         self.push(Kind::ReadUnknown, key, 0);
     }
 
+    /// Adds an element that is no number to a set.
+    pub fn insert(&mut self, key: u64, value: u64) {
+        self.push(Kind::Insert, key, value);
+    }
+
+    /// Adds a value put into a queue.
+    pub fn enqueue(&mut self, key: u64, value: u64) {
+        self.push(Kind::Enqueue, key, value);
+    }
+
+    /// Adds a value taken out of a queue, or that it was found empty.
+    pub fn dequeue(&mut self, key: u64, value: Option<u64>) {
+        match value {
+            Some(value) => self.push(Kind::Dequeue, key, value),
+            None => self.push(Kind::DequeueNil, key, 0),
+        }
+    }
+
+    /// Adds a value taken out of a queue that nobody learnt.
+    pub fn dequeue_unknown(&mut self, key: u64) {
+        self.push(Kind::DequeueUnknown, key, 0);
+    }
+
     /// Says that a key holds the balance of an account, of which it is not known what it was at first.
     pub fn account(&mut self, key: u64) {
         let key = self.key_id(key);
         self.history.accounts.insert(key);
+    }
+
+    /// Says that the transaction under way read the balances of all accounts at once.
+    ///
+    /// # Panics
+    /// If no transaction is under way.
+    pub fn balances(&mut self) {
+        assert!(self.open, "balances outside of a transaction");
+        let last = self.history.headers.len() - 1;
+        self.history.balances.insert(last as TxnId);
+    }
+
+    /// Says what a register held before anybody wrote it.
+    pub fn initial(&mut self, key: u64, value: u64) {
+        let key = self.key_id(key);
+        self.history.initial.insert(key, value);
+    }
+
+    /// Notes that something is not judged, and why.
+    pub fn skip(&mut self, what: String, count: u64, why: &'static str) {
+        self.history.skipped.push(Skipped { what, count, why });
+    }
+
+    /// Notes what a file leaves open.
+    pub fn remark(&mut self, remark: String) {
+        self.history.remarks.push(remark);
+    }
+
+    /// Adds an operation of another history under this key, with the names of that history.
+    fn push_op(&mut self, name: u64, op: Op<'_>) {
+        match op {
+            Op::Append { value, .. } => self.append(name, value),
+            Op::ReadList { list, .. } => self.read_list(name, list),
+            Op::Write { value, .. } => self.write(name, value),
+            Op::Read { value, .. } => self.read(name, value),
+            Op::Cas { expected, new, .. } => self.cas(name, expected, new),
+            Op::Add { delta, .. } => self.add(name, delta),
+            Op::Insert { value, .. } => self.insert(name, value),
+            Op::Enqueue { value, .. } => self.enqueue(name, value),
+            Op::Dequeue { value, .. } => self.dequeue(name, value),
+            Op::DequeueUnknown { .. } => self.dequeue_unknown(name),
+            Op::ReadUnknown { .. } => self.read_unknown(name),
+        }
     }
 
     /// States the true order of all versions of `key`, oldest first, as seen inside the database. Makes
@@ -604,27 +987,25 @@ impl HistoryBuilder {
         id
     }
 
+    /// A value as text.
+    pub(super) fn show_value(&self, value: u64) -> String {
+        self.history.show_value(value)
+    }
+
     /// A key that some operation took for a list and some other for a register, as text.
     pub(super) fn torn_key(&self) -> Option<String> {
         self.torn.map(|key| self.history.show_key(key))
     }
 
-    /// Takes reads of nothing from keys that hold lists to be reads of an empty list: a file may write both as
+    /// Takes reads of nothing from keys that hold lists or sets to be reads of an empty list: a file may write both as
     /// nil.
     pub(super) fn nil_reads_of_lists(&mut self) {
+        let objects = self.history.objects();
         let history = &mut self.history;
-        let mut holds = vec![None; history.keys.len()];
-        for (kind, &key) in history.kinds.iter().zip(&history.op_keys) {
-            if kind.is_list() {
-                holds[key as usize] = Some(true);
-            } else if !matches!(kind, Kind::ReadNil | Kind::ReadUnknown) {
-                holds[key as usize] = Some(false);
-            }
-        }
-        let any_list = holds.contains(&Some(true));
         let columns = history.kinds.iter_mut().zip(&history.op_keys);
         for ((kind, &key), arg) in columns.zip(&mut history.args) {
-            if *kind == Kind::ReadNil && holds[key as usize].unwrap_or(any_list) {
+            let holds_list = matches!(objects[key as usize], Some(Object::List | Object::Set));
+            if *kind == Kind::ReadNil && holds_list {
                 *kind = Kind::ReadList;
                 *arg = ListRef {
                     trunk: NONE,

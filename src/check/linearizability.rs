@@ -31,31 +31,21 @@
 //! assert_eq!(report.verdict, Verdict::Invalid);
 //! ```
 
+mod counter;
 mod search;
+mod set;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use rayon::prelude::*;
 
 use super::explain::{self, Cast};
+pub use super::history::Object;
 use super::history::{NAME_BASE, NEVER};
 use super::{
     Anomaly, AnomalyKind, Exercised, History, KeyId, Model, Op, Options, Report, Status, TxnId,
 };
 use search::Found;
-
-/// What a key holds, told from the operations on it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Object {
-    /// Written, read, compared and set.
-    Register,
-    /// Added to, and read as a number (two's complement).
-    Counter,
-    /// Elements added, and read as a list in any order.
-    Set,
-    /// Appended to, and read as a list.
-    List,
-}
 
 /// The verdict on one key.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -71,8 +61,21 @@ pub enum Outcome {
         /// The values that the key may have held just before, a few of them.
         states: Vec<String>,
     },
+    /// None does, as a few transactions show.
+    Impossible {
+        /// The transactions; the sentence calls them T1, T2, ... in this order.
+        txns: Vec<TxnId>,
+        /// Why.
+        sentence: String,
+    },
     /// The budget ended first.
     Exceeded,
+}
+
+/// Transactions that show that there is no linearization, and why; the sentence calls them T1, T2, ... in their order.
+struct Contradiction {
+    txns: Vec<TxnId>,
+    sentence: String,
 }
 
 /// Checks every key of a history by itself, each with the whole budget of steps. What a key holds is told from
@@ -90,11 +93,13 @@ pub fn check_objects(
     object: impl Fn(KeyId) -> Option<Object> + Sync,
 ) -> Report {
     let parts = partition(history);
+    let told = history.objects();
     let outcomes: Vec<(KeyId, Outcome)> = parts
         .par_iter()
         .map(|(&key, part)| {
-            let object = object(key).unwrap_or_else(|| part.object());
-            (key, part.search(history, object, options.steps_max))
+            let object = object(key).or(told[key as usize]);
+            let object = object.unwrap_or(Object::Register);
+            (key, part.search(history, (key, object), options.steps_max))
         })
         .collect();
     let mut anomalies = Vec::new();
@@ -109,9 +114,14 @@ pub fn check_objects(
             } => {
                 anomalies.push(anomaly(history, key, txn, outstanding, &states));
             }
+            Outcome::Impossible { txns, sentence } => {
+                let cast = Cast::of(txns);
+                let kind = AnomalyKind::NotLinearizable;
+                anomalies.push(explain::fact(history, kind, Some(key), cast, &sentence));
+            }
             Outcome::Exceeded => undecided.push(format!(
-                "key {}: not decided within {} steps",
-                history.show_key(key),
+                "{}: not decided within {} steps",
+                name(history, key),
                 options.steps_max
             )),
         }
@@ -132,8 +142,17 @@ pub fn check_key(history: &History, key: KeyId, steps_max: u64) -> Outcome {
     let parts = partition(history);
     let part = parts.get(&key);
     part.map_or(Outcome::Linearizable, |part| {
-        part.search(history, part.object(), steps_max)
+        let object = history.objects()[key as usize].unwrap_or(Object::Register);
+        part.search(history, (key, object), steps_max)
     })
+}
+
+/// What a key's part is called: accounts are judged together.
+fn name(history: &History, key: KeyId) -> String {
+    match history.accounts().contains(&key) {
+        true => "the accounts together".into(),
+        false => format!("key {}", history.show_key(key)),
+    }
 }
 
 fn exercised(history: &History, parts: &BTreeMap<KeyId, Part<'_>>) -> Exercised {
@@ -161,6 +180,10 @@ fn exercised(history: &History, parts: &BTreeMap<KeyId, Part<'_>>) -> Exercised 
             Op::ReadList { list, .. } => {
                 counts.reads += 1;
                 counts.reads_nonempty += u64::from(!list.is_empty());
+            }
+            Op::Dequeue { value, .. } => {
+                counts.reads += 1;
+                counts.reads_nonempty += u64::from(value.is_some());
             }
             Op::ReadUnknown { .. } => {}
             _ => counts.writes += 1,
@@ -190,9 +213,9 @@ fn anomaly(
     };
     let sentence = format!(
         "By the time that {name} completed it must have taken effect. Whatever order the operations before took \
-         effect in, key {} then held {}; {beside}; and from there no order lets {name} return what it did: a \
+         effect in, {} then held {}; {beside}; and from there no order lets {name} return what it did: a \
          contradiction!",
-        history.show_key(key),
+        self::name(history, key),
         states.join(" or ")
     );
     explain::fact(
@@ -235,11 +258,14 @@ struct Part<'a> {
 }
 
 fn partition(history: &History) -> BTreeMap<KeyId, Part<'_>> {
+    let accounts = history.accounts();
+    let bank = accounts.first().copied();
+    let object = |key: KeyId| bank.filter(|_| accounts.contains(&key)).unwrap_or(key);
     let mut parts = BTreeMap::<KeyId, Part<'_>>::new();
     for txn in history.txns().filter(|txn| txn.may_have_happened()) {
         let mut touched = BTreeMap::<KeyId, Vec<Op<'_>>>::new();
         for op in txn.ops() {
-            touched.entry(op.key()).or_default().push(op);
+            touched.entry(object(op.key())).or_default().push(op);
         }
         let certain = txn.header.status == Status::Ok;
         for (key, ops) in touched {
@@ -270,15 +296,45 @@ enum State {
     Counter(i64),
     Set(BTreeSet<u64>),
     List(Vec<u64>),
+    Queue(VecDeque<u64>),
+    Bank(BTreeMap<KeyId, Balance>),
+}
+
+/// An account's balance.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Balance {
+    /// Nobody read it yet: what was moved to it so far.
+    Moved(i64),
+    Known(i64),
+}
+
+impl Balance {
+    fn add(&mut self, delta: i64) {
+        let (Balance::Moved(amount) | Balance::Known(amount)) = self;
+        *amount = amount.wrapping_add(delta);
+    }
+
+    /// Reads it; false if it is another.
+    fn is(&mut self, amount: i64) -> bool {
+        let fits = match *self {
+            Balance::Moved(_) => true,
+            Balance::Known(known) => known == amount,
+        };
+        *self = Balance::Known(amount);
+        fits
+    }
 }
 
 impl State {
-    fn initial(object: Object) -> Self {
+    /// The state before any call, of a register with what it is known to have held.
+    fn initial(object: Object, value: Option<u64>) -> Self {
         match object {
-            Object::Register => State::Register(None),
+            Object::Register => State::Register(value),
             Object::Counter => State::Counter(0),
             Object::Set => State::Set(BTreeSet::new()),
             Object::List => State::List(Vec::new()),
+            Object::Queue => State::Queue(VecDeque::new()),
+            Object::Account => State::Bank(BTreeMap::new()),
         }
     }
 
@@ -299,8 +355,8 @@ impl State {
                 true
             }
             (State::Counter(held), Op::Read { value, .. }) => *held == value.unwrap_or(0) as i64,
-            (State::Set(held), Op::Add { delta, .. }) => {
-                held.insert(*delta as u64);
+            (State::Set(held), Op::Insert { value, .. }) => {
+                held.insert(*value);
                 true
             }
             (State::Set(held), Op::ReadList { list, .. }) => {
@@ -311,6 +367,33 @@ impl State {
                 true
             }
             (State::List(held), Op::ReadList { list, .. }) => held == list,
+            (State::Queue(held), Op::Enqueue { value, .. }) => {
+                held.push_back(*value);
+                true
+            }
+            (State::Queue(held), Op::Dequeue { value, .. }) => held.pop_front() == *value,
+            (State::Queue(held), Op::DequeueUnknown { .. }) => {
+                held.pop_front();
+                true
+            }
+            (State::Bank(held), Op::Add { key, delta }) => {
+                held.entry(*key).or_insert(Balance::Moved(0)).add(*delta);
+                true
+            }
+            (State::Bank(held), Op::Write { key, value }) => {
+                held.insert(*key, Balance::Known(*value as i64));
+                true
+            }
+            (
+                State::Bank(held),
+                Op::Read {
+                    key,
+                    value: Some(value),
+                },
+            ) => held
+                .entry(*key)
+                .or_insert(Balance::Moved(0))
+                .is(*value as i64),
             _ => false,
         }
     }
@@ -321,6 +404,8 @@ impl State {
             State::Register(_) | State::Counter(_) => 0,
             State::Set(set) => set.len(),
             State::List(list) => list.len(),
+            State::Queue(queue) => queue.len(),
+            State::Bank(accounts) => accounts.len(),
         };
         1 + elements as u64 / 8
     }
@@ -337,6 +422,19 @@ impl State {
             State::Counter(value) => value.to_string(),
             State::Set(set) => explain::list(history, &set.iter().copied().collect::<Vec<_>>()),
             State::List(list) => explain::list(history, list),
+            State::Queue(queue) => {
+                explain::list(history, &queue.iter().copied().collect::<Vec<_>>())
+            }
+            State::Bank(accounts) => {
+                let balance = |(&key, balance): (&KeyId, &Balance)| match balance {
+                    Balance::Known(amount) => format!("{} {amount}", history.show_key(key)),
+                    Balance::Moved(amount) => {
+                        format!("{} unknown {amount:+}", history.show_key(key))
+                    }
+                };
+                let balances: Vec<String> = accounts.iter().map(balance).collect();
+                format!("{{{}}}", balances.join(", "))
+            }
         }
     }
 }
@@ -348,27 +446,23 @@ const STATES_SHOWN: usize = 4;
 const OUTSTANDING_SHOWN: usize = 16;
 
 impl<'a> Part<'a> {
-    /// What the key holds.
-    ///
-    /// A key on which operations of different objects meet is judged as the first that fits; then the others can
-    /// never be executed and are reported.
-    fn object(&self) -> Object {
-        let has =
-            |test: fn(&Op<'_>) -> bool| self.calls.iter().flat_map(|call| &call.ops).any(test);
-        if has(|op| matches!(op, Op::Append { .. })) {
-            Object::List
-        } else if has(|op| matches!(op, Op::ReadList { .. })) {
-            Object::Set
-        } else if has(|op| matches!(op, Op::Add { .. })) {
-            Object::Counter
-        } else {
-            Object::Register
+    fn search(&self, history: &History, (key, object): (KeyId, Object), steps_max: u64) -> Outcome {
+        let numbers = self.with_numbers(history, object);
+        let calls = numbers.as_deref().unwrap_or(&self.calls);
+        let contradiction = match object {
+            Object::Set => match set::decide(history, calls) {
+                Some(Ok(())) => return Outcome::Linearizable,
+                Some(Err(contradiction)) => Some(contradiction),
+                None => None,
+            },
+            Object::Counter => counter::out_of_bounds(calls),
+            _ => None,
+        };
+        if let Some(Contradiction { txns, sentence }) = contradiction {
+            return Outcome::Impossible { txns, sentence };
         }
-    }
-
-    fn search(&self, history: &History, object: Object, steps_max: u64) -> Outcome {
-        let signed = self.with_signed_numbers(history, object);
-        match search::search(signed.as_deref().unwrap_or(&self.calls), object, steps_max) {
+        let initial = State::initial(object, history.initial_value(key));
+        match search::search(calls, (object, initial), steps_max) {
             Found::Linearization => Outcome::Linearizable,
             Found::Exceeded => Outcome::Exceeded,
             Found::Stuck { call, states } => Outcome::Stuck {
@@ -379,35 +473,46 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// The calls on a counter or a set with numbers below zero as the state has them, which files give by their texts; `None`
-    /// if they are so already.
-    fn with_signed_numbers(&self, history: &History, object: Object) -> Option<Vec<Call<'a>>> {
-        let below_zero = |op: &Op<'_>| match *op {
-            Op::Read { value, .. } => value.is_some_and(|value| value >= NAME_BASE),
-            Op::Add { delta, .. } => delta < 0,
+    /// The calls on a set with elements in place of numbers to add, and those on a counter or on accounts with numbers in
+    /// two's complement, which files give by their texts if they are below zero; `None` if they are so already.
+    fn with_numbers(&self, history: &History, object: Object) -> Option<Vec<Call<'a>>> {
+        let mut ops = self.calls.iter().flat_map(|call| &call.ops);
+        let differs = match object {
+            Object::Set => ops.any(|op| matches!(op, Op::Add { .. })),
+            Object::Counter | Object::Account => ops.any(|op| {
+                matches!(op, Op::Read { value: Some(value), .. } | Op::Write { value, .. } if *value >= NAME_BASE)
+            }),
             _ => false,
         };
-        let mut ops = self.calls.iter().flat_map(|call| &call.ops);
-        if !matches!(object, Object::Counter | Object::Set) || !ops.any(below_zero) {
+        if !differs {
             return None;
         }
-        let signed = |op: &Op<'a>| match *op {
-            Op::Read { key, value } if object == Object::Counter => {
-                let number = |value| history.signed_value(value).map_or(value, |n| n as u64);
+        let names = match object {
+            Object::Set => history.signed_names(),
+            _ => BTreeMap::new(),
+        };
+        let number = |value| history.signed_value(value).map_or(value, |n| n as u64);
+        let converted = |op: &Op<'a>| match *op {
+            Op::Read { key, value } if object != Object::Set => {
                 let value = value.map(number);
                 Op::Read { key, value }
             }
-            Op::Add { key, delta } if object == Object::Set && delta < 0 => {
-                let delta = history.value_of_signed(delta).map_or(delta, |v| v as i64);
-                Op::Add { key, delta }
+            Op::Write { key, value } if object == Object::Account => {
+                let value = number(value);
+                Op::Write { key, value }
+            }
+            Op::Add { key, delta } if object == Object::Set => {
+                let named = names.get(&delta).filter(|_| delta < 0);
+                let value = named.map_or(delta as u64, |&value| value);
+                Op::Insert { key, value }
             }
             op => op,
         };
-        let signed = self.calls.iter().map(|call| Call {
-            ops: call.ops.iter().map(signed).collect(),
+        let converted = self.calls.iter().map(|call| Call {
+            ops: call.ops.iter().map(converted).collect(),
             ..*call
         });
-        Some(signed.collect())
+        Some(converted.collect())
     }
 
     /// The others that were outstanding when a call completed, in the order of their invocations.

@@ -1223,7 +1223,7 @@ impl<'a> Findings<'a> {
                 Model::UpdateSerializable => {
                     "the transactions that wrote, with one that only read, could not be put in any order"
                 }
-                Model::Prefix | Model::ConsistentView => {
+                Model::PrefixNoSession | Model::ConsistentView => {
                     "some transaction would have to have missed what it depends on"
                 }
                 _ => "some transaction's snapshot would have to be taken after its own commit",
@@ -1300,10 +1300,10 @@ const DECIDED: [Model; 20] = [
     Model::StrongReadCommitted,
     Model::ConsistentView,
     Model::ForwardConsistentView,
-    Model::ReadAtomic,
-    Model::CausalConsistency,
+    Model::ReadAtomicNoSession,
+    Model::CausalConsistencyNoSession,
     Model::ParallelSnapshotIsolation,
-    Model::Prefix,
+    Model::PrefixNoSession,
     Model::UpdateSerializable,
     Model::RepeatableRead,
     Model::SnapshotIsolation,
@@ -1318,7 +1318,7 @@ const DECIDED: [Model; 20] = [
 /// (whose transactions may start as early as they like) go with PL-2+: all three forbid cycles with one anti-dependency.
 const ORDERED: [Model; 6] = [
     Model::ConsistentView,
-    Model::Prefix,
+    Model::PrefixNoSession,
     Model::UpdateSerializable,
     Model::SnapshotIsolation,
     Model::StrongSessionSnapshotIsolation,

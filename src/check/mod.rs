@@ -7,13 +7,17 @@
 //! |---|---|---|
 //! | append, list read | `list_append` | given unique appends: read uncommitted and read committed, serializability and snapshot isolation, each plain and in the order of sessions and of real time; PL-2+ (and PL-FCV, with start points free), read atomicity, causal consistency (Cerone's), parallel snapshot isolation, prefix consistency, PL-3U, repeatable read (there are no predicates) |
 //! | write, register read, or these with lists | `register` | serializability and snapshot isolation, each plain and in the order of sessions and of real time; where no order of versions is known also read uncommitted and read committed; prefix consistency; read atomicity and causal consistency where each value is written once |
-//! | add, reads of sets and counters | `linearizability` | linearizability, key by key |
+//! | add, reads of sets and counters; queues; transfers and balances of a bank, whose accounts are one object | `linearizability` | linearizability, object by object |
 //!
 //! Whatever such a model implies holds with it, and whatever implies one that fails fails. Of other models
 //! [`Boundary::unexamined`] says that nobody looked; a verdict about one of them is unknown.
 //!
 //! A checker that a workload asks for by name (bank, seats, linearizability) is called directly. [`online`]
 //! judges a history while it happens.
+//!
+//! [`check`] answers the mathematical question, which a history of which nothing is known satisfies. For people and for CI that is no
+//! evidence: [`Report::require_evidence`] counts what was judged, says what was not, and makes a verdict that rests on nothing
+//! unknown.
 
 pub mod anomaly;
 pub mod explain;
@@ -26,6 +30,7 @@ pub mod parse;
 mod polygraph;
 mod refute;
 pub mod register;
+mod sessions;
 mod smallest;
 pub mod solver;
 mod topology;
@@ -36,7 +41,7 @@ use serde::Serialize;
 
 use anomaly::Models;
 pub use anomaly::{AnomalyKind, Boundary, Model};
-pub use history::{History, HistoryBuilder, KeyId, Op, Status, Txn, TxnId};
+pub use history::{History, HistoryBuilder, KeyId, Object, Op, Skipped, Status, Txn, TxnId};
 
 /// What to check and how hard to try.
 #[derive(Clone, Debug)]
@@ -191,8 +196,8 @@ pub struct Step {
 /// A transaction that an anomaly cites.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Cited {
-    /// Its process.
-    pub process: u64,
+    /// Its process: a number, or its name.
+    pub process: serde_json::Value,
     /// What its client was told: `ok`, `fail` or `info`.
     pub status: &'static str,
     /// Instant of its invocation: of a history from a file, the index of the record, from 0.
@@ -286,6 +291,10 @@ pub struct Report {
     pub boundary: Boundary,
     /// How often anything was tested.
     pub exercised: Exercised,
+    /// What the verdict rests on, by its sort: empty until [`Report::require_evidence`].
+    pub judged: std::collections::BTreeMap<&'static str, u64>,
+    /// What the history holds and nobody judged, likewise.
+    pub skipped: Vec<Skipped>,
     /// Reasons for an unknown verdict, and other remarks.
     pub notes: Vec<String>,
     /// What the verdict and the boundary rest on.
@@ -327,6 +336,8 @@ impl Report {
             counts,
             boundary: Boundary::default(),
             exercised,
+            judged: std::collections::BTreeMap::new(),
+            skipped: Vec::new(),
             notes,
             ground: Ground {
                 refuted: refuted.fold(Models::default(), Models::or),
@@ -419,21 +430,167 @@ impl Report {
     fn add_bank(&mut self, history: &History, bank: Bank, options: &Options) {
         let accounts = history.accounts().iter();
         let accounts: Vec<u64> = accounts.map(|&key| history.key_value(key)).collect();
-        let anomalies = workload::bank(history, &accounts, bank.total, bank.overdraft);
-        let broken = !anomalies.is_empty();
-        let mut of_bank = Report::new(options, anomalies, Exercised::default(), [], Vec::new());
+        let audit = workload::bank(history, &accounts, bank.total, bank.overdraft);
+        if audit.judged > 0 {
+            self.judged.insert("reads of all accounts", audit.judged);
+        }
+        if audit.partial > 0 {
+            self.skipped.push(Skipped {
+                what: "reads of some accounts".into(),
+                count: audit.partial,
+                why: "only reads of all have the total",
+            });
+        }
+        let broken = !audit.anomalies.is_empty();
+        let mut of_bank = Report::new(
+            options,
+            audit.anomalies,
+            Exercised::default(),
+            [],
+            Vec::new(),
+        );
         of_bank.ground.broken = broken;
         self.add_opinion(of_bank);
+        if audit.judged == 0 {
+            self.leave_open(
+                "no transaction read all accounts: their total was compared with nothing",
+            );
+            return;
+        }
         self.notes.push(format!(
-            "of {} accounts, reads of all of them at once were judged: that they sum up to {}{}",
+            "{} reads of all {} accounts were judged: that they sum up to {}{}",
+            audit.judged,
             accounts.len(),
             bank.total,
-            if bank.overdraft {
-                ""
-            } else {
-                ", and none is below zero"
+            match bank.overdraft {
+                true => "",
+                false => ", and none is below zero",
             },
         ));
+    }
+
+    /// Decides a model with sessions by the same one without.
+    fn add_sessions(
+        &mut self,
+        history: &History,
+        (options, twin): (&Options, Model),
+        observer: &mut dyn FnMut(Phase),
+    ) {
+        let Some(told) = sessions::as_reads(history, options.model) else {
+            return;
+        };
+        let asked = Options {
+            model: twin,
+            ..*options
+        };
+        let found = check_versions(&told, &asked, observer);
+        let model = options.model;
+        let of_model = found
+            .anomalies
+            .into_iter()
+            .filter(|anomaly| anomaly.violates(twin));
+        let anomalies = of_model.map(|anomaly| Anomaly {
+            kind: AnomalyKind::NotInSessionOrder,
+            refutes: vec![model],
+            explanation: format!(
+                "What a session did before is written as reads of keys of its own.\n{}",
+                anomaly.explanation
+            ),
+            ..anomaly
+        });
+        let held = (found.verdict == Verdict::Valid).then_some(model);
+        let about = format!("{model}: ");
+        let notes = match found.verdict {
+            Verdict::Unknown => found.notes,
+            _ => Vec::new(),
+        };
+        let notes = notes
+            .into_iter()
+            .map(|note| note.replace(&format!("{twin}: "), &about));
+        let notes: Vec<String> = notes.filter(|note| !self.notes.contains(note)).collect();
+        // What left it open without sessions is answered, or said again.
+        self.notes.retain(|note| !note.starts_with(&about));
+        let exercised = Exercised::default();
+        self.add_opinion(Report::new(
+            options,
+            anomalies.collect(),
+            exercised,
+            held,
+            notes,
+        ));
+    }
+
+    /// Counts what the verdict rests on and what was left out, and makes a verdict of valid unknown where nothing was judged:
+    /// no transaction that may have happened did anything, or a total was compared with nothing.
+    pub fn require_evidence(&mut self, history: &History) {
+        let mut failed = 0;
+        let (mut idle, mut unknown) = (0, 0);
+        let (mut transactions, mut reads, mut writes) = (0u64, 0u64, 0u64);
+        for txn in history.txns() {
+            if !txn.may_have_happened() {
+                failed += 1;
+                continue;
+            }
+            let (mut results, mut effects, mut unread) = (0, 0, 0);
+            for op in txn.ops() {
+                match op {
+                    Op::ReadUnknown { .. } => unread += 1,
+                    Op::Read { .. } | Op::ReadList { .. } | Op::Dequeue { .. } => results += 1,
+                    Op::Cas { .. } => {
+                        results += 1;
+                        effects += 1;
+                    }
+                    _ => effects += 1,
+                }
+            }
+            let is_map = history.balances().contains(&txn.id);
+            idle += u64::from(results + effects + unread == 0 && !is_map);
+            unknown += unread;
+            transactions += u64::from(results + effects > 0);
+            reads += results;
+            writes += effects;
+        }
+        let counted = [
+            ("transactions", transactions),
+            ("reads", reads),
+            ("writes", writes),
+        ];
+        self.judged
+            .extend(counted.into_iter().filter(|&(_, count)| count > 0));
+        let left_out = [
+            (
+                "failed transactions",
+                failed,
+                "they certainly had no effect",
+            ),
+            (
+                "transactions without operations",
+                idle,
+                "there is nothing to judge in them",
+            ),
+            (
+                "reads without a result",
+                unknown,
+                "nobody knows what they returned",
+            ),
+        ];
+        self.skipped.extend(history.skipped().iter().cloned());
+        for (what, count, why) in left_out {
+            if count > 0 {
+                let what = what.into();
+                self.skipped.push(Skipped { what, count, why });
+            }
+        }
+        self.notes.extend(history.remarks().iter().cloned());
+        if reads == 0 && transactions > 0 {
+            self.notes
+                .push("nothing was read: that writes were kept was not put to the test".into());
+        }
+        if self.judged.is_empty() && self.verdict == Verdict::Valid {
+            self.leave_open(
+                "nothing was judged: no transaction that may have happened did anything",
+            );
+        }
     }
 
     /// Adds what a property that was asked for by name says of the history: it breaks the verdict whatever the model.
@@ -454,6 +611,7 @@ impl Report {
             found.len(),
             property.looks_at(),
         ));
+        self.judged.insert(property.name(), judged);
         let mut report = Report::new(options, found, Exercised::default(), [], Vec::new());
         let mut shown = std::collections::BTreeMap::<AnomalyKind, usize>::new();
         report.anomalies.retain(|anomaly| {
@@ -481,7 +639,7 @@ impl Report {
         let cite = |id: TxnId| {
             let header = history.header(id);
             let cited = Cited {
-                process: header.process,
+                process: history.json_value(header.process),
                 status: header.status.name(),
                 invoked: header.invoke,
                 completed: Some(header.complete).filter(|&at| at != history::NEVER),
@@ -513,21 +671,51 @@ pub fn check_observed(
     options: &Options,
     observer: &mut dyn FnMut(Phase),
 ) -> Report {
-    let (added, accounts) = (history.added_keys(), history.accounts());
-    if !accounts.is_empty() {
-        let others = history.keys_part(|key| !accounts.contains(&key));
-        let mut report = check_observed(&others, options, observer);
-        match options.bank {
-            Some(bank) => report.add_bank(history, bank, options),
-            None => report.leave_open("accounts were not judged: say what they hold in all"),
+    let mut report = check_keys(history, options, observer);
+    if report.verdict == Verdict::Unknown
+        && let Some(sessions::Found { anomalies, open }) = sessions::judge(history, options.model)
+    {
+        let held = open.is_none().then_some(options.model);
+        if open.is_none() {
+            // What left it open before is answered.
+            let about = format!("{}: ", options.model);
+            report.notes.retain(|note| !note.starts_with(&about));
         }
-        return report;
+        let notes = open.map(|why| format!("{}: {why}", options.model));
+        let notes = notes.into_iter().collect();
+        let found = Report::new(options, anomalies, Exercised::default(), held, notes);
+        report.add_opinion(found);
     }
+    if report.verdict == Verdict::Unknown
+        && let Some(twin) = sessions::without_sessions(options.model)
+    {
+        report.add_sessions(history, (options, twin), observer);
+    }
+    match options.bank {
+        Some(bank) => report.add_bank(history, bank, options),
+        None if !history.accounts().is_empty() => {
+            let note = "what all accounts hold together was not judged: --bank-total says what it has to be";
+            report.notes.push(note.into());
+        }
+        None => {}
+    }
+    report
+}
+
+/// The same without a bank's total.
+fn check_keys(history: &History, options: &Options, observer: &mut dyn FnMut(Phase)) -> Report {
+    let objects = history.objects();
+    let is_versioned = |key: KeyId| {
+        matches!(
+            objects[key as usize],
+            None | Some(Object::List | Object::Register)
+        )
+    };
     if options.model == Model::Linearizable {
         observer(Phase::Orders);
         return linearizability::check(history, options);
     }
-    if added.is_empty() {
+    if (0..history.key_count() as KeyId).all(is_versioned) {
         let mut report = check_versions(history, options, observer);
         if report.exercised.transactions == 0 {
             let nothing = "nothing to check: no transaction committed or may have";
@@ -535,14 +723,16 @@ pub fn check_observed(
         }
         return report;
     }
-    let versions = history.keys_part(|key| !added.contains(&key));
-    let mut report = check_versions(&versions, options, observer);
-    let (objects, linearizable) =
-        check_objects(&history.keys_part(|key| added.contains(&key)), options);
-    report.add_keys(objects, history.is_local());
+    let others = history.keys_part(|key| !is_versioned(key));
+    let (mut report, linearizable) = check_objects(&others, options);
+    if (0..history.key_count() as KeyId).any(is_versioned) {
+        let versions = history.keys_part(is_versioned);
+        let objects = report;
+        report = check_versions(&versions, options, observer);
+        report.add_keys(objects, history.is_local());
+    }
     if report.verdict == Verdict::Unknown && linearizable != Verdict::Unknown {
-        let note =
-            "sets and counters are judged key by key, which cannot prove it of these transactions";
+        let note = "sets, counters, queues and banks are judged one by one, which cannot prove it of these transactions";
         report.notes.push(note.into());
     }
     report
@@ -552,7 +742,14 @@ pub fn check_observed(
 fn check_versions(history: &History, options: &Options, observer: &mut dyn FnMut(Phase)) -> Report {
     let any = |wanted: fn(history::Kind) -> bool| history.kinds.iter().any(|&kind| wanted(kind));
     let (lists, registers) = (any(|kind| kind.is_list()), any(|kind| kind.is_register()));
-    if registers && !lists && history.is_local() && register::values_repeat(history) {
+    let initial = history.has_initial_values();
+    let replaced = initial.then(|| history.without_initial_values());
+    let written_again = matches!(replaced, Some(None));
+    if registers
+        && !lists
+        && history.is_local()
+        && (written_again || register::values_repeat(history))
+    {
         observer(Phase::Orders);
         let (report, linearizable) = check_objects(history, options);
         let decided = match linearizable {
@@ -562,10 +759,17 @@ fn check_versions(history: &History, options: &Options, observer: &mut dyn FnMut
             }
             Verdict::Unknown => false,
         };
-        if decided {
+        if decided || written_again {
             return report;
         }
     }
+    if written_again {
+        let note = "a register was written what it held at first, so that it is open which of the two was read";
+        let counts = linearizability::check(history, options).exercised;
+        return Report::new(options, Vec::new(), counts, [], vec![note.into()]);
+    }
+    let replaced = replaced.flatten();
+    let history = replaced.as_ref().unwrap_or(history);
     let mut report = match lists || !registers {
         true => list_append::check_observed(history, options, observer),
         false => {
@@ -595,8 +799,8 @@ fn check_versions(history: &History, options: &Options, observer: &mut dyn FnMut
 /// number of writes to a key.
 const ALL_LEVELS_TXNS_MAX: usize = 200;
 
-/// What linearizability, key by key, says of the model, and whether it holds. Where each transaction touches one key it is strict
-/// serializability (Herlihy and Wing 1990), and its search does not mind from whom a repeated value was read.
+/// What linearizability, object by object, says of the model, and whether it holds. Where each transaction touches one object it is
+/// strict serializability (Herlihy and Wing 1990), and its search does not mind from whom a repeated value was read.
 fn check_objects(history: &History, options: &Options) -> (Report, Verdict) {
     let linearizable = Options {
         model: Model::Linearizable,

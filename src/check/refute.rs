@@ -605,10 +605,10 @@ fn refuted(kind: AnomalyKind, steps: &[Step]) -> Vec<Model> {
     let before = steps.iter().skip(steps.len() - 1).chain(steps);
     let mut pairs = before.zip(steps);
     let further = match (kind, reads) {
-        (GSingle, 1) if steps.len() == 2 => Some(Model::ReadAtomic),
-        (GSingle, _) if steps.len() == reads + 1 => Some(Model::CausalConsistency),
+        (GSingle, 1) if steps.len() == 2 => Some(Model::ReadAtomicNoSession),
+        (GSingle, _) if steps.len() == reads + 1 => Some(Model::CausalConsistencyNoSession),
         _ if of_data && pairs.all(|(one, next)| !is_missed(next) || is_read(one)) => {
-            Some(Model::Prefix)
+            Some(Model::PrefixNoSession)
         }
         _ => None,
     };

@@ -269,7 +269,7 @@ pub fn check(history: &History, options: &Options) -> Report {
         anomalies, held, ..
     } = weak;
     let note = match options.model {
-        Model::Prefix => prefix,
+        Model::PrefixNoSession => prefix,
         model => sighted.filter(|_| SIGHTED.contains(&model)),
     };
     let settled = held.iter().any(|model| model.implies(options.model))
@@ -315,7 +315,7 @@ impl WeakModels<'_> {
     /// A snapshot is a prefix of the commits, so a history is prefix consistent if and only if it is serializable when the reads of
     /// each transaction are one transaction, and its writes another one that comes later (Biswas, Enea, OOPSLA 2019, section 4).
     fn judge_prefix(&mut self) -> Option<String> {
-        if self.is_known(Model::Prefix) {
+        if self.is_known(Model::PrefixNoSession) {
             return None;
         }
         let Some(split) = split(self.facts, self.members) else {
@@ -331,10 +331,10 @@ impl WeakModels<'_> {
         };
         let mut problem = Problem::new(&split, &members, level, &Fixed::new());
         match problem.decide(self.steps_max) {
-            Decision::Possible(_) => self.held.push(Model::Prefix),
+            Decision::Possible(_) => self.held.push(Model::PrefixNoSession),
             Decision::Impossible => {
                 let asked = refute::Asked {
-                    model: Model::Prefix,
+                    model: Model::PrefixNoSession,
                     level,
                     none: AnomalyKind::NotPrefixConsistent,
                 };
@@ -434,7 +434,10 @@ fn split(facts: &Facts, members: &[u32]) -> Option<Facts> {
 }
 
 /// The models that ask whom each transaction sees, the weaker first.
-const SIGHTED: [Model; 2] = [Model::ReadAtomic, Model::CausalConsistency];
+const SIGHTED: [Model; 2] = [
+    Model::ReadAtomicNoSession,
+    Model::CausalConsistencyNoSession,
+];
 
 /// Which of read uncommitted and read committed do registers satisfy, given that no read is impossible by itself?
 /// Where nobody knows an order of versions, one that follows any total order of the transactions makes no G0, and no
@@ -596,7 +599,8 @@ impl Digest {
                 }
                 Op::Append { key, value } => digest.append(key, value),
                 Op::ReadList { key, list } => digest.read_list(&mut seen, key, list),
-                Op::Add { .. } | Op::ReadUnknown { .. } => {}
+                // What is added to, and queues, are other checkers'.
+                _ => {}
             }
         }
         digest

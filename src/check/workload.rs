@@ -193,54 +193,78 @@ fn only_writers(history: &History) -> BTreeMap<(KeyId, u64), TxnId> {
         .collect()
 }
 
+/// What came of judging a bank.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct BankAudit {
+    /// What is wrong.
+    pub anomalies: Vec<Anomaly>,
+    /// How many reads were compared with the total.
+    pub judged: u64,
+    /// How many committed transactions read some accounts and not all, so that their sum says nothing.
+    pub partial: u64,
+}
+
 /// Bank: money moves between accounts, so that all of them always sum up to the same.
 ///
-/// Looks at each committed transaction that read all the accounts (keys as the client names them) before it
-/// wrote any; an account that was never written holds zero. With `overdraft`, balances may be below zero.
-pub fn bank(history: &History, accounts: &[u64], total: i64, overdraft: bool) -> Vec<Anomaly> {
+/// Looks at each committed transaction that read the balances as a map, which is all that there are, and at each that read all
+/// these accounts (keys as the client names them) before it wrote any. Of the former an account without a balance is an anomaly, as
+/// in Jepsen; for the latter an account that was never written holds zero. With `overdraft`, balances may be below zero.
+pub fn bank(history: &History, accounts: &[u64], total: i64, overdraft: bool) -> BankAudit {
     let names: BTreeSet<u64> = accounts.iter().copied().collect();
-    let mut anomalies = Vec::new();
+    let mut audit = BankAudit::default();
     for txn in committed(history) {
+        let is_map = history.balances().contains(&txn.id);
         let mut balances = register_reads(&txn);
         balances.retain(|&key, _| names.contains(&history.key_value(key)));
-        let amount = |value: &Option<u64>| match value {
-            Some(value) => history.signed_value(*value),
-            None => Some(0),
-        };
-        // What is no number is no balance.
-        let Some(sum) = balances.values().map(amount).sum::<Option<i64>>() else {
+        let is_whole = is_map || !names.is_empty() && balances.len() == names.len();
+        if !is_whole && balances.is_empty() {
             continue;
-        };
-        let mut cast = Cast::of([txn.id]);
-        let name = cast.name(txn.id);
-        if balances.len() == names.len() && sum != total {
-            let text =
-                format!("{name} read all accounts and found {sum} in them instead of {total}.");
-            anomalies.push(explain::fact(
-                history,
-                AnomalyKind::WrongTotal,
-                None,
-                cast,
-                &text,
-            ));
         }
-        let amounts = balances
-            .iter()
-            .filter_map(|(&key, value)| Some((key, amount(value)?)));
-        let below_zero = amounts.into_iter().find(|(_, amount)| *amount < 0);
+        let mut report = |kind: AnomalyKind, key: Option<KeyId>, text: &str| {
+            let cast = Cast::of([txn.id]);
+            audit
+                .anomalies
+                .push(explain::fact(history, kind, key, cast, text));
+        };
+        let name = Cast::default().name(txn.id);
+        let amount =
+            |value: Option<u64>| value.map_or(Some(0), |value| history.signed_value(value));
+        let mut sum = 0i128;
+        let (mut lacks, mut below_zero) = (None, None);
+        for (&key, &value) in &balances {
+            match amount(value) {
+                None => lacks = lacks.or(Some(key)),
+                Some(_) if is_map && value.is_none() => lacks = lacks.or(Some(key)),
+                Some(amount) => {
+                    sum += i128::from(amount);
+                    below_zero = below_zero.or((amount < 0).then_some((key, amount)));
+                }
+            }
+        }
+        if is_whole {
+            audit.judged += 1;
+        } else {
+            audit.partial += 1;
+        }
+        if let (Some(key), true) = (lacks, is_whole) {
+            let account = history.show_key(key);
+            let text = format!("{name} found no balance in account {account}.");
+            report(AnomalyKind::NilBalance, Some(key), &text);
+        } else if is_whole && sum != i128::from(total) {
+            let read = match balances.len() == names.len() {
+                true => "read all accounts".to_owned(),
+                false => format!("read {} of {} accounts", balances.len(), names.len()),
+            };
+            let text = format!("{name} {read} and found {sum} in them instead of {total}.");
+            report(AnomalyKind::WrongTotal, None, &text);
+        }
         if let (Some((key, amount)), false) = (below_zero, overdraft) {
-            let (cast, account) = (Cast::of([txn.id]), history.show_key(key));
+            let account = history.show_key(key);
             let text = format!("{name} found {amount} in account {account}.");
-            anomalies.push(explain::fact(
-                history,
-                AnomalyKind::NegativeBalance,
-                Some(key),
-                cast,
-                &text,
-            ));
+            report(AnomalyKind::NegativeBalance, Some(key), &text);
         }
     }
-    anomalies
+    audit
 }
 
 /// Seats: each sale appends the buyer to the list of what is sold, of which there are `capacity` for each key.
@@ -934,18 +958,19 @@ mod tests {
             (1, 2, 3, &[R(1, Some(3)), R(2, Some(7))]),
             (2, 2, 3, &[R(1, Some(99))]), // not all accounts: says nothing
         ]);
-        assert!(bank(&transfer, &[1, 2], 10, false).is_empty());
+        assert_eq!(bank(&transfer, &[1, 2], 10, false).anomalies, []);
+        assert_eq!(bank(&transfer, &[1, 2], 10, false).partial, 1);
         let lost = history(&[(0, 0, 1, &[R(1, Some(3)), R(2, Some(6))])]);
         assert_eq!(
-            kinds(&bank(&lost, &[1, 2], 10, false)),
+            kinds(&bank(&lost, &[1, 2], 10, false).anomalies),
             [AnomalyKind::WrongTotal]
         );
         let debt = history(&[(0, 0, 1, &[R(1, Some(-1)), R(2, Some(11))])]);
         assert_eq!(
-            kinds(&bank(&debt, &[1, 2], 10, false)),
+            kinds(&bank(&debt, &[1, 2], 10, false).anomalies),
             [AnomalyKind::NegativeBalance]
         );
-        assert!(bank(&debt, &[1, 2], 10, true).is_empty());
+        assert_eq!(bank(&debt, &[1, 2], 10, true).anomalies, []);
     }
 
     #[test]

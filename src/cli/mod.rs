@@ -16,7 +16,6 @@ use crate::campaign::compare;
 #[cfg(feature = "zoo")]
 use crate::campaign::hunt;
 use crate::campaign::shrink::{self, Shrunk};
-use crate::check::{self, Model, parse};
 use crate::plan::Plan;
 use crate::registry::{Listed, Registry};
 use crate::report::{self, text};
@@ -26,6 +25,7 @@ use crate::scenario::{BadInput, Scenario};
 use crate::sim::trace::{Divergence, TraceEvent, first_difference};
 use crate::verdict::Conclusion;
 
+mod check;
 mod fuzz;
 
 /// Exit codes.
@@ -205,37 +205,11 @@ enum Command {
     Fuzz(fuzz::FuzzArgs),
     /// Merge the parts of a campaign, as `fuzz --partition --json` printed them.
     Merge(fuzz::MergeArgs),
-    /// Check a history against a consistency model.
+    /// Check histories against a consistency model.
     ///
-    /// Reads native NDJSON and Jepsen's JSON and EDN, plain or gzipped: lists, registers. `-` is standard
-    /// input.
-    Check {
-        /// The history.
-        history: PathBuf,
-        /// The model: strict-serializable, serializable, snapshot-isolation, prefix, causal-consistency, read-atomic,
-        /// read-committed, linearizable, ...
-        #[arg(long, short, default_value = "strict-serializable")]
-        model: Model,
-        /// Accept completions without invocations, as hand-written fragments have them.
-        #[arg(long)]
-        lenient: bool,
-        /// What all accounts of a bank hold together (operations `transfer`, and reads of maps from accounts to balances).
-        #[arg(long, value_name = "TOTAL", allow_hyphen_values = true)]
-        bank_total: Option<i64>,
-        /// Accounts of a bank may hold less than nothing.
-        #[arg(long, requires = "bank_total")]
-        overdraft: bool,
-        /// How many seats each list holds, to which sales are appended.
-        #[arg(long, value_name = "CAPACITY")]
-        seats: Option<usize>,
-        /// Also judge this property, whatever the model: long-fork, causal-reverse, read-atomicity, monotonic-reads,
-        /// monotonic-writes, read-your-writes, writes-follow-reads. May be given several times.
-        #[arg(long = "property", value_name = "PROPERTY")]
-        properties: Vec<check::workload::Property>,
-        /// Draw the first cycle that violates the model as SVG into this file.
-        #[arg(long, value_name = "FILE")]
-        svg: Option<PathBuf>,
-    },
+    /// Reads native NDJSON and Jepsen's JSON and EDN, plain or gzipped: lists, registers, sets, counters, queues, mutexes, banks. A
+    /// folder is one of a Jepsen store or of a run. `-` is standard input.
+    Check(check::CheckArgs),
     /// Check the models of the specs, and the protocol code in small worlds: safety, leads-to under fairness, sizes.
     Model {
         /// A spec's folder, a model's name, or FOLDER/NAME; all of them if absent.
@@ -417,25 +391,7 @@ fn execute(registry: &Registry, command: Command, json: bool) -> Result<u8, Fail
         }
         Command::Fuzz(args) => fuzz::fuzz(registry, &args, json),
         Command::Merge(args) => fuzz::merge(registry, &args, json),
-        Command::Check {
-            history,
-            model,
-            lenient,
-            bank_total,
-            overdraft,
-            seats,
-            mut properties,
-            svg,
-        } => {
-            properties.extend(seats.map(check::workload::Property::Seats));
-            let bank = bank_total.map(|total| check::Bank { total, overdraft });
-            let options = check::Options {
-                bank,
-                ..check::Options::new(model)
-            };
-            let asked = (&options, &properties[..]);
-            check_history(&history, asked, lenient, svg.as_deref(), json)
-        }
+        Command::Check(args) => check::check(&args, json),
         Command::Model { name, explore } => models(registry, name.as_deref(), explore, json),
         Command::Zoo {
             name,
@@ -985,109 +941,6 @@ fn replay(registry: &Registry, dir: &Path, json: bool) -> Result<u8, Failure> {
         }
     }
     Ok(if identical { exit::OK } else { exit::DIVERGED })
-}
-
-/// Opens a history, with a bar that follows the reading of a long one on a terminal.
-fn read_history(path: &Path, strictness: parse::Strictness) -> Result<check::History, Failure> {
-    /// Shorter files are read before a bar could be seen.
-    const LONG_BYTES: u64 = 8 << 20;
-    if path == Path::new("-") {
-        let history = parse::read(io::stdin().lock(), strictness);
-        return history.map_err(|error| Failure::Input(error.to_string()));
-    }
-    let failed = |error| Failure::Input(format!("{}: {error}", path.display()));
-    let file = std::fs::File::open(path).map_err(failed)?;
-    let length = file.metadata().map_err(failed)?.len();
-    let bar = match length >= LONG_BYTES && io::stderr().is_terminal() {
-        false => ProgressBar::hidden(),
-        true => {
-            let style = "reading {bar:40} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left";
-            let style = ProgressStyle::with_template(style).expect("the template is fixed");
-            ProgressBar::new(length).with_style(style)
-        }
-    };
-    let history = parse::read_named(bar.wrap_read(file), path, strictness);
-    bar.finish_and_clear();
-    history.map_err(|error| Failure::Input(error.to_string()))
-}
-
-/// Checks a history; of a long one, a terminal shows what is being done and for how long.
-fn check_watched(history: &check::History, options: &check::Options) -> check::Report {
-    /// Shorter histories are checked before a line could be seen.
-    const LONG: usize = 100_000;
-    let spinner = match history.len() >= LONG && io::stderr().is_terminal() {
-        false => ProgressBar::hidden(),
-        true => {
-            let style = ProgressStyle::with_template("{spinner} {msg}, {elapsed}");
-            let spinner = ProgressBar::new_spinner();
-            spinner.enable_steady_tick(std::time::Duration::from_millis(100));
-            spinner.with_style(style.expect("the template is fixed"))
-        }
-    };
-    let count = history.len();
-    let mut show = |phase: check::Phase| {
-        spinner.set_message(format!("checking {count} transactions: {}", phase.name()));
-    };
-    let report = check::check_observed(history, options, &mut show);
-    spinner.finish_and_clear();
-    report
-}
-
-fn check_history(
-    path: &Path,
-    (options, properties): (&check::Options, &[check::workload::Property]),
-    lenient: bool,
-    svg: Option<&Path>,
-    json: bool,
-) -> Result<u8, Failure> {
-    let strictness = if lenient {
-        parse::Strictness::Lenient
-    } else {
-        parse::Strictness::Strict
-    };
-    let history = read_history(path, strictness)?;
-    let mut report = check_watched(&history, options);
-    for &property in properties {
-        let added = report.add_property(&history, property, options);
-        added.map_err(|unfit| Failure::Input(format!("{}: {unfit}", path.display())))?;
-    }
-    if let Some(file) = svg {
-        let violate = |anomaly: &&check::Anomaly| anomaly.violates(options.model);
-        let mut anomalies = report.anomalies.iter().filter(violate);
-        match anomalies.find_map(|anomaly| check::explain::svg(&history, anomaly)) {
-            Some(drawing) => std::fs::write(file, drawing).map_err(|error| {
-                Failure::Io(io::Error::new(
-                    error.kind(),
-                    format!("{}: {error}", file.display()),
-                ))
-            })?,
-            None => complain(format!(
-                "no cycle to draw that violates {}: {} is not written",
-                options.model,
-                file.display()
-            )),
-        }
-    }
-    if json {
-        /// The report, and where to find the transactions that it cites.
-        #[derive(serde::Serialize)]
-        struct Document<'a> {
-            #[serde(flatten)]
-            report: &'a check::Report,
-            transactions: std::collections::BTreeMap<check::TxnId, check::Cited>,
-        }
-        say_json(&Document {
-            report: &report,
-            transactions: report.cited(&history),
-        })?;
-    } else {
-        say(text::history(&report))?;
-    }
-    Ok(match report.verdict {
-        check::Verdict::Valid => exit::OK,
-        check::Verdict::Invalid => exit::VIOLATION,
-        check::Verdict::Unknown => exit::UNKNOWN,
-    })
 }
 
 fn models(

@@ -1,6 +1,7 @@
 //! Renders records for people: never runs anything.
 
 pub mod fuzz;
+pub mod history;
 pub mod plan;
 pub mod text;
 #[cfg(feature = "zoo")]

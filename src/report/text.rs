@@ -7,7 +7,6 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use crate::base::options::Chosen;
 use crate::campaign::compare::paired::{Difference, PAIRS_MIN, Paired};
 use crate::campaign::compare::{Comparison, Line, PropertyLine};
-use crate::check;
 use crate::model::report::ModelReport;
 use crate::registry::Listed;
 use crate::run::Run;
@@ -432,71 +431,6 @@ pub fn violations(comparison: &Comparison) -> Vec<(String, u64, String)> {
         promised.filter_map(example).collect::<Vec<_>>()
     };
     comparison.protocols.iter().flat_map(broken).collect()
-}
-
-/// The report on a history.
-pub fn history(report: &check::Report) -> String {
-    let mut out = String::new();
-    if report.verdict != report.under_model() {
-        out.push_str("INVALID: a property that was asked for does not hold\n");
-    }
-    let verdict = match report.under_model() {
-        _ if report.exercised.transactions == 0 => "nothing to check",
-        check::Verdict::Valid => "valid",
-        check::Verdict::Invalid => "INVALID",
-        check::Verdict::Unknown => "unknown",
-    };
-    let exercised = &report.exercised;
-    let _ = writeln!(
-        out,
-        "{verdict} under {}: {} transactions ({} indeterminate, {} failed), {} reads of which {} saw a \
-         write, {} ww, {} wr and {} rw dependencies",
-        report.model.name(),
-        exercised.transactions,
-        exercised.indeterminate,
-        exercised.failed,
-        exercised.reads,
-        exercised.reads_nonempty,
-        exercised.edges_ww,
-        exercised.edges_wr,
-        exercised.edges_rw,
-    );
-    for note in &report.notes {
-        let _ = writeln!(out, "note: {note}");
-    }
-    for (kind, count) in &report.counts {
-        let _ = writeln!(out, "{kind}: {count}");
-    }
-    for anomaly in &report.anomalies {
-        let _ = writeln!(out, "\n{}\n{}", anomaly.kind.name(), anomaly.explanation);
-    }
-    let names = |models: &[check::Model]| {
-        models
-            .iter()
-            .map(|model| model.name())
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    let boundary = &report.boundary;
-    if !boundary.violated.is_empty() {
-        let _ = writeln!(
-            out,
-            "\nviolated at the weakest: {}",
-            names(&boundary.violated)
-        );
-        for (what, models) in [
-            (
-                "examined and not violated, the strongest",
-                &boundary.possible,
-            ),
-            ("not examined", &boundary.unexamined),
-        ] {
-            if !models.is_empty() {
-                let _ = writeln!(out, "{what}: {}", names(models));
-            }
-        }
-    }
-    out
 }
 
 /// A protocol's options as a scenario states them: their defaults, and what else they may be.

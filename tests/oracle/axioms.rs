@@ -52,6 +52,16 @@ pub const AXIOMATIC: [Axiomatic; 8] = [
 
 /// Whether some execution of the model gives the history.
 pub fn is_execution(model: Axiomatic, history: &[Txn]) -> bool {
+    is_execution_of(model, false, history)
+}
+
+/// The same, where each transaction sees what its process had committed before it was invoked (SESSION: the order of sessions is part
+/// of visibility).
+pub fn is_execution_in_sessions(model: Axiomatic, history: &[Txn]) -> bool {
+    is_execution_of(model, true, history)
+}
+
+fn is_execution_of(model: Axiomatic, sessions: bool, history: &[Txn]) -> bool {
     let certain: Vec<&Txn> = history.iter().filter(|t| t.status == Status::Ok).collect();
     let maybe: Vec<&Txn> = (history.iter())
         .filter(|t| t.status == Status::Info)
@@ -62,13 +72,14 @@ pub fn is_execution(model: Axiomatic, history: &[Txn]) -> bool {
         happened.extend(picked.map(|i| maybe[i]));
         match model {
             Axiomatic::UpdateSerializable => update_serializable(&happened),
-            _ => extends(model, &mut Vec::new(), &happened),
+            _ => extends((model, sessions), &mut Vec::new(), &happened),
         }
     })
 }
 
 /// A transaction in its place in AR.
-struct Placed {
+struct Placed<'a> {
+    txn: &'a Txn,
     /// Which of those before it are visible.
     visible: u32,
     /// The versions that it installed.
@@ -77,7 +88,7 @@ struct Placed {
 
 impl Axiomatic {
     /// May a transaction that writes these keys see just these of the ones before it?
-    fn allows(self, log: &[Placed], visible: u32, writes: &BTreeSet<u32>) -> bool {
+    fn allows(self, log: &[Placed<'_>], visible: u32, writes: &BTreeSet<u32>) -> bool {
         let sees = |at: usize| visible >> at & 1 == 1;
         let mut places = 0..log.len();
         let transitive = || {
@@ -103,7 +114,7 @@ impl Axiomatic {
 }
 
 /// The newest version of each key that some of the transactions installed.
-fn state(log: &[Placed], includes: impl Fn(usize) -> bool) -> State {
+fn state(log: &[Placed<'_>], includes: impl Fn(usize) -> bool) -> State {
     let mut state = State::new();
     for (_, placed) in log.iter().enumerate().filter(|(at, _)| includes(*at)) {
         state.extend(placed.versions.clone());
@@ -112,25 +123,47 @@ fn state(log: &[Placed], includes: impl Fn(usize) -> bool) -> State {
 }
 
 /// Whether the remaining transactions can follow the log.
-fn extends(model: Axiomatic, log: &mut Vec<Placed>, remaining: &[&Txn]) -> bool {
+fn extends<'a>(
+    (model, sessions): (Axiomatic, bool),
+    log: &mut Vec<Placed<'a>>,
+    remaining: &[&'a Txn],
+) -> bool {
+    let precedes = |one: &Txn, other: &Txn| {
+        let ended = one.status == Status::Ok && one.complete < other.invoke;
+        sessions && ended && one.process == other.process
+    };
     remaining.is_empty()
         || (0..remaining.len()).any(|next| {
             let (txn, rest) = take(remaining, next);
+            if rest.iter().any(|other| precedes(other, txn)) {
+                return false;
+            }
+            let past: u32 = (log.iter().zip(0..))
+                .map(|(placed, at)| u32::from(precedes(placed.txn, txn)) << at)
+                .sum();
             let writes = written_keys(txn);
             let mut sets: Vec<u32> = (0..1u32 << log.len()).collect();
             sets.sort_unstable_by_key(|set| set.count_ones());
             let mut explain: Vec<u32> = Vec::new();
             sets.into_iter().any(|visible| {
                 let is_larger = |smaller: &u32| smaller & !visible == 0;
-                if explain.iter().any(is_larger) || !model.allows(log, visible, &writes) {
+                let lacks_past = past & !visible != 0;
+                if lacks_past
+                    || explain.iter().any(is_larger)
+                    || !model.allows(log, visible, &writes)
+                {
                     return false;
                 }
                 let Some(versions) = install(log, txn, visible) else {
                     return false;
                 };
                 explain.push(visible);
-                log.push(Placed { visible, versions });
-                let found = extends(model, log, &rest);
+                log.push(Placed {
+                    txn,
+                    visible,
+                    versions,
+                });
+                let found = extends((model, sessions), log, &rest);
                 log.pop();
                 found
             })
@@ -138,7 +171,7 @@ fn extends(model: Axiomatic, log: &mut Vec<Placed>, remaining: &[&Txn]) -> bool 
 }
 
 /// The versions that a transaction installs at the end of the log, if that set explains its reads.
-fn install(log: &[Placed], txn: &Txn, visible: u32) -> Option<State> {
+fn install(log: &[Placed<'_>], txn: &Txn, visible: u32) -> Option<State> {
     let snapshot = state(log, |at| visible >> at & 1 == 1);
     let newest = state(log, |_| true);
     let mut seen = run(txn, &snapshot)?;

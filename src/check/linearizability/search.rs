@@ -33,10 +33,14 @@ const ATTEMPTS: [(usize, u64); 3] = [(1, 4), (16, 4), (usize::MAX, 1)];
 const STORE_COST: u64 = 16;
 
 /// Searches for a linearization of these calls, from the object's initial state.
-pub(super) fn search(calls: &[Call<'_>], object: Object, steps_max: u64) -> Found {
+pub(super) fn search(
+    calls: &[Call<'_>],
+    (object, initial): (Object, State),
+    steps_max: u64,
+) -> Found {
     for (width, share) in ATTEMPTS {
         let mut search = Search::new(calls, object, width, steps_max / share);
-        match search.run(State::initial(object)) {
+        match search.run(initial.clone()) {
             Ok(None) => return Found::Linearization,
             Ok(Some(stuck)) if !search.has_dropped => return stuck,
             Ok(Some(_)) | Err(Exceeded) => {}
@@ -227,6 +231,9 @@ struct Search<'c, 'a> {
     open_count: usize,
     width: usize,
     steps_left: u64,
+    /// Whether a read may change the state: the first of an account makes its balance known. Such a read is tried like a write
+    /// until it changes nothing any more.
+    is_bank: bool,
     /// Were configurations left out because there were too many?
     has_dropped: bool,
 }
@@ -244,6 +251,7 @@ impl<'c, 'a> Search<'c, 'a> {
             open_count: 0,
             width,
             steps_left: steps_max,
+            is_bank: object == Object::Account,
             has_dropped: false,
         }
     }
@@ -285,11 +293,16 @@ impl<'c, 'a> Search<'c, 'a> {
             self.readers.entry(entry.need).or_default().insert(class);
             for configuration in possible {
                 self.charge(1)?;
-                if self.after(&configuration.state, class).is_some() {
+                if self.reads(&configuration.state, class) {
                     configuration.add_done(class);
                 }
             }
-        } else if entry.invoked == 1 {
+            if !self.is_bank {
+                return Ok(());
+            }
+        }
+        let entry = &self.classes[class as usize];
+        if entry.invoked == 1 {
             self.open_count += 1;
             self.open.entry(entry.need).or_default().insert(class);
             if let Some(value) = entry.leaves {
@@ -297,6 +310,12 @@ impl<'c, 'a> Search<'c, 'a> {
             }
         }
         Ok(())
+    }
+
+    /// Can a read take effect, and change nothing?
+    fn reads(&self, state: &State, class: u32) -> bool {
+        let after = self.after(state, class);
+        after.is_some_and(|after| !self.is_bank || after == *state)
     }
 
     /// Forgets a call that completed.
@@ -307,14 +326,14 @@ impl<'c, 'a> Search<'c, 'a> {
             is_read_only,
             ..
         } = self.classes[class as usize];
-        match is_read_only {
-            true => remove(&mut self.readers, need, class),
-            false => {
-                self.open_count -= 1;
-                remove(&mut self.open, need, class);
-                if let Some(value) = leaves {
-                    remove(&mut self.leaving, value, class);
-                }
+        if is_read_only {
+            remove(&mut self.readers, need, class);
+        }
+        if !is_read_only || self.is_bank {
+            self.open_count -= 1;
+            remove(&mut self.open, need, class);
+            if let Some(value) = leaves {
+                remove(&mut self.leaving, value, class);
             }
         }
     }
@@ -362,7 +381,7 @@ impl<'c, 'a> Search<'c, 'a> {
         };
         self.charge(readers.len() as u64 * configuration.state.cost())?;
         let fits = |&reader: &u32| {
-            !configuration.has_done(reader) && self.after(&configuration.state, reader).is_some()
+            !configuration.has_done(reader) && self.reads(&configuration.state, reader)
         };
         let fresh: Vec<u32> = readers.into_iter().filter(fits).collect();
         if !fresh.is_empty() {

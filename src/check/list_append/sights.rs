@@ -48,8 +48,8 @@ impl Index<'_> {
         let seen = read.first()?.from;
         let by_reads = read.iter().all(|edge| edge.kind == EdgeKind::Wr);
         (by_reads && self.misses(reader, seen)).then_some(match read.len() {
-            1 => Model::ReadAtomic,
-            _ => Model::CausalConsistency,
+            1 => Model::ReadAtomicNoSession,
+            _ => Model::CausalConsistencyNoSession,
         })
     }
 
@@ -122,7 +122,10 @@ impl Findings<'_> {
     /// Decides read atomicity and causal consistency, given where there may be cycles with one anti-dependency.
     pub(super) fn sights(&mut self, skewed: &[Vec<TxnId>]) {
         let mut steps_left = self.options.steps_max;
-        for model in [Model::ReadAtomic, Model::CausalConsistency] {
+        for model in [
+            Model::ReadAtomicNoSession,
+            Model::CausalConsistencyNoSession,
+        ] {
             for part in skewed {
                 // A part less, or a weaker model that fails, settles it.
                 if self.refuted.refute(model) {
@@ -137,7 +140,7 @@ impl Findings<'_> {
                     }
                     Err(visibility::Exceeded) => {
                         self.open.push(model);
-                        self.open.push(Model::CausalConsistency);
+                        self.open.push(Model::CausalConsistencyNoSession);
                         self.notes.push(format!(
                             "{model}: not decided within {} steps",
                             self.options.steps_max
@@ -176,7 +179,7 @@ fn shortest(
     };
     let mut missed: Vec<Sight> = Vec::new();
     let tell = |sight| missed.extend(Some(sight).filter(is_missed));
-    if model == Model::ReadAtomic {
+    if model == Model::ReadAtomicNoSession {
         visibility::direct(viewers, steps_left, tell)?;
         let first = missed.first();
         return Ok(first.map(|sight| vec![sight.writer, sight.reader]));

@@ -10,6 +10,8 @@ pub(super) struct Form {
     pub json: Option<bool>,
     /// Are the records in an array, and is it closed?
     pub array: Option<bool>,
+    /// Is it an EDN list, in parentheses?
+    pub round: bool,
 }
 
 /// What is wrong with a text, and up to where it was read to find that out.
@@ -93,6 +95,7 @@ impl Batch {
             arg,
             account,
             keyed: false,
+            bare: false,
         });
     }
 
@@ -102,8 +105,19 @@ impl Batch {
         last.expect("an operation was added").keyed = true;
     }
 
+    /// Says of the last operation that it named no key.
+    pub fn mark_bare(&mut self) {
+        let last = self.ops.last_mut();
+        last.expect("an operation was added").bare = true;
+    }
+
     /// Changes all keys and values.
     pub fn rename(&mut self, rename: impl Fn(u64) -> u64) {
+        for record in &mut self.records {
+            if let Line::Event(event) = &mut record.line {
+                event.process = event.process.map(&rename);
+            }
+        }
         for op in &mut self.ops {
             op.key = rename(op.key);
             op.arg = match op.arg {
@@ -137,12 +151,18 @@ impl Batch {
         let byte = cursor.token()?;
         match (byte, self.form.array) {
             (b'{' | b'#', None | Some(false)) => {}
-            (b'[', None) if self.form.json.is_none() => {
+            (b'[' | b'(', None) if self.form.json.is_none() => {
                 self.form.array = Some(false);
+                self.form.round = byte == b'(';
                 cursor.at += 1;
                 return Ok(());
             }
-            (b']', Some(false)) => {
+            (b']', Some(false)) if !self.form.round => {
+                self.form.array = Some(true);
+                cursor.at += 1;
+                return Ok(());
+            }
+            (b')', Some(false)) if self.form.round => {
                 self.form.array = Some(true);
                 cursor.at += 1;
                 return Ok(());

@@ -171,6 +171,10 @@ impl<'a> Cursor<'a> {
 
     fn word(&mut self) -> Parsed<Scalar<'a>> {
         let start = self.at;
+        if self.peek()? == b'\\' && !self.json {
+            // An EDN character, which may be a bracket, a quote or a blank.
+            self.at += 2;
+        }
         while !is_delimiter(self.peek()?) {
             self.at += 1;
         }

@@ -73,25 +73,55 @@ pub enum Strictness {
     Lenient,
 }
 
+/// Whose word counts for what came before what.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Order {
+    /// The order of the records. Where time stamps disagree, a remark says so.
+    #[default]
+    Lines,
+    /// The records' `time`: they may come in any order that keeps each process's own.
+    Time,
+}
+
+/// How to read a history.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Reading {
+    /// How to treat records that do not fit together.
+    pub strictness: Strictness,
+    /// What came before what.
+    pub order: Order,
+    /// A read of nil means that the client does not know what was there, and not that nothing was.
+    pub nil_is_unknown: bool,
+}
+
+impl From<Strictness> for Reading {
+    fn from(strictness: Strictness) -> Self {
+        Reading {
+            strictness,
+            ..Reading::default()
+        }
+    }
+}
+
 /// Reads a history from a file.
 ///
 /// # Errors
 /// If the file cannot be read, or is no history: with the line and the reason.
-pub fn read_file(path: &Path, strictness: Strictness) -> Result<History, ParseError> {
+pub fn read_file(path: &Path, reading: impl Into<Reading>) -> Result<History, ParseError> {
     let io = |source| ParseError::Io {
         path: path.to_path_buf(),
         source,
     };
     let file = File::open(path).map_err(io)?;
-    read_named(file, path, strictness)
+    read_named(file, path, reading)
 }
 
 /// Reads a history from a stream.
 ///
 /// # Errors
 /// As [`read_file`]; the path is `-`.
-pub fn read(source: impl Read, strictness: Strictness) -> Result<History, ParseError> {
-    read_named(source, Path::new("-"), strictness)
+pub fn read(source: impl Read, reading: impl Into<Reading>) -> Result<History, ParseError> {
+    read_named(source, Path::new("-"), reading)
 }
 
 /// Reads a history from a stream, which errors call by this path.
@@ -101,9 +131,9 @@ pub fn read(source: impl Read, strictness: Strictness) -> Result<History, ParseE
 pub fn read_named(
     source: impl Read,
     path: &Path,
-    strictness: Strictness,
+    reading: impl Into<Reading>,
 ) -> Result<History, ParseError> {
-    read_in_blocks(source, path, strictness, Blocks::default())
+    read_in_blocks(source, path, reading, Blocks::default())
 }
 
 /// The same, with the text cut as told: history or error are the same, whatever the sizes.
@@ -116,7 +146,7 @@ pub fn read_named(
 pub fn read_in_blocks(
     source: impl Read,
     path: &Path,
-    strictness: Strictness,
+    reading: impl Into<Reading>,
     sizes: Blocks,
 ) -> Result<History, ParseError> {
     let Blocks { first, block, part } = sizes;
@@ -127,11 +157,15 @@ pub fn read_in_blocks(
     };
     let mut source = BufReader::new(source);
     let gzip = source.fill_buf().map_err(io)?.starts_with(&[0x1f, 0x8b]);
-    let mut reader = Reader::new(strictness);
+    let mut reader = Reader::new(reading.into());
     let merge = |block: &mut Block| reader.merge(block);
     let result = match gzip {
-        true => blocks::read(flate2::bufread::MultiGzDecoder::new(source), sizes, merge),
-        false => blocks::read(source, sizes, merge),
+        true => {
+            let plain = flate2::bufread::MultiGzDecoder::new(source);
+            let plain = without_mark(plain).map_err(io)?;
+            blocks::read(plain, sizes, merge)
+        }
+        false => blocks::read(without_mark(source).map_err(io)?, sizes, merge),
     };
     match result {
         Ok(()) => reader.finish(path),
@@ -142,6 +176,18 @@ pub fn read_in_blocks(
             reason,
         }),
     }
+}
+
+/// The same without the byte order mark that some programs put before a text.
+fn without_mark(mut source: impl Read) -> io::Result<impl Read> {
+    const MARK: &[u8] = b"\xef\xbb\xbf";
+    let mut start = Vec::new();
+    let wanted = MARK.len() as u64;
+    source.by_ref().take(wanted).read_to_end(&mut start)?;
+    if start == MARK {
+        start.clear();
+    }
+    Ok(io::Cursor::new(start).chain(source))
 }
 
 enum Failure {
@@ -157,7 +203,10 @@ impl From<io::Error> for Failure {
 
 /// A transaction that was invoked and has not completed.
 struct Outstanding {
+    /// Instant of the invocation.
     invoke: u64,
+    /// Index of its record.
+    record: u64,
     ops: Vec<RawOp>,
 }
 
@@ -180,10 +229,25 @@ struct Ops<'a> {
 
 /// Puts records together to transactions.
 struct Reader {
-    strictness: Strictness,
+    reading: Reading,
     builder: HistoryBuilder,
     /// By process. A process has one, unless the strictness is lenient.
-    outstanding: BTreeMap<u64, Vec<Outstanding>>,
+    outstanding: BTreeMap<Option<u64>, Vec<Outstanding>>,
+    /// How many transactions of no process there were.
+    anonymous: u64,
+    /// How many records of a nemesis there were.
+    nemesis: u64,
+    /// The first operation that named its object, and the first that did not: their records.
+    named: Option<u64>,
+    bare: Option<u64>,
+    /// The greatest time stamp and index so far.
+    latest: [u64; 2],
+    /// The first record whose time stamp, or index, is smaller than one before: its place in the text that is being taken, and
+    /// then a remark.
+    backwards: Option<(&'static str, usize)>,
+    has_gone_back: bool,
+    /// The instant of the record under way.
+    now: u64,
     spare: Vec<Vec<RawOp>>,
     /// The index of the next record.
     index: u64,
@@ -192,11 +256,19 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(strictness: Strictness) -> Self {
+    fn new(reading: Reading) -> Self {
         Reader {
-            strictness,
+            reading,
             builder: HistoryBuilder::new(),
             outstanding: BTreeMap::new(),
+            anonymous: 0,
+            nemesis: 0,
+            named: None,
+            bare: None,
+            latest: [0; 2],
+            backwards: None,
+            has_gone_back: false,
+            now: 0,
             spare: Vec::new(),
             index: 0,
             line: 0,
@@ -208,6 +280,13 @@ impl Reader {
         for batch in &mut block.batches {
             self.adopt_names(batch);
             let taken = self.records(batch);
+            if let Some((stamp, at)) = self.backwards.take() {
+                let line = self.line + newlines(&block.text[..at]) + 1;
+                self.builder.remark(format!(
+                    "the {stamp} at line {line} is smaller than one before it: the order of the lines is taken for that of \
+                     events; --order time goes by the time stamps"
+                ));
+            }
             let wrong = taken.err().or_else(|| batch.wrong.take());
             if let Some(Wrong { at, reason }) = wrong {
                 self.line += newlines(&block.text[..at]);
@@ -238,9 +317,14 @@ impl Reader {
             };
             start = record.ops_end;
             let taken = match record.line {
-                Line::Event(event) => self.event(event, ops),
+                Line::Event(event) => self
+                    .stamp(&event, record.end)
+                    .and_then(|()| self.event(event, ops)),
                 Line::Versions(at) => self.version_order(&batch.versions[at]),
-                Line::Other => Ok(()),
+                Line::Nemesis => {
+                    self.nemesis += 1;
+                    Ok(())
+                }
             };
             taken.map_err(|reason| Wrong {
                 at: record.end,
@@ -258,55 +342,92 @@ impl Reader {
         }
     }
 
+    /// Takes note of when a record says that it was written.
+    fn stamp(&mut self, event: &Event, at: usize) -> Result<(), String> {
+        self.now = self.index;
+        if self.reading.order == Order::Time {
+            self.now = event.time.ok_or(
+                "a record without a whole number for its time, by which records were to be ordered",
+            )?;
+            return Ok(());
+        }
+        let stamps = [("time", event.time), ("index", event.index)];
+        for ((name, stamp), latest) in stamps.into_iter().zip(&mut self.latest) {
+            let Some(stamp) = stamp else { continue };
+            if stamp < *latest && !self.has_gone_back {
+                self.has_gone_back = true;
+                self.backwards = Some((name, at));
+            }
+            *latest = stamp.max(*latest);
+        }
+        Ok(())
+    }
+
     fn event(&mut self, event: Event, ops: Ops<'_>) -> Result<(), String> {
+        let strictness = self.reading.strictness;
+        if event.process.is_none() && strictness == Strictness::Strict {
+            return Err("a record without a process; --lenient accepts fragments without".into());
+        }
         if event.kind == EventKind::Invoke {
             return self.invoke(event, ops);
         }
         let outstanding = self.outstanding.entry(event.process).or_default();
-        let at = match self.strictness {
+        let at = match strictness {
             Strictness::Strict => 0,
             Strictness::Lenient => {
                 let fits = |open: &Outstanding| mismatch(&open.ops, ops.ops).is_none();
                 outstanding.iter().position(fits).unwrap_or(0)
             }
         };
-        if at >= outstanding.len() {
-            return match self.strictness {
-                Strictness::Strict => Err(format!(
-                    "process {} completes a transaction that it never invoked",
-                    event.process
-                )),
-                Strictness::Lenient => {
-                    // Nobody knows when it was invoked: it may have been concurrent with all before.
-                    self.complete(event, 0, ops)
-                }
-            };
+        if at < outstanding.len() {
+            let open = outstanding.remove(at);
+            let result = self.pair(event, &open, ops);
+            self.spare.push(open.ops);
+            return result;
         }
-        let open = outstanding.remove(at);
-        let result = self.pair(event, &open, ops);
-        self.spare.push(open.ops);
-        result
+        if strictness == Strictness::Strict {
+            let process = self.builder.show_value(event.process.unwrap_or_default());
+            return Err(format!(
+                "process {process} completes a transaction that it never invoked"
+            ));
+        }
+        if event.unread && event.kind == EventKind::Info {
+            return Err(
+                "what an operation may have done is not understood, and no invocation says it"
+                    .into(),
+            );
+        }
+        // Nobody knows when it was invoked: it may have been concurrent with all before.
+        self.complete(event, 0, ops)
     }
 
     fn invoke(&mut self, event: Event, ops: Ops<'_>) -> Result<(), String> {
         let outstanding = self.outstanding.entry(event.process).or_default();
-        if let (Strictness::Strict, Some(open)) = (self.strictness, outstanding.first()) {
+        if let (Strictness::Strict, Some(open)) = (self.reading.strictness, outstanding.first()) {
+            let process = self.builder.show_value(event.process.unwrap_or_default());
             return Err(format!(
-                "process {} invokes a transaction while that of record {} is outstanding",
-                event.process, open.invoke
+                "process {process} invokes a transaction while that of record {} is outstanding",
+                open.record
             ));
         }
         let mut kept = self.spare.pop().unwrap_or_default();
         kept.clear();
         kept.extend_from_slice(ops.ops);
         outstanding.push(Outstanding {
-            invoke: self.index,
+            invoke: self.now,
+            record: self.index,
             ops: kept,
         });
         Ok(())
     }
 
     fn pair(&mut self, event: Event, open: &Outstanding, ops: Ops<'_>) -> Result<(), String> {
+        if self.now < open.invoke {
+            return Err(format!(
+                "the time of this completion is before that of its invocation, record {}",
+                open.record
+            ));
+        }
         let set = as_set(&open.ops, ops);
         let ops = set.as_ref().map_or(ops, |read| Ops {
             ops: std::slice::from_ref(read),
@@ -316,12 +437,16 @@ impl Reader {
         match event.kind {
             EventKind::Ok if event.has_value => {
                 let mismatch = mismatch(&open.ops, ops.ops);
-                if let (Some(reason), Strictness::Strict) = (mismatch, self.strictness) {
+                if let (Some(reason), Strictness::Strict) = (mismatch, self.reading.strictness) {
                     return Err(reason);
                 }
                 self.complete(event, open.invoke, ops)
             }
-            EventKind::Ok => Err("a successful transaction without a value".into()),
+            EventKind::Ok
+                if open.ops.is_empty() || open.ops.iter().any(|op| op.verb.has_result()) =>
+            {
+                Err("a successful transaction without a value".into())
+            }
             _ => self.complete(event, open.invoke, open.as_ops()),
         }
     }
@@ -332,22 +457,36 @@ impl Reader {
             EventKind::Fail => Status::Fail,
             EventKind::Info | EventKind::Invoke => Status::Info,
         };
-        self.transaction(event.process, invoke, Some(self.index), status, ops)
+        let times = (invoke, Some(self.now));
+        let balances = event.balances && status == Status::Ok;
+        self.transaction(event.process, times, status, ops, balances)
     }
 
     fn transaction(
         &mut self,
-        process: u64,
-        invoke: u64,
-        complete: Option<u64>,
+        process: Option<u64>,
+        (invoke, complete): (u64, Option<u64>),
         status: Status,
         ops: Ops<'_>,
+        balances: bool,
     ) -> Result<(), String> {
+        let process = process.unwrap_or_else(|| {
+            self.anonymous += 1;
+            self.builder.name(&format!("?{}", self.anonymous))
+        });
         self.builder.begin(process, invoke);
+        if balances {
+            self.builder.balances();
+        }
         for op in ops.ops {
-            push(&mut self.builder, op, ops.elements, status);
+            self.push(op, ops.elements, status);
         }
         self.builder.end(status, complete);
+        if let (Some(named), Some(bare)) = (self.named, self.bare) {
+            return Err(format!(
+                "record {bare} names no object and record {named} names one: whether they mean the same is open"
+            ));
+        }
         match self.builder.torn_key() {
             None => Ok(()),
             Some(key) => Err(format!(
@@ -357,21 +496,69 @@ impl Reader {
         }
     }
 
+    fn push(&mut self, op: &RawOp, elements: &[u64], status: Status) {
+        let builder = &mut self.builder;
+        if op.account {
+            builder.account(op.key);
+        }
+        let is_known = status == Status::Ok;
+        if op.bare && (is_known || !op.verb.has_result()) {
+            self.bare.get_or_insert(self.index);
+        } else if !op.bare && !op.account {
+            self.named.get_or_insert(self.index);
+        }
+        match (op.verb, op.arg) {
+            (Verb::Read, Arg::Nil) if is_known && self.reading.nil_is_unknown => {
+                builder.read_unknown(op.key);
+            }
+            (Verb::Read, _) if !is_known => builder.read_unknown(op.key),
+            (Verb::Read, Arg::List(start, end)) => builder.read_list(op.key, &elements[start..end]),
+            (Verb::Read, Arg::Value(value)) => builder.read(op.key, Some(value)),
+            (Verb::Read, Arg::Pair(first, second)) => builder.read_list(op.key, &[first, second]),
+            (Verb::Read, _) => builder.read(op.key, None),
+            (Verb::Append, Arg::Value(value)) => builder.append(op.key, value),
+            (Verb::Write, Arg::Value(value)) => builder.write(op.key, value),
+            (Verb::Cas, Arg::Pair(expected, new)) => builder.cas(op.key, expected, new),
+            (Verb::Add, Arg::Delta(delta)) => builder.add(op.key, delta),
+            (Verb::Add, Arg::Value(element)) => builder.insert(op.key, element),
+            (Verb::Acquire | Verb::Release, _) => {
+                let (free, held) = (builder.name("free"), builder.name("held"));
+                builder.initial(op.key, free);
+                match op.verb {
+                    Verb::Acquire => builder.cas(op.key, free, held),
+                    _ => builder.cas(op.key, held, free),
+                }
+            }
+            (Verb::Enqueue, Arg::Value(value)) => builder.enqueue(op.key, value),
+            (Verb::Dequeue, _) if !is_known => builder.dequeue_unknown(op.key),
+            (Verb::Dequeue, Arg::Value(value)) => builder.dequeue(op.key, Some(value)),
+            (Verb::Dequeue, _) => builder.dequeue(op.key, None),
+            (verb, arg) => unreachable!("{verb:?} with {arg:?}"),
+        }
+    }
+
     /// What never completed is indeterminate.
     fn finish(mut self, path: &Path) -> Result<History, ParseError> {
         for (process, outstanding) in std::mem::take(&mut self.outstanding) {
             for open in outstanding {
-                let taken =
-                    self.transaction(process, open.invoke, None, Status::Info, open.as_ops());
+                let whose = process.map_or("nobody".into(), |process| {
+                    format!("process {}", self.builder.show_value(process))
+                });
+                let times = (open.invoke, None);
+                let taken = self.transaction(process, times, Status::Info, open.as_ops(), false);
                 taken.map_err(|reason| ParseError::Content {
                     path: path.to_path_buf(),
                     line: self.line,
                     reason: format!(
-                        "record {}, which process {process} invoked and never completed: {reason}",
-                        open.invoke
+                        "record {}, which {whose} invoked and never completed: {reason}",
+                        open.record
                     ),
                 })?;
             }
+        }
+        if self.nemesis > 0 {
+            let what = "records of the process nemesis".into();
+            self.builder.skip(what, self.nemesis, "it is no client");
         }
         self.builder.nil_reads_of_lists();
         Ok(self.builder.finish())
@@ -398,6 +585,7 @@ fn as_set(invoked: &[RawOp], completed: Ops<'_>) -> Option<RawOp> {
         key: asked.key,
         arg: Arg::Pair(read.key, second),
         keyed: false,
+        bare: asked.bare,
         ..*read
     })
 }
@@ -419,7 +607,7 @@ fn mismatch(invoked: &[RawOp], completed: &[RawOp]) -> Option<String> {
     }
     let mut pairs = invoked.iter().zip(completed).zip(1..);
     let differs = |(a, b): (&RawOp, &RawOp)| {
-        let writes = a.verb != Verb::Read && a.arg != b.arg;
+        let writes = !a.verb.has_result() && a.arg != b.arg;
         // A bank's read of one account was invoked without it.
         let moved = a.key != b.key && (completed.len() > 1 || !b.account);
         a.verb != b.verb || moved || writes
@@ -428,24 +616,6 @@ fn mismatch(invoked: &[RawOp], completed: &[RawOp]) -> Option<String> {
     Some(format!(
         "operation {at} completed as another than was invoked"
     ))
-}
-
-fn push(builder: &mut HistoryBuilder, op: &RawOp, elements: &[u64], status: Status) {
-    if op.account {
-        builder.account(op.key);
-    }
-    match (op.verb, op.arg) {
-        (Verb::Read, _) if status != Status::Ok => builder.read_unknown(op.key),
-        (Verb::Read, Arg::List(start, end)) => builder.read_list(op.key, &elements[start..end]),
-        (Verb::Read, Arg::Value(value)) => builder.read(op.key, Some(value)),
-        (Verb::Read, Arg::Pair(first, second)) => builder.read_list(op.key, &[first, second]),
-        (Verb::Read, _) => builder.read(op.key, None),
-        (Verb::Append, Arg::Value(value)) => builder.append(op.key, value),
-        (Verb::Write, Arg::Value(value)) => builder.write(op.key, value),
-        (Verb::Cas, Arg::Pair(expected, new)) => builder.cas(op.key, expected, new),
-        (Verb::Add, Arg::Delta(delta)) => builder.add(op.key, delta),
-        (verb, arg) => unreachable!("{verb:?} with {arg:?}"),
-    }
 }
 
 /// Writes a history as native NDJSON, which [`read`] reads back.
@@ -477,7 +647,7 @@ pub fn write_ndjson(history: &History, mut sink: impl Write) -> io::Result<()> {
             .collect();
         let process = txn.header.process;
         let record = serde_json::json!({
-            "type": kind, "process": process, "time": time, "f": "txn", "value": ops,
+            "type": kind, "process": history.json_value(process), "time": time, "f": "txn", "value": ops,
         });
         writeln!(sink, "{record}")?;
     }
@@ -502,6 +672,10 @@ fn micro_op(history: &History, op: &Op, shows_reads: bool) -> serde_json::Value 
         Op::Write { value: v, .. } => json!(["w", key, value(v)]),
         Op::Cas { expected, new, .. } => json!(["cas", key, [value(expected), value(new)]]),
         Op::Add { delta, .. } => json!(["add", key, delta]),
+        Op::Insert { value: v, .. } => json!(["add", key, value(v)]),
+        Op::Enqueue { value: v, .. } => json!(["enqueue", key, value(v)]),
+        Op::Dequeue { value: Some(v), .. } if shows_reads => json!(["dequeue", key, value(v)]),
+        Op::Dequeue { .. } | Op::DequeueUnknown { .. } => json!(["dequeue", key, Value::Null]),
         Op::ReadList { list, .. } if shows_reads => {
             let list: Vec<Value> = list.iter().map(|&v| value(v)).collect();
             json!(["r", key, list])

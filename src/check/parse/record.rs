@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::history::NAME_BASE;
 use super::batch::Batch;
-use super::cursor::{Cursor, Parsed, Scalar, bad};
+use super::cursor::{Cursor, Parsed, Scalar, Stop, bad};
 
 /// What a record says happened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,6 +22,19 @@ pub(super) enum Verb {
     Write,
     Cas,
     Add,
+    /// Of a mutex.
+    Acquire,
+    /// Of a mutex.
+    Release,
+    Enqueue,
+    Dequeue,
+}
+
+impl Verb {
+    /// Does its completion say more than its invocation?
+    pub fn has_result(self) -> bool {
+        matches!(self, Verb::Read | Verb::Dequeue)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -43,15 +56,25 @@ pub(super) struct RawOp {
     pub account: bool,
     /// The key stood before the value, `[key 3]`.
     pub keyed: bool,
+    /// No key was named: there is one object.
+    pub bare: bool,
 }
 
 /// What a record says of a transaction, without its operations.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Event {
     pub kind: EventKind,
-    pub process: u64,
+    /// None if the record names no process.
+    pub process: Option<u64>,
     /// Did the record hold a value other than nil?
     pub has_value: bool,
+    /// Is the value a map from all accounts to their balances?
+    pub balances: bool,
+    /// Was the value of an indeterminate or failed operation not understood, and left out?
+    pub unread: bool,
+    /// The client's time stamp and index, if it has them.
+    pub time: Option<u64>,
+    pub index: Option<u64>,
 }
 
 /// A record.
@@ -61,8 +84,8 @@ pub(super) enum Line {
     Event(Event),
     /// Of a key's versions: its index in the batch.
     Versions(usize),
-    /// Of something that no client did (a nemesis, say).
-    Other,
+    /// Of a nemesis, which is no client.
+    Nemesis,
 }
 
 /// All versions of a key, oldest first.
@@ -81,7 +104,7 @@ pub(super) struct Names {
 }
 
 impl Names {
-    fn number(&mut self, text: &str) -> u64 {
+    pub fn number(&mut self, text: &str) -> u64 {
         if let Some(&number) = self.numbers.get(text) {
             return number;
         }
@@ -119,8 +142,10 @@ pub(super) fn record(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<Line> {
     cursor.expect(b'{')?;
     let ops_before = batch.ops.len();
     let (mut kind, mut process, mut function) = (None, None, None);
+    let (mut time, mut index) = (None, None);
     let mut value: Option<Cursor> = None;
     let mut key: Option<Cursor> = None;
+    let mut wrong: Option<(usize, String)> = None;
     let mut has_txn = false;
     while !cursor.accept(b'}')? {
         match cursor.name()? {
@@ -132,11 +157,22 @@ pub(super) fn record(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<Line> {
             }
             b"process" => process = Some(cursor.scalar()?),
             b"f" => function = Some(cursor.scalar()?),
+            b"time" => time = instant(cursor)?,
+            b"index" => index = instant(cursor)?,
             b"value" => {
-                has_txn = txn(cursor, batch)?;
+                cursor.blanks()?;
+                let start = *cursor;
+                (has_txn, wrong) = match txn(cursor, batch) {
+                    Err(Stop::Bad(reason)) => (false, Some((cursor.at, reason))),
+                    outcome => (outcome?, None),
+                };
+                // An empty vector may be a transaction, or what a set holds: that is for the function to say.
+                let is_empty = has_txn && batch.ops.len() == ops_before;
+                if !has_txn || is_empty {
+                    value = Some(start);
+                }
                 if !has_txn {
-                    cursor.blanks()?;
-                    value = Some(*cursor);
+                    *cursor = start;
                     cursor.skip()?;
                 }
             }
@@ -147,29 +183,72 @@ pub(super) fn record(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<Line> {
         return bad("a record without a type");
     };
     if let Scalar::Text(b"versions" | b":versions") = kind {
-        let is_empty = has_txn && batch.ops.len() == ops_before;
-        return version_order(key, value, is_empty, batch);
+        return version_order(key, value, batch);
     }
     let kind = event_kind(kind)?;
     let process = match process {
-        Some(Scalar::Number(process)) => process,
-        Some(Scalar::Text(text)) if !looks_like_a_number(text) => return Ok(Line::Other),
+        Some(Scalar::Number(process)) => Some(process),
+        Some(Scalar::Text(b"nemesis" | b":nemesis")) => {
+            batch.ops.truncate(ops_before);
+            return Ok(Line::Nemesis);
+        }
+        Some(Scalar::Text(text)) if !looks_like_a_number(text) => {
+            Some(batch.names.number(&unescape(text)?))
+        }
+        None | Some(Scalar::Nil) => None,
         Some(other) => {
             return bad(format!(
-                "a process is a whole number from 0 to 2^64-1, not {}",
+                "a process is a whole number from 0 to 2^64-1, or a name, not {}",
                 shown(other)
             ));
         }
-        None => return bad("a record without a process"),
     };
-    if let Some(mut value) = value {
-        has_txn = plain(&mut value, function, batch)?;
-    }
-    Ok(Line::Event(Event {
+    let mut event = Event {
         kind,
         process,
         has_value: has_txn,
-    }))
+        balances: false,
+        unread: false,
+        time,
+        index,
+    };
+    if has_txn && value.is_none() {
+        return Ok(Line::Event(event));
+    }
+    let told = match wrong {
+        Some((at, reason)) => Err((at, Stop::Bad(reason))),
+        None => {
+            let mut value = value;
+            let told = plain(value.as_mut(), function, &mut event, batch);
+            told.map_err(|stop| (value.map_or(cursor.at, |value| value.at), stop))
+        }
+    };
+    match told {
+        Ok(()) => {}
+        // What these bring back is nobody's result, and may be anything.
+        Err((_, Stop::Bad(_))) if matches!(kind, EventKind::Fail | EventKind::Info) => {
+            self::function(function)?;
+            batch.ops.truncate(ops_before);
+            (event.has_value, event.unread) = (false, true);
+        }
+        Err((at, stop)) => {
+            cursor.at = at;
+            return Err(stop);
+        }
+    }
+    Ok(Line::Event(event))
+}
+
+/// A number that grows with time; none if it is none.
+fn instant(cursor: &mut Cursor) -> Parsed<Option<u64>> {
+    cursor.blanks()?;
+    match cursor.digits() {
+        Some(number) => Ok(Some(number)),
+        None => {
+            cursor.skip()?;
+            Ok(None)
+        }
+    }
 }
 
 /// A client's process, wrongly written: a nemesis has a name.
@@ -180,22 +259,15 @@ fn looks_like_a_number(text: &[u8]) -> bool {
 
 /// `{"type": "versions", "key": "x", "value": [1, 2]}`: all versions of a key that came to stand, oldest first, as
 /// somebody saw them inside the database.
-fn version_order(
-    key: Option<Cursor>,
-    value: Option<Cursor>,
-    is_empty: bool,
-    batch: &mut Batch,
-) -> Parsed<Line> {
-    let (Some(mut key), true) = (key, is_empty || value.is_some()) else {
+fn version_order(key: Option<Cursor>, value: Option<Cursor>, batch: &mut Batch) -> Parsed<Line> {
+    let (Some(mut key), Some(mut value)) = (key, value) else {
         return bad("versions have a key, and a value: the list of them, oldest first");
     };
     let key = number(key.scalar()?, &mut batch.names)?;
     let mut order = Vec::new();
-    if let Some(mut value) = value {
-        value.expect(b'[')?;
-        while !value.accept(b']')? {
-            order.push(number(value.scalar()?, &mut batch.names)?);
-        }
+    value.expect(b'[')?;
+    while !value.accept(b']')? {
+        order.push(number(value.scalar()?, &mut batch.names)?);
     }
     let mut sorted = order.clone();
     sorted.sort_unstable();
@@ -280,19 +352,22 @@ fn micro_op(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<()> {
         Scalar::Text(b"w" | b":w" | b"write" | b":write") => Verb::Write,
         Scalar::Text(b"cas" | b":cas") => Verb::Cas,
         Scalar::Text(b"add" | b":add") => Verb::Add,
+        Scalar::Text(b"enqueue" | b":enqueue") => Verb::Enqueue,
+        Scalar::Text(b"dequeue" | b":dequeue") => Verb::Dequeue,
         other => {
             let name = shown(other);
             return bad(format!(
-                "unknown micro-operation {name}; one of append, r, w, cas, add"
+                "unknown micro-operation {name}; one of append, r, w, cas, add, enqueue, dequeue"
             ));
         }
     };
     let key = number(cursor.scalar()?, &mut batch.names)?;
     let arg = match verb {
-        Verb::Read if cursor.token()? == b']' => Arg::Nil,
+        Verb::Read | Verb::Dequeue if cursor.token()? == b']' => Arg::Nil,
         Verb::Read => read_result(cursor, batch)?,
+        Verb::Dequeue => value_or_nil(cursor, batch)?,
         Verb::Cas => pair(cursor, batch)?,
-        Verb::Add => Arg::Delta(signed(cursor.scalar()?)?),
+        Verb::Add => addend(cursor.scalar()?, batch)?,
         _ => Arg::Value(number(cursor.scalar()?, &mut batch.names)?),
     };
     cursor.expect(b']')?;
@@ -321,10 +396,7 @@ fn enter(cursor: &mut Cursor) -> Parsed<Option<u8>> {
 /// A list, a value or nil.
 fn read_result(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<Arg> {
     let Some(end) = enter(cursor)? else {
-        return Ok(match cursor.scalar()? {
-            Scalar::Nil => Arg::Nil,
-            scalar => Arg::Value(number(scalar, &mut batch.names)?),
-        });
+        return value_or_nil(cursor, batch);
     };
     let start = batch.elements.len();
     // The one hot loop: elements are mostly numbers with a comma between them.
@@ -339,6 +411,26 @@ fn read_result(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<Arg> {
     Ok(Arg::List(start, batch.elements.len()))
 }
 
+fn value_or_nil(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<Arg> {
+    Ok(match cursor.scalar()? {
+        Scalar::Nil => Arg::Nil,
+        scalar => Arg::Value(number(scalar, &mut batch.names)?),
+    })
+}
+
+/// What is added: a number, or the name of an element.
+fn addend(scalar: Scalar, batch: &mut Batch) -> Parsed<Arg> {
+    Ok(match scalar {
+        Scalar::Number(number) => Arg::Delta(number as i64),
+        Scalar::Negative(number) => Arg::Delta(number),
+        Scalar::Text(text) if text.contains(&b'.') && looks_like_a_number(text) => {
+            let text = shown(scalar);
+            return bad(format!("what is added is an integer or a name, not {text}"));
+        }
+        scalar => Arg::Value(number(scalar, &mut batch.names)?),
+    })
+}
+
 fn pair(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<Arg> {
     cursor.expect(b'[')?;
     let expected = number(cursor.scalar()?, &mut batch.names)?;
@@ -347,45 +439,134 @@ fn pair(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<Arg> {
     Ok(Arg::Pair(expected, new))
 }
 
-/// Reads the value of an operation on one object: `:f :read :value 3`, `:f :cas :value [1 2]`, with a key before
-/// it (`[k 3]`) if there are several objects; a bank's `{:from 0 :to 1 :amount 5}` or `{0 10, 1 20}`; a set's
-/// or counter's `:f :add :value 3`. False if it is nil.
-fn plain(cursor: &mut Cursor, function: Option<Scalar>, batch: &mut Batch) -> Parsed<bool> {
-    let function = match function {
+/// What a record's `f` says was done.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Function {
+    Txn,
+    Transfer,
+    One(Verb),
+}
+
+fn function(f: Option<Scalar>) -> Parsed<Option<Function>> {
+    let name = match f {
+        None | Some(Scalar::Nil) => return Ok(None),
         Some(Scalar::Text(text)) => text.strip_prefix(b":").unwrap_or(text),
-        _ => return bad("the value is no transaction, and the record has no f to say what it is"),
+        Some(other) => return bad(format!("f is an operation's name, not {}", shown(other))),
     };
-    let verb = match function {
-        b"read" | b"r" => Verb::Read,
-        b"write" | b"w" => Verb::Write,
-        b"cas" => Verb::Cas,
-        b"add" => Verb::Add,
-        b"transfer" => return transfer(cursor, batch),
-        b"txn" if cursor.scalar() == Ok(Scalar::Nil) => return Ok(false),
+    let function = match name {
+        b"txn" => Function::Txn,
+        b"transfer" => Function::Transfer,
+        b"read" | b"r" => Function::One(Verb::Read),
+        b"write" | b"w" => Function::One(Verb::Write),
+        b"cas" => Function::One(Verb::Cas),
+        b"add" => Function::One(Verb::Add),
+        b"acquire" => Function::One(Verb::Acquire),
+        b"release" => Function::One(Verb::Release),
+        b"enqueue" => Function::One(Verb::Enqueue),
+        b"dequeue" => Function::One(Verb::Dequeue),
         other => {
             let name = String::from_utf8_lossy(other);
             return bad(format!(
-                "unknown operation {name}; one of txn, read, write, cas, add, transfer, with a value to match"
+                "unknown operation {name}; one of txn, read, write, cas, add, transfer, acquire, release, enqueue, \
+                 dequeue, with a value to match"
             ));
         }
     };
+    Ok(Some(function))
+}
+
+/// Reads the value of an operation on one object: `:f :read :value 3`, `:f :cas :value [1 2]`, with a key before
+/// it (`[k 3]`) if there are several objects; a bank's `{:from 0 :to 1 :amount 5}` or `{0 10, 1 20}`; a set's
+/// or counter's `:f :add :value 3`. No value is nil.
+fn plain(
+    value: Option<&mut Cursor>,
+    f: Option<Scalar>,
+    event: &mut Event,
+    batch: &mut Batch,
+) -> Parsed<()> {
+    let function = function(f)?;
+    let mut nil = Cursor::new(b"nil ", false);
+    let cursor = value.unwrap_or(&mut nil);
+    let mut ahead = *cursor;
+    let is_nil = ahead.scalar() == Ok(Scalar::Nil);
+    event.has_value = true;
+    let verb = match function {
+        None | Some(Function::Txn) if is_empty_vector(*cursor) => return Ok(()),
+        None | Some(Function::Txn) if is_nil => {
+            event.has_value = false;
+            return Ok(());
+        }
+        None => {
+            return bad("the value is no transaction, and the record has no f to say what it is");
+        }
+        Some(Function::Txn) => return bad("a txn has a vector of micro-operations for its value"),
+        Some(Function::Transfer) if is_nil => {
+            event.has_value = false;
+            return without_value("transfer", event.kind);
+        }
+        Some(Function::Transfer) => return transfer(cursor, batch),
+        Some(Function::One(verb)) => verb,
+    };
     match (verb, cursor.token()?) {
-        (Verb::Read, b'{') => return balances(cursor, batch),
-        (Verb::Cas, b'[') => return cas(cursor, batch),
+        (Verb::Acquire | Verb::Release, first) => {
+            let mut key = 0;
+            if first == b'[' {
+                cursor.at += 1;
+                key = number(cursor.scalar()?, &mut batch.names)?;
+            }
+            batch.push(verb, key, Arg::Nil);
+            match first {
+                b'[' => batch.mark_keyed(),
+                _ => batch.mark_bare(),
+            }
+        }
+        (Verb::Write | Verb::Cas | Verb::Add | Verb::Enqueue, _) if is_nil => {
+            event.has_value = false;
+            let name = match verb {
+                Verb::Write => "write",
+                Verb::Cas => "cas",
+                Verb::Add => "add",
+                _ => "enqueue",
+            };
+            return without_value(name, event.kind);
+        }
+        (Verb::Read, b'{') => {
+            balances(cursor, batch)?;
+            event.balances = true;
+        }
+        (Verb::Cas, b'[') => cas(cursor, batch)?,
         (Verb::Read, b'[' | b'(' | b'#') if !is_keyed(*cursor)? => {
             let list = read_result(cursor, batch)?;
             batch.push(verb, 0, list);
+            batch.mark_bare();
         }
-        (Verb::Read | Verb::Write | Verb::Add, b'[') => {
+        (_, b'[') => {
             cursor.at += 1;
             let key = number(cursor.scalar()?, &mut batch.names)?;
             single(cursor, verb, key, batch)?;
             cursor.expect(b']')?;
             batch.mark_keyed();
         }
-        _ => single(cursor, verb, 0, batch)?,
+        _ => {
+            single(cursor, verb, 0, batch)?;
+            batch.mark_bare();
+        }
     }
-    Ok(true)
+    Ok(())
+}
+
+/// Only an invocation must say what it wants.
+fn without_value(name: &str, kind: EventKind) -> Parsed<()> {
+    match kind {
+        EventKind::Invoke => bad(format!(
+            "nil where a value is needed: the invocation of {name}"
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn is_empty_vector(mut cursor: Cursor) -> bool {
+    cursor.accept(b'[') == Ok(true) && cursor.accept(b']') == Ok(true)
 }
 
 /// Is this a key with what it holds, `[k 3]`, and not all elements of a set? One of two elements is taken for
@@ -410,7 +591,8 @@ fn single(cursor: &mut Cursor, verb: Verb, key: u64, batch: &mut Batch) -> Parse
         return Ok(());
     }
     let arg = match (verb, cursor.scalar()?) {
-        (Verb::Add, scalar) => Arg::Delta(signed(scalar)?),
+        (Verb::Add, scalar) => addend(scalar, batch)?,
+        (Verb::Dequeue, Scalar::Nil) => Arg::Nil,
         (Verb::Cas, _) => return bad("a cas has a pair of values"),
         (_, scalar) => Arg::Value(number(scalar, &mut batch.names)?),
     };
@@ -430,30 +612,24 @@ fn signed(scalar: Scalar) -> Parsed<i64> {
 }
 
 /// `[1 2]` or `[key [1 2]]`.
-fn cas(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<bool> {
+fn cas(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<()> {
     cursor.expect(b'[')?;
     let first = number(cursor.scalar()?, &mut batch.names)?;
-    let (key, arg) = match cursor.token()? {
-        b'[' => (first, pair(cursor, batch)?),
-        _ => (
-            0,
-            Arg::Pair(first, number(cursor.scalar()?, &mut batch.names)?),
-        ),
-    };
-    cursor.expect(b']')?;
-    batch.push(Verb::Cas, key, arg);
-    Ok(true)
+    if cursor.token()? == b'[' {
+        let arg = pair(cursor, batch)?;
+        batch.push(Verb::Cas, first, arg);
+        batch.mark_keyed();
+    } else {
+        let new = number(cursor.scalar()?, &mut batch.names)?;
+        batch.push(Verb::Cas, 0, Arg::Pair(first, new));
+        batch.mark_bare();
+    }
+    cursor.expect(b']')
 }
 
 /// A transfer between accounts is two additions.
-fn transfer(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<bool> {
-    if cursor.token()? != b'{' {
-        return match cursor.scalar()? {
-            Scalar::Nil => Ok(false),
-            other => bad(format!("a transfer is a map, not {}", shown(other))),
-        };
-    }
-    cursor.at += 1;
+fn transfer(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<()> {
+    cursor.expect(b'{')?;
     let (mut from, mut to, mut amount) = (None, None, None);
     while !cursor.accept(b'}')? {
         match cursor.name()? {
@@ -468,11 +644,11 @@ fn transfer(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<bool> {
     };
     batch.push_account(Verb::Add, from, Arg::Delta(amount.wrapping_neg()));
     batch.push_account(Verb::Add, to, Arg::Delta(amount));
-    Ok(true)
+    Ok(())
 }
 
 /// Every account's balance.
-fn balances(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<bool> {
+fn balances(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<()> {
     cursor.expect(b'{')?;
     while !cursor.accept(b'}')? {
         let account = match cursor.json {
@@ -491,9 +667,13 @@ fn balances(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<bool> {
         };
         let arg = match cursor.scalar()? {
             Scalar::Nil => Arg::Nil,
+            Scalar::Text(text) => {
+                let text = String::from_utf8_lossy(text);
+                return bad(format!("a balance is an integer below 2^63, not {text}"));
+            }
             scalar => Arg::Value(number(scalar, &mut batch.names)?),
         };
         batch.push_account(Verb::Read, account, arg);
     }
-    Ok(true)
+    Ok(())
 }

@@ -153,7 +153,7 @@ impl<'a> Question<'a> {
             }
         };
         let told = match model {
-            Model::ReadAtomic => visibility::direct(&self.viewers, &mut steps_left, tell),
+            Model::ReadAtomicNoSession => visibility::direct(&self.viewers, &mut steps_left, tell),
             _ => visibility::transitive(&self.viewers, &mut steps_left, tell),
         };
         told.ok()?;
@@ -185,7 +185,7 @@ impl<'a> Question<'a> {
     /// reader last.
     fn way(&self, model: Model, sight: (u32, u32), goal: impl Fn(u32) -> bool) -> Vec<u32> {
         let (reader, writer) = sight;
-        if model == Model::ReadAtomic {
+        if model == Model::ReadAtomicNoSession {
             return vec![writer, reader];
         }
         let mut unlimited = u64::MAX;
@@ -258,7 +258,7 @@ impl<'a> Question<'a> {
                     false => AnomalyKind::G0,
                 }
             }
-            Model::ReadAtomic => AnomalyKind::FracturedRead,
+            Model::ReadAtomicNoSession => AnomalyKind::FracturedRead,
             _ => AnomalyKind::NotCausallyConsistent,
         };
         Anomaly {
