@@ -19,9 +19,11 @@ power-cycle = "1s"
 [[region]]
 name = "here"
 cloud = "a"
+zones = 4
 [[region]]
 name = "there"
 cloud = "b"
+zones = 4
 [network]
 between-regions = "5ms"
 [[table]]
@@ -29,7 +31,7 @@ name = "acc"
 engine = "postgres"
 rows = 8
 initial = 1000
-homes = ["here", "there"]
+homes = ["here", "there", "here"]
 [workload]
 kind = "transfer"
 transactions = 12
@@ -179,6 +181,29 @@ fn options_that_do_not_go_together_are_refused_where_one_of_them_stands() {
     let refused = with("calvin", "log.heartbeat-ms", "600").expect_err("as slow as an election");
     insta::assert_snapshot!(refused);
     with("calvin", "log.heartbeat-ms", "599").unwrap_or_else(|refused| panic!("{refused}"));
+}
+
+#[test]
+fn a_protocol_that_the_machines_do_not_carry_runs_only_where_it_is_named() {
+    let small = TROUBLE.replace("zones = 4\n", "");
+    let read = |text: &str| {
+        let read = Registry::standard().read_scenario("small.toml", text, &[]);
+        read.map_err(|bad| bad.to_string())
+    };
+    let others = read(&small).expect("all others are carried").protocols;
+    assert_eq!(others, ["naive", "2pc", "saga", "calvin"]);
+    for named in [
+        format!("protocols = [\"paxos-commit\"]\n{small}"),
+        format!("{small}[protocol.paxos-commit]\nfaster = true\n"),
+    ] {
+        let refused = read(&named).expect_err("two front machines hold no three acceptors");
+        assert!(
+            refused.contains("add regions or zones, or tolerate 0"),
+            "{refused}"
+        );
+    }
+    let fewer = format!("{small}[protocol.paxos-commit]\ntolerated = 0\n");
+    assert_eq!(read(&fewer).expect("one acceptor").protocols.len(), 5);
 }
 
 #[test]

@@ -2,15 +2,18 @@
 
 use crate::scenarios::shipped;
 use ordain::base::observation::{AbortReason, Observation, Observed, Outcome};
+use ordain::base::options::Number;
 use ordain::base::process::{Addr, NodeId};
 use ordain::base::txn::{Key, ShardId, Target, TxnId};
 use ordain::consensus::{self, Algorithm};
 use ordain::fault::{CrashLoss, Fault, FaultKind, When};
 use ordain::plan::Plan;
 use ordain::protocol::calvin::{self, Calvin, Sequencers};
+use ordain::protocol::paxos_commit::{self, PaxosCommit};
 use ordain::protocol::saga::Saga;
 use ordain::protocol::two_phase::TwoPhase;
 use ordain::protocol::{Promises, Protocol};
+use ordain::run;
 use ordain::scenario::Scenario;
 use ordain::verdict::{self, Conclusion, Evidence, Finding, Property, Verdict};
 
@@ -126,9 +129,7 @@ impl Told {
     }
 
     fn judge<P: Protocol>(&self, options: &P::Options) -> Verdict {
-        let layout = &self.scenario.layout;
-        let needs = self.plan.operations.iter();
-        let needs: Vec<_> = needs.map(|op| P::needs(layout, options, op)).collect();
+        let needs = run::needs::<P>(&self.scenario, &self.plan, options);
         let end_ns = self.plan.environment.safety_ns + self.plan.environment.settle_ns;
         verdict::judge(&Evidence {
             scenario: &self.scenario,
@@ -158,6 +159,14 @@ impl Told {
         progress(&self.judge::<TwoPhase>(&Default::default()))
     }
 
+    fn paxos_commit(&self, tolerated: u64) -> Property {
+        let options = paxos_commit::Options {
+            tolerated: Number::new(tolerated),
+            ..Default::default()
+        };
+        progress(&self.judge::<PaxosCommit>(&options))
+    }
+
     fn saga(&self) -> Property {
         progress(&self.judge::<Saga>(&Default::default()))
     }
@@ -180,9 +189,10 @@ impl Told {
     }
 
     /// Under every protocol that promises progress.
-    fn all(&self) -> [Property; 4] {
+    fn all(&self) -> [Property; 5] {
         [
             self.two_phase(),
+            self.paxos_commit(1),
             self.saga(),
             self.calvin(Sequencers::OneGroup),
             self.calvin(Sequencers::GroupPerRegion),
@@ -349,6 +359,40 @@ fn a_cut_that_lasts_blocks_from_whichever_side_it_is_named_and_in_one_direction_
             false => assert_broken(&apart.saga(), "never-ended"),
         }
     }
+}
+
+#[test]
+fn a_quorum_that_is_left_owes_what_a_missing_one_excuses() {
+    let told = || Told::new().asked(1, SECOND).initiated(1);
+    let [first, second, third] = [0, 1, 2].map(|region| told().front(region));
+    let participant = told().home(2);
+    // One of three acceptors: the leader's, another one, or one that does not hear a participant.
+    for fault in [
+        crash(first),
+        crash(third),
+        cut(&[participant], &[second], false),
+    ] {
+        let told = told().for_ever(fault);
+        assert_broken(&told.paxos_commit(1), "never-ended");
+    }
+    assert_held(
+        &told().for_ever(crash(first)).two_phase(),
+        0,
+        "stays broken",
+    );
+    assert_held(
+        &told().for_ever(crash(first)).paxos_commit(0),
+        0,
+        "while frankfurt/front0 stays broken",
+    );
+    // Two that do not hear one another leave no quorum with the third down.
+    let apart = told().for_ever(crash(third));
+    let apart = apart.for_ever(cut(&[first], &[second], false));
+    assert_held(&apart.paxos_commit(1), 0, "promised to block while");
+    let two_down = told().for_ever(crash(first)).for_ever(crash(third));
+    assert_held(&two_down.paxos_commit(1), 0, "stays broken");
+    let blocked = told().for_ever(crash(participant));
+    assert_held(&blocked.paxos_commit(1), 0, "stays broken");
 }
 
 #[test]

@@ -76,6 +76,27 @@ fn two_phase_commit_with_every_option_keeps_its_promises() {
 }
 
 #[test]
+fn paxos_commit_is_atomic_and_strict_and_ends() {
+    for (acceptors, faster, tolerated) in [
+        ("separate", "false", "1"),
+        ("separate", "true", "1"),
+        ("co-located", "false", "0"),
+        ("separate", "false", "0"),
+    ] {
+        let acceptors = format!("\"{acceptors}\"");
+        let options = [
+            ("protocol.paxos-commit.acceptors", acceptors.as_str()),
+            ("protocol.paxos-commit.faster", faster),
+            ("protocol.paxos-commit.tolerated", tolerated),
+        ];
+        let line = line(&shipped("storm", &options), "paxos-commit");
+        assert_as_promised(&line);
+        let broken = |property| broken(&line, property);
+        assert_eq!((broken("atomicity"), broken("isolation")), (0, 0));
+    }
+}
+
+#[test]
 fn every_saga_ends_all_done_or_all_compensated() {
     for locks in ["\"none\"", "\"wait\"", "\"refuse\""] {
         let line = line(
@@ -102,7 +123,7 @@ fn commit_everywhere_leaves_transactions_half_done() {
 #[test]
 fn a_run_after_others_is_judged_like_the_first() {
     let scenario = shipped("storm", &[]);
-    for protocol in ["2pc", "saga", "calvin"] {
+    for protocol in ["2pc", "paxos-commit", "saga", "calvin"] {
         let judged = |seed| {
             let plan = Plan::draw(&scenario, seed);
             let run = Registry::standard()

@@ -243,6 +243,7 @@ settle = "5s"
 [[region]]
 name = "here"
 cloud = "a"
+zones = 2
 [[region]]
 name = "there"
 cloud = "a"
@@ -270,6 +271,7 @@ for = "1s"
 verdict = "kept"
 [protocol.naive]
 [protocol.2pc]
+[protocol.paxos-commit]
 [protocol.saga]
 [protocol.calvin]
 [protocol.calvin.log]

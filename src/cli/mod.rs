@@ -49,7 +49,7 @@ pub mod exit {
 }
 
 /// The scenarios that come with the program, by name.
-pub const SHIPPED: [(&str, &str); 14] = [
+pub const SHIPPED: [(&str, &str); 15] = [
     (
         "settlement",
         include_str!("../../scenarios/settlement.toml"),
@@ -57,6 +57,10 @@ pub const SHIPPED: [(&str, &str); 14] = [
     (
         "locked-merchant",
         include_str!("../../scenarios/locked-merchant.toml"),
+    ),
+    (
+        "coordinator-dead",
+        include_str!("../../scenarios/coordinator-dead.toml"),
     ),
     (
         "seat-booking",

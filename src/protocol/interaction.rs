@@ -18,7 +18,7 @@
 use std::fmt::Write as _;
 
 use super::testing::*;
-use super::{Protocol, naive::Naive, saga::Saga, two_phase::TwoPhase};
+use super::{Protocol, naive::Naive, paxos_commit::PaxosCommit, saga::Saga, two_phase::TwoPhase};
 use crate::base::process::{Addr, NodeId, Wire};
 use crate::base::txn::{Guard, Key, Op, Target, Txn, Value};
 use crate::scenario::layout::Layout;
@@ -220,6 +220,26 @@ fn check(name: &str, transcript: fn(&str) -> String) {
 #[test]
 fn naive_step_by_step() {
     check("naive", transcript::<Naive>);
+}
+
+#[test]
+fn paxos_commit_step_by_step() {
+    check("paxos_commit", transcript::<PaxosCommit>);
+}
+
+#[test]
+fn faster_paxos_commit_step_by_step() {
+    check("paxos_commit_faster", transcript::<PaxosCommit>);
+}
+
+#[test]
+fn another_acceptor_takes_over_step_by_step() {
+    check("paxos_commit_takeover", transcript::<PaxosCommit>);
+}
+
+#[test]
+fn a_free_instance_aborts_step_by_step() {
+    check("paxos_commit_free_instance", transcript::<PaxosCommit>);
 }
 
 #[test]

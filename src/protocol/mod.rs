@@ -5,6 +5,7 @@ pub mod calvin;
 mod interaction;
 pub mod kit;
 pub mod naive;
+pub mod paxos_commit;
 pub mod saga;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -62,6 +63,8 @@ pub enum Progress {
     /// Where all machines that have to talk for the operation exchange messages ([`Protocol::needs`]), and no operation that needs
     /// more wants the same rows: until they are back, participants may stay in doubt, and others wait behind their locks.
     AllBack,
+    /// As [`AllBack`](Progress::AllBack), and of those who decide only a quorum is needed ([`Protocol::quorums`]).
+    Quorum,
     /// Where the log goes on, and whichever replica leads it, one that hears from it serves the client: its region has a copy of
     /// every shard, and these, the replica and the client exchange messages with one another. (Whoever reaches a majority may
     /// lead. "Any majority of the servers are operational and can communicate with each other and with clients", Ongaro and
@@ -121,6 +124,9 @@ impl fmt::Display for Promises {
         let progress = match self.progress {
             Progress::None => None,
             Progress::AllBack => Some("requests return once all machines that they need are back"),
+            Progress::Quorum => {
+                Some("requests return while participants and a quorum are connected")
+            }
             Progress::Log { .. } => Some("requests return while a majority is connected"),
         };
         let aborts = self.no_system_aborts.then_some("no system-induced aborts");
@@ -176,11 +182,20 @@ pub trait Protocol {
         Ok(())
     }
 
+    /// Whether the machines carry it with these options.
+    ///
+    /// # Errors
+    ///
+    /// When they do not (no quorum, say): what is missing and what to change.
+    fn carried(_layout: &Layout, _options: &Self::Options) -> Result<(), String> {
+        Ok(())
+    }
+
     /// What it promises with these options.
     fn promises(options: &Self::Options) -> Promises;
 
     /// The pairs of machines that have to exchange messages for an operation to end and, where one is the client's, for its
-    /// answer. Asked for protocols that promise [`Progress::AllBack`]. By default all machines with all.
+    /// answer. Asked for protocols that promise [`Progress::AllBack`] or [`Progress::Quorum`]. By default all machines with all.
     fn needs(
         layout: &Layout,
         _options: &Self::Options,
@@ -190,6 +205,16 @@ pub trait Protocol {
         all.clone()
             .flat_map(|a| all.clone().map(move |b| (a, b)))
             .collect()
+    }
+
+    /// The quorums that may decide an operation, each as the pairs of machines that have to exchange messages for that: those of
+    /// one of them do, besides what it [`needs`](Protocol::needs). Asked for protocols that promise [`Progress::Quorum`].
+    fn quorums(
+        _layout: &Layout,
+        _options: &Self::Options,
+        _operation: &PlannedOperation,
+    ) -> Vec<Vec<(NodeId, NodeId)>> {
+        Vec::new()
     }
 
     /// Places its processes on the machines of `layout`, with client sessions that run `operations`.

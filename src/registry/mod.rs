@@ -27,7 +27,8 @@ use crate::model::worlds::{InSmallWorlds, SmallWorld};
 use crate::plan::Plan;
 use crate::plan::fates::{FateSource, Fates};
 use crate::protocol::{
-    Promises, Protocol, calvin::Calvin, naive::Naive, saga::Saga, two_phase::TwoPhase,
+    Promises, Protocol, calvin::Calvin, naive::Naive, paxos_commit::PaxosCommit, saga::Saga,
+    two_phase::TwoPhase,
 };
 use crate::run::{self, Run, Watch, Watchers};
 use crate::scenario::problem::meant;
@@ -145,6 +146,7 @@ impl Registry {
         Self::empty()
             .with::<Naive>()
             .with_spec::<TwoPhase>()
+            .with_worlds::<PaxosCommit>()
             .with_spec::<Saga>()
             .with_spec::<Calvin>()
     }
@@ -158,6 +160,18 @@ impl Registry {
         self.add(Box::new(Entry::<P> {
             watchers: |_| Watchers::none(),
             worlds: promised_worlds::<P>,
+        }))
+    }
+
+    /// Adds a protocol that brings small worlds of its own, and has no spec.
+    ///
+    /// # Panics
+    ///
+    /// When another protocol has the same name.
+    pub fn with_worlds<P: InSmallWorlds<Options: Send + Sync> + 'static>(self) -> Self {
+        self.add(Box::new(Entry::<P> {
+            watchers: |_| Watchers::none(),
+            worlds: P::worlds,
         }))
     }
 
@@ -240,6 +254,7 @@ impl Registry {
             (name, protocol.option_space())
         });
         scenario.option_spaces = spaces.collect();
+        self.leave_out_what_machines_do_not_carry(&mut scenario);
         let named = scenario.protocols.iter().chain(scenario.options.keys());
         let named: BTreeSet<&str> = named.map(String::as_str).collect();
         let known = named.into_iter().filter_map(|name| self.get(name).ok());
@@ -256,6 +271,24 @@ impl Registry {
                 problems,
             }),
         }
+    }
+
+    /// A scenario that does not say which protocols run means all that its machines carry, and those whose options it states.
+    fn leave_out_what_machines_do_not_carry(&self, scenario: &mut Scenario) {
+        let table = scenario.text.parse::<toml::Table>();
+        if table.is_ok_and(|table| table.contains_key("protocols")) {
+            return;
+        }
+        let runs = |name: &String| {
+            let is_carried = |protocol: &dyn Registered| protocol.problems(scenario).is_empty();
+            scenario.options.contains_key(name) || self.get(name).is_ok_and(is_carried)
+        };
+        scenario.protocols = scenario
+            .protocols
+            .iter()
+            .filter(|name| runs(name))
+            .cloned()
+            .collect();
     }
 
     /// Faults that wait for an observation which nobody makes.

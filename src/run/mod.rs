@@ -194,17 +194,30 @@ pub fn execute<P: Protocol>(
     sim::simulate_then(run, judge).map_err(|error| error.to_string())
 }
 
-/// What each operation needs, where that makes a difference.
-fn needs<P: Protocol>(
+/// What each operation needs, where that makes a difference: of the quorums that may decide it, one that is left.
+pub fn needs<P: Protocol>(
     scenario: &Scenario,
     plan: &Plan,
     options: &P::Options,
 ) -> Vec<Vec<(NodeId, NodeId)>> {
-    let asks = P::promises(options).progress == Progress::AllBack;
-    if !asks || Connectivity::after_healing(&plan.environment, &plan.faults).is_whole() {
+    let progress = P::promises(options).progress;
+    let asks = matches!(progress, Progress::AllBack | Progress::Quorum);
+    let left = Connectivity::after_healing(&plan.environment, &plan.faults);
+    if !asks || left.is_whole() {
         return Vec::new();
     }
-    let of = |operation| P::needs(&scenario.layout, options, operation);
+    let is_left = |pairs: &&Vec<(NodeId, NodeId)>| pairs.iter().all(|(a, b)| left.exchange(*a, *b));
+    let of = |operation| {
+        let mut needs = P::needs(&scenario.layout, options, operation);
+        let quorums = match progress {
+            Progress::Quorum => P::quorums(&scenario.layout, options, operation),
+            _ => Vec::new(),
+        };
+        // Where none is left, any of them shows what is missing.
+        let quorum = quorums.iter().find(is_left).or(quorums.first());
+        needs.extend(quorum.into_iter().flatten());
+        needs
+    };
     plan.operations.iter().map(of).collect()
 }
 

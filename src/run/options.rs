@@ -36,7 +36,10 @@ pub fn with<P: Protocol>(scenario: &Scenario, chosen: &Chosen) -> Result<P::Opti
 pub fn space<P: Protocol>() -> OptionSpace {
     OptionSpace {
         described: described::<P>(),
-        fit: |scenario, chosen| with::<P>(scenario, chosen).is_ok(),
+        fit: |scenario, chosen| {
+            let options = with::<P>(scenario, chosen);
+            options.is_ok_and(|options| P::carried(&scenario.layout, &options).is_ok())
+        },
         rows: Arc::default(),
     }
 }

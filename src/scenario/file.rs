@@ -19,7 +19,7 @@ pub struct File {
     pub name: Spanned<String>,
     /// One sentence: what happens, and what it shows.
     pub summary: String,
-    /// The protocols that `compare` runs, by name; all of them if absent.
+    /// The protocols that `compare` runs, by name; all that the machines carry if absent.
     pub protocols: Option<Vec<Spanned<String>>>,
     /// How long things take.
     pub phases: Phases,

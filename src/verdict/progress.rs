@@ -36,11 +36,16 @@ pub(super) fn judge(evidence: &Evidence<'_>, lives: &Lives) -> Property {
     let promised = match evidence.promises.progress {
         Progress::None => None,
         Progress::AllBack => Some("requests return once all machines that they need are back"),
+        Progress::Quorum => Some("requests return while participants and a quorum are connected"),
         Progress::Log { .. } => Some("requests return while a majority is connected"),
     };
     let left = Connectivity::after_healing(&evidence.plan.environment, &evidence.plan.faults);
     let mut claims = claims(evidence, &left);
-    if evidence.promises.progress == Progress::AllBack && !left.is_whole() {
+    let by_needs = matches!(
+        evidence.promises.progress,
+        Progress::AllBack | Progress::Quorum
+    );
+    if by_needs && !left.is_whole() {
         excuse_who_waits_behind(evidence, lives, &mut claims);
     }
     let healed_ns = evidence.plan.environment.safety_ns;
@@ -118,7 +123,7 @@ fn claims(evidence: &Evidence<'_>, left: &Connectivity) -> Vec<Claim> {
     }
     match evidence.promises.progress {
         Progress::None => operations.iter().map(|_| all_owed()).collect(),
-        Progress::AllBack => {
+        Progress::AllBack | Progress::Quorum => {
             assert_eq!(
                 evidence.needs.len(),
                 operations.len(),

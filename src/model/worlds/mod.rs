@@ -10,6 +10,7 @@
 //! enough to make up for a fault, only safety is asked.
 
 pub mod calvin;
+pub mod paxos_commit;
 pub mod replicas;
 pub mod saga;
 pub mod stack;

@@ -328,8 +328,15 @@ pub(super) fn ignore<G>(_: &mut G, _: Addr, _: &Observation) {}
 /// timer fires at most twice, so that the graph is finite. Liveness is asked only where timers do not have to make up for a
 /// fault.
 pub fn promised_worlds<P: Protocol<Options: Send + Sync> + 'static>() -> Vec<SmallWorld> {
-    let options = P::Options::default();
-    let promises = P::promises(&options);
+    worlds_with::<P>(P::NAME, &P::Options::default())
+}
+
+/// The same with options of which some suit the few machines of a small world.
+pub fn worlds_with<P: Protocol<Options: Send + Sync> + 'static>(
+    name: &str,
+    options: &P::Options,
+) -> Vec<SmallWorld> {
+    let promises = P::promises(options);
     let liveness: fn() -> Vec<LeadsTo<P::Process>> = match promises.progress {
         Progress::None => Vec::new,
         _ => || vec![ends()],
@@ -350,7 +357,7 @@ pub fn promised_worlds<P: Protocol<Options: Send + Sync> + 'static>() -> Vec<Sma
             safety,
             liveness,
         };
-        let name = format!("{}{suffix}", P::NAME);
+        let name = format!("{name}{suffix}");
         SmallWorld::new(name, stack, budget, about)
     };
     vec![
