@@ -134,7 +134,7 @@ fn a_run_that_is_not_as_expected_exits_1_and_leaves_a_folder_that_replays() {
         "plan.json",
         "fates.json",
         "history.ndjson",
-        "trace.ndjson",
+        "trace.ndjson.gz",
         "verdict.json",
         "report.txt",
     ] {
@@ -397,4 +397,41 @@ fn the_zoo_lists_its_bugs_and_an_ordinary_build_refuses_to_hunt() {
         assert_eq!(code(&refused), 64);
         assert!(stderr(&refused).contains("--features zoo"));
     }
+}
+
+#[test]
+fn what_a_scenario_will_not_show_is_said_before_it_runs() {
+    let here = folder("warnings");
+    let few = ["--set", "workload.transactions=4", "--json"];
+    let said = |args: &[&str]| {
+        let output = ordain(&[args, &few].concat(), &here);
+        json(&output); // Standard output holds the one document.
+        stderr(&output)
+    };
+    let usual = said(&["compare", "storm"]);
+    assert!(!usual.contains("warning:"), "{usual}");
+    let blind = said(&[
+        "run",
+        "storm",
+        "-p",
+        "saga",
+        "--set",
+        "workload.reads=\"0%\"",
+    ]);
+    assert!(
+        blind.contains("warning: saga: no transaction only reads"),
+        "{blind}"
+    );
+    let short = said(&["run", "storm", "-p", "2pc", "--set", "phases.settle=\"3s\""]);
+    let expected = "warning: 2pc: `client-resend-ms` is longer than the settle phase of 3 s";
+    assert!(short.contains(expected), "{short}");
+    let alone = format!(
+        "{}/tests/world-reports/thr.toml",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let alone = said(&["run", &alone, "-p", "calvin"]);
+    assert!(
+        alone.contains("warning: calvin: the log has 1 of the front machines"),
+        "{alone}"
+    );
 }

@@ -14,7 +14,7 @@ const FILES: [&str; 7] = [
     "scenario.toml",
     "plan.json",
     "fates.json",
-    "trace.ndjson",
+    "trace.ndjson.gz",
     "verdict.json",
     "history.ndjson",
     "report.txt",

@@ -7,7 +7,7 @@
 //! | `fates.json` | every message's and flush's fate as the world drew it |
 //! | `verdict.json` | what `run --json` prints |
 //! | `history.ndjson` | what clients saw, one event a line, as `ordain check` reads it |
-//! | `trace.ndjson` | every event, one a line |
+//! | `trace.ndjson.gz` | every event, one a line, compressed: `zcat` shows it |
 //! | `report.txt` | what `run` prints |
 //!
 //! The plan rules: where scenario and plan differ (a shrunk plan has fewer transactions and a calmer network than
@@ -20,9 +20,12 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 
 use crate::base::txn::{Key, TxnId};
@@ -83,7 +86,7 @@ pub fn derived(run: &Run, report: Render) -> [String; 3] {
 pub enum Unreadable {
     /// A file is missing or cannot be read.
     #[error(
-        "{path}: {error}\n  help: a folder that `run` or `compare` left holds scenario.toml, plan.json, fates.json and trace.ndjson"
+        "{path}: {error}\n  help: a folder that `run` or `compare` left holds scenario.toml, plan.json, fates.json and trace.ndjson.gz"
     )]
     File {
         /// The file.
@@ -160,11 +163,13 @@ pub fn folder(store: &Path, scenario: &str, protocol: &str, seed: u64) -> PathBu
     store.join(scenario).join(protocol).join(seed.to_string())
 }
 
+/// Every event, one a line.
+const TRACE: &str = "trace.ndjson.gz";
+
 /// All files of a run's folder.
 const FILES: [&str; 7] = {
     let [verdict, history, report] = DERIVED;
-    let [scenario, plan, fates, trace] =
-        ["scenario.toml", "plan.json", "fates.json", "trace.ndjson"];
+    let [scenario, plan, fates, trace] = ["scenario.toml", "plan.json", "fates.json", TRACE];
     [scenario, plan, fates, trace, verdict, history, report]
 };
 
@@ -254,7 +259,7 @@ fn write_files(
         .iter()
         .map(serde_json::to_string)
         .collect::<Result<Vec<_>, _>>()?;
-    lines(&folder.join("trace.ndjson"), &trace)
+    compressed(&folder.join(TRACE), &trace)
 }
 
 /// What is in a run's folder besides the run's own files.
@@ -283,12 +288,14 @@ fn json(path: &Path, value: &impl Serialize) -> io::Result<()> {
     fs::write(path, text)
 }
 
-fn lines(path: &Path, lines: &[String]) -> io::Result<()> {
-    let mut file = io::BufWriter::new(fs::File::create(path)?);
+/// A long run's trace has hundreds of megabytes of lines that resemble one another.
+fn compressed(path: &Path, lines: &[String]) -> io::Result<()> {
+    let file = io::BufWriter::new(fs::File::create(path)?);
+    let mut file = GzEncoder::new(file, Compression::fast());
     for line in lines {
         writeln!(file, "{line}")?;
     }
-    file.flush()
+    file.finish()?.flush()
 }
 
 /// Reads a folder back.
@@ -311,7 +318,7 @@ pub fn read(registry: &Registry, from: &Path) -> Result<Artifact, Unreadable> {
         path: from.join("plan.json"),
         message,
     })?;
-    let trace = trace(&from.join("trace.ndjson"), &text("trace.ndjson")?)?;
+    let trace = trace(&from.join(TRACE))?;
     let [verdict, history, report] = DERIVED;
     Ok(Artifact {
         scenario,
@@ -415,7 +422,16 @@ fn times(plan: &Plan) -> Vec<u64> {
     times
 }
 
-fn trace(path: &Path, text: &str) -> Result<Vec<TraceEvent>, Unreadable> {
+fn trace(path: &Path) -> Result<Vec<TraceEvent>, Unreadable> {
+    let unreadable = |error| Unreadable::File {
+        path: path.to_owned(),
+        error,
+    };
+    let file = fs::File::open(path).map_err(unreadable)?;
+    let mut text = String::new();
+    GzDecoder::new(file)
+        .read_to_string(&mut text)
+        .map_err(unreadable)?;
     let event = |(at, line): (usize, &str)| {
         serde_json::from_str(line).map_err(|error| Unreadable::Content {
             path: path.to_owned(),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Failure, at, complain, exit, key_value, known_protocol, load, say, say_json};
+use super::{Failure, at, complain, exit, key_value, known_protocol, load, say, say_json, warn};
 use crate::campaign::fuzz::{self, Stop, Watch};
 use crate::campaign::junit::junit;
 use crate::campaign::report::{self, Outcome, Report};
@@ -126,6 +126,7 @@ pub(super) fn fuzz(registry: &Registry, args: &FuzzArgs, json: bool) -> Result<u
     }
     args.junit.as_deref().map_or(Ok(()), check_writable)?;
     check_writable_below(&args.out)?;
+    warn(registry, &scenario, &protocols);
     let seeds = match (args.runs, args.duration) {
         (None, Some(_)) => None,
         (runs, _) => Some(runs.unwrap_or(RUNS)),

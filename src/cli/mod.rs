@@ -476,6 +476,16 @@ fn load(
     Ok(registry.read_scenario(&shown, &text, overrides)?)
 }
 
+/// Says what runs of the scenario are unlikely to show.
+fn warn(registry: &Registry, scenario: &Scenario, protocols: &[String]) {
+    for name in protocols {
+        let protocol = registry.get(name).expect("its name was looked up");
+        for warning in protocol.warnings(scenario) {
+            complain(format!("warning: {name}: {warning}"));
+        }
+    }
+}
+
 /// Overrides move lines: a place in the text that they leave is none in the file.
 fn shown_name(file: &str, overrides: &[(String, String)]) -> String {
     match overrides {
@@ -541,6 +551,7 @@ fn run(
         None => scenario.protocols[0].clone(),
     };
     check_vacant(out)?;
+    warn(registry, &scenario, std::slice::from_ref(&protocol));
     let plan = drawer(&mut scenario, swarm)(&scenario, seed);
     let run = match stop_at_violation {
         true => registry
@@ -790,6 +801,7 @@ fn compare_protocols(
             .collect::<Result<_, _>>()?,
     };
     fuzz::check_writable_below(out)?;
+    warn(registry, &scenario, &protocols);
     let bar = progress(protocols.len() as u64 * seeds.len() as u64);
     let failing = std::sync::Mutex::new(Vec::new());
     let comparison = compare::compare_plans(registry, &scenario, &protocols, seeds, draw, |run| {
@@ -933,7 +945,7 @@ fn replay(registry: &Registry, dir: &Path, json: bool) -> Result<u8, Failure> {
                 None => "(the trace ends here)".to_owned(),
             };
             let line = line + 1;
-            say(format!("first difference, line {line} of trace.ndjson:"))?;
+            say(format!("first difference, line {line} of trace.ndjson.gz:"))?;
             say(format!(
                 "  recorded {}\n  replayed {}",
                 show(recorded),

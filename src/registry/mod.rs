@@ -61,6 +61,9 @@ pub trait Registered: Send + Sync {
     /// What is wrong with the scenario's options for it, or with its machines.
     fn problems(&self, scenario: &Scenario) -> Vec<Problem>;
 
+    /// What a run of the scenario is unlikely to show of it.
+    fn warnings(&self, scenario: &Scenario) -> Vec<String>;
+
     /// Its options, for swarm plans to draw from.
     fn option_space(&self) -> OptionSpace;
 
@@ -106,6 +109,10 @@ impl<P: Protocol> Registered for Entry<P> {
 
     fn problems(&self, scenario: &Scenario) -> Vec<Problem> {
         run::options::problems::<P>(scenario)
+    }
+
+    fn warnings(&self, scenario: &Scenario) -> Vec<String> {
+        run::warnings::of::<P>(scenario)
     }
 
     fn option_space(&self) -> OptionSpace {

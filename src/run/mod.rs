@@ -2,6 +2,7 @@
 
 pub mod failure;
 pub mod options;
+pub mod warnings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
