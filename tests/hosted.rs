@@ -17,6 +17,7 @@ use ordain::protocol::two_phase::{self, TwoPhase};
 use ordain::protocol::{Autopsy, Protocol};
 use ordain::registry::Registry;
 use ordain::shard::ShardState;
+use ordain::shard::recovery::Recovery;
 
 /// A process on a disk that says "flushed" at once, and keeps nothing.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -52,6 +53,10 @@ impl<P: Process> Process for OnDisk<P> {
 impl<P: Autopsy> Autopsy for OnDisk<P> {
     fn autopsy(&self) -> Option<ShardState> {
         self.process.autopsy()
+    }
+
+    fn recovery(&self) -> Recovery {
+        self.process.recovery()
     }
 }
 

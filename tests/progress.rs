@@ -145,6 +145,7 @@ impl Told {
             needs: &needs,
             observations: &self.observations,
             states: &[],
+            unrecovered: &Default::default(),
             end_ns,
             monitored: &[],
             log_tests: 0,

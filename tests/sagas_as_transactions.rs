@@ -245,6 +245,7 @@ impl Hand {
             ledger: ledger.clone(),
             in_doubt: BTreeSet::new(),
             applied_to: 0,
+            up_to_applied: ledger.len(),
         };
         let states: Vec<ShardState> = self.ledgers.iter().map(state).collect();
         let options = protocol::saga::Options::default();
@@ -258,6 +259,7 @@ impl Hand {
             needs: &[],
             observations: &self.observations,
             states: &states,
+            unrecovered: &Default::default(),
             end_ns: 1_000_000_000,
             monitored: &[],
             log_tests: 0,

@@ -1,12 +1,13 @@
 //! The same inputs give the same run, wherever and whenever it runs, drawn or replayed.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 
 use crate::support::*;
 use ordain::base::monitor::{Monitor, Violation};
 use ordain::base::observation::{Observation, Observed};
-use ordain::base::process::Delay;
-use ordain::fault::{CrashLoss, Fault, FaultKind, Latency};
+use ordain::base::process::{Addr, Delay};
+use ordain::fault::{CrashLoss, Fault, FaultKind, Latency, When};
 use ordain::plan::Environment;
 use ordain::plan::fates::{FateSource, LinkFates, MessageFate};
 use ordain::sim::trace::first_difference;
@@ -264,29 +265,83 @@ fn a_run_ends_once_a_monitor_says_that_all_is_settled_but_never_in_the_safety_ph
     );
 }
 
+/// Waits, at the end of a run, until so many processes are there.
+struct Present {
+    wanted: usize,
+    seen: BTreeSet<Addr>,
+}
+
+impl Monitor<Actor> for Present {
+    fn observe(&mut self, _: &Observed) -> Result<(), Violation> {
+        Ok(())
+    }
+
+    fn look(&mut self, of: Addr, _: &Actor) {
+        self.seen.insert(of);
+    }
+
+    fn may_end(&mut self) -> bool {
+        std::mem::take(&mut self.seen).len() >= self.wanted
+    }
+}
+
 #[test]
-fn without_a_power_cut_at_the_end_a_run_waits_for_machines_on_their_way_back() {
-    let ended = |power_cycle_ns, fragile, enough| {
+fn a_run_waits_at_its_end_while_a_monitor_misses_a_machine_and_no_longer_than_its_bound() {
+    let ended = |power_cycle_ns, fragile, enough, wanted| {
         let to_fragile = Role::Ticker {
             to: addr(3),
             every: Delay::exactly(10 * MS),
         };
         let environment = Environment {
             power_cycle_ns,
+            settle_ns: 500 * MS,
             ..world(4)
         };
         let roles = [ticker(), Role::Echo, to_fragile, Role::Fragile(fragile)];
-        let record = simulate(watch(&environment, &roles, enough, None)).unwrap();
-        assert_eq!(record.processes.len(), 4);
-        record.marks.settle_ended_ns.unwrap()
+        let mut run = watch(&environment, &roles, enough, None);
+        let seen = BTreeSet::new();
+        run.monitors.push(Box::new(Present { wanted, seen }));
+        let record = simulate(run).unwrap();
+        let settled_ns = record.marks.settle_ended_ns.unwrap();
+        (settled_ns, record.simulated_ns - settled_ns)
     };
-    // Machine 3 is down from 1,051 ms to 1,101 ms.
-    assert_eq!(ended(0, 105, 104), 1_041 * MS);
-    assert_eq!(ended(0, 105, 106), 1_101 * MS);
-    assert_eq!(ended(50 * MS, 105, 106), 1_061 * MS);
-    // From 1,981 ms to 2,031 ms, when nothing settles by 2 s.
-    assert_eq!(ended(0, 198, 1_000), 2_050 * MS);
-    assert_eq!(ended(50 * MS, 198, 1_000), 2_000 * MS);
+    // Machine 3 is down from 1,051 ms to 1,101 ms. It is looked for every 100 ms.
+    assert_eq!(ended(0, 105, 104, 4), (1_041 * MS, 0));
+    assert_eq!(ended(0, 105, 106, 3), (1_061 * MS, 0));
+    assert_eq!(ended(0, 105, 106, 4), (1_061 * MS, 100 * MS));
+    // After a power cut all are back at once; and nobody waits for what never comes beyond ten settle phases.
+    assert_eq!(ended(50 * MS, 105, 106, 4), (1_061 * MS, 50 * MS));
+    assert_eq!(ended(50 * MS, 105, 106, 5), (1_061 * MS, 5_050 * MS));
+}
+
+#[test]
+fn what_stays_broken_is_repaired_before_the_disks_are_read() {
+    let broken = |kind| Fault {
+        when: When::At(500 * MS),
+        for_ns: None,
+        permanent: true,
+        kind,
+    };
+    let down = FaultKind::Crash {
+        nodes: nodes(&[1]),
+        loss: CrashLoss::Lost,
+    };
+    let still = FaultKind::Pause { nodes: nodes(&[1]) };
+    for kind in [down, still] {
+        let environment = Environment {
+            power_cycle_ns: 50 * MS,
+            ..world(2)
+        };
+        let faults = [broken(kind)];
+        let mut run = Run::new(&environment, actors(&[ticker(), Role::Echo]), 1);
+        run.faults = &faults;
+        let record = simulate(run).unwrap();
+        let settled_ns = record.marks.settle_ended_ns.unwrap();
+        let asked = { record.observations.iter() }
+            .filter(|seen| seen.by == addr(1) && seen.at_ns > settled_ns);
+        assert!(record.processes.iter().any(|(at, _)| *at == addr(1)));
+        assert!(asked.count() > 0, "it is on the network again");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use ordain::registry::Registry;
 use ordain::report;
 use ordain::run::Run;
 use ordain::scenario::Scenario;
-use ordain::verdict::{Conclusion, Property, VacuityKind};
+use ordain::verdict::{Conclusion, Finding, Property, VacuityKind};
 
 fn scenario(name: &str, overrides: &[(&str, &str)]) -> Scenario {
     let path = format!("tests/world-reports/{name}.toml");
@@ -239,4 +239,125 @@ fn an_election_that_takes_long_is_an_outage_to_clients() {
     let outage_s = run.verdict.metrics.outage_max_s;
     assert!((23.0..26.0).contains(&outage_s), "{outage_s}");
     assert_eq!(run.verdict.counts.committed, 600);
+}
+
+/// The run's state properties, by name.
+fn state(run: &Run) -> Vec<(&'static str, Finding, &str)> {
+    let names = [
+        "atomicity",
+        "durability",
+        "applied-once",
+        "invariant",
+        "replicas-agree",
+        "isolation",
+        "step-isolation",
+    ];
+    let properties = run.verdict.properties.iter();
+    let judged = properties.filter(|property| names.contains(&property.name));
+    judged
+        .map(|property| (property.name, property.outcome, property.observed.as_str()))
+        .collect()
+}
+
+/// Asserts that nothing was found broken, nor left unknown, in a state that was looked at.
+fn assert_state_is_whole(name: &str, protocol: &str, run: &Run) {
+    for (property, outcome, observed) in state(run) {
+        let sagas_see_one_another = protocol == "saga" && property == "isolation";
+        assert!(
+            sagas_see_one_another || [Finding::Held, Finding::Vacuous].contains(&outcome),
+            "{name} {protocol}: {property} is {outcome:?}: {observed}"
+        );
+    }
+    let exercised = |name: &str| {
+        let mut properties = run.verdict.properties.iter();
+        let found = properties.find(|property| property.name == name);
+        found.expect("it is judged").exercised
+    };
+    for property in ["atomicity", "durability", "applied-once", "invariant"] {
+        assert!(exercised(property) > 0, "{name} {protocol}: {property}");
+    }
+    let verdict = run.verdict.verdict;
+    let unbroken = [Conclusion::Kept, Conclusion::Vacuous];
+    assert!(
+        unbroken.contains(&verdict),
+        "{name} {protocol}: {verdict:?}"
+    );
+}
+
+/// Row 3: the election took longer than the power cycle, half of all messages were lost, or each region lacked another
+/// shard. The autopsy looked before copies had applied their log: "100 of 100 lost".
+#[test]
+fn copies_that_recover_slowly_have_lost_nothing() {
+    let longer = [("phases.settle", "\"200s\"")];
+    for (name, overrides) in [
+        ("slow-election", &[][..]),
+        ("half-loss", &longer[..]),
+        ("perm-feed-cut", &[][..]),
+    ] {
+        let run = play(name, "calvin", 1, overrides);
+        assert_state_is_whole(name, "calvin", &run);
+    }
+}
+
+/// Row 3: whoever stops waiting says that he does not know.
+#[test]
+fn a_recovery_that_does_not_end_within_its_bound_makes_state_unknown_and_no_violation() {
+    let scenario = scenario("slow-election", &[]);
+    let mut plan = Plan::draw(&scenario, 1);
+    // All requests return within the safety phase. No election is over within ten settle phases after the power cut.
+    plan.environment.safety_ns = 60_000_000_000;
+    plan.environment.settle_ns = 100_000_000;
+    plan.environment.power_cycle_ns = 100_000_000;
+    let run = Registry::standard()
+        .run(&scenario, "calvin", &plan, false)
+        .expect("it can be deployed");
+    assert_eq!(run.verdict.verdict, Conclusion::Unknown);
+    for (property, outcome, observed) in state(&run) {
+        if ["atomicity", "durability", "invariant"].contains(&property) {
+            assert_eq!(outcome, Finding::Unknown, "{property}: {observed}");
+            let why = "nothing can be told of 100 transactions: recovery had not ended: a/front0 waits for a leader";
+            assert!(observed.contains(why), "{property}: {observed}");
+        } else {
+            assert!(
+                [Finding::Held, Finding::Vacuous].contains(&outcome),
+                "{property}: {observed}"
+            );
+        }
+    }
+}
+
+/// Rows 4, 5 and 6: machines that are off, stand still or are cut off for ever keep their disks. They were judged as if
+/// these were empty, and sums as if sagas that wait for them were over.
+#[test]
+fn disks_of_machines_that_are_gone_for_ever_are_read_through_recovery() {
+    let gone = [
+        "perm-dark",
+        "perm-pause",
+        "perm-majority-crash",
+        "perm-feed-cut",
+        "perm-minority",
+        "perm-degrade100",
+        "pg-disk-full",
+    ];
+    for name in gone {
+        for protocol in ["2pc", "saga", "calvin"] {
+            let run = play(name, protocol, 1, &[("phases.settle", "\"10s\"")]);
+            assert_state_is_whole(name, protocol, &run);
+        }
+    }
+}
+
+/// The same without a power cut at the end: what is up is read as it stands, and what is broken is repaired first.
+#[test]
+fn machines_that_are_gone_for_ever_are_read_without_a_power_cut_too() {
+    let quick = [
+        ("phases.settle", "\"10s\""),
+        ("phases.power-cycle", "\"0s\""),
+    ];
+    for name in ["perm-dark", "perm-pause", "perm-minority"] {
+        for protocol in ["2pc", "saga", "calvin"] {
+            let run = play(name, protocol, 1, &quick);
+            assert_state_is_whole(name, protocol, &run);
+        }
+    }
 }

@@ -20,8 +20,8 @@ pub struct Violation {
     pub explanation: String,
 }
 
-/// Watches a run and changes nothing in it, with one exception: the settle phase ends as soon as a monitor says that
-/// everything has settled.
+/// Watches a run and changes nothing in it, with two exceptions: the settle phase ends as soon as a monitor says that
+/// everything has settled, and the run goes on at its end until no monitor waits any more.
 pub trait Monitor<P: Process>: Any + Send {
     /// Called for every observation, in the order in which they are made.
     ///
@@ -66,5 +66,14 @@ pub trait Monitor<P: Process>: Any + Send {
     /// ends as soon as any monitor says yes.
     fn settled(&self) -> bool {
         false
+    }
+
+    /// Called with each process of a machine that is up and has booted, when the run is about to end.
+    fn look(&mut self, _of: Addr, _process: &P) {}
+
+    /// Whether the run may end, after [`Monitor::look`] with every process. It goes on until all monitors say yes, or its
+    /// bound is reached.
+    fn may_end(&mut self) -> bool {
+        true
     }
 }

@@ -207,7 +207,18 @@ pub struct Environment {
     /// Bound of the settle phase, by whose end every initiated transaction must have ended, in nanoseconds.
     /// The run ends as soon as everything has.
     pub settle_ns: u64,
-    /// After settling, cut the power of every machine and let them recover for this long before the autopsy
-    /// reads their state, in nanoseconds. 0: read the state as it stands.
+    /// After settling, cut the power of every machine and let them recover for this long, at least, before the autopsy
+    /// reads their state, in nanoseconds. 0: no power cut.
     pub power_cycle_ns: u64,
+}
+
+/// So many settle phases beyond the power cycle recovery may take until the autopsy no longer waits for it.
+const RECOVERY_SETTLES: u64 = 10;
+
+impl Environment {
+    /// How long the autopsy waits for recovery, from the end of the settle phase, in nanoseconds.
+    pub fn recovery_bound_ns(&self) -> u64 {
+        let beyond_ns = self.settle_ns.saturating_mul(RECOVERY_SETTLES);
+        self.power_cycle_ns.saturating_add(beyond_ns)
+    }
 }

@@ -23,6 +23,7 @@ use crate::consensus::connectivity::Shape;
 use crate::plan::PlannedOperation;
 use crate::scenario::layout::Layout;
 use crate::shard::ShardState;
+use crate::shard::recovery::Recovery;
 
 /// The isolation that a protocol promises for the transactions that it acknowledges.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -152,6 +153,12 @@ pub trait Autopsy: Process {
     /// The copy of a shard that this process keeps, if it keeps one.
     fn autopsy(&self) -> Option<ShardState> {
         None
+    }
+
+    /// How far this process has recovered, by its own word. State is judged only where recovery has ended. By default it
+    /// always has: a process that takes up something after a crash says so.
+    fn recovery(&self) -> Recovery {
+        Recovery::ended()
     }
 }
 

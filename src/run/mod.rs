@@ -29,6 +29,7 @@ use crate::verdict::along::Along;
 use crate::verdict::connectivity::Connectivity;
 use crate::verdict::log_safety::LogSafety;
 use crate::verdict::obligations::Obligations;
+use crate::verdict::recovery::Recovering;
 use crate::verdict::time_to_recover::Struck;
 use crate::verdict::{self, Evidence, Verdict};
 
@@ -152,6 +153,7 @@ pub fn execute<P: Protocol>(
     let mut monitors: Vec<Box<dyn Monitor<P::Process>>> = vec![
         Box::new(Settling::new(plan)),
         Box::new(LogSafety::default()),
+        Box::new(Recovering::new(&plan.environment, &deployment.processes)),
     ];
     let mut watched = |watch: Result<refine::Watch<P::Process>, &'static str>| {
         watch.map(|(watch, tally)| {
@@ -235,11 +237,15 @@ fn judged<P: Protocol>(
     keep: bool,
     record: sim::Record<P::Process>,
 ) -> Run {
-    let states: Vec<_> = record
-        .processes
-        .iter()
-        .filter_map(|(_, process)| process.autopsy())
-        .collect();
+    let recovering = record.monitors.iter().find_map(|monitor| {
+        let monitor: &dyn std::any::Any = monitor.as_ref();
+        monitor.downcast_ref::<Recovering>()
+    });
+    let recovering = recovering.expect("it watches every run");
+    let unrecovered = recovering.unrecovered();
+    // A process that has not read its disk shows an empty one.
+    let read = { record.processes.iter() }.filter(|(of, _)| recovering.has_answered(*of));
+    let states: Vec<_> = read.filter_map(|(_, process)| process.autopsy()).collect();
     let log_safety = record.monitors.iter().find_map(|monitor| {
         let monitor: &dyn std::any::Any = monitor.as_ref();
         monitor.downcast_ref::<LogSafety>()
@@ -272,6 +278,7 @@ fn judged<P: Protocol>(
         observations: &record.observations,
         struck: &times,
         states: &states,
+        unrecovered: &unrecovered,
         end_ns: record
             .marks
             .settle_ended_ns

@@ -4,6 +4,7 @@
 pub mod engine;
 pub mod locks;
 pub mod postgres;
+pub mod recovery;
 pub mod scylla;
 pub mod store;
 pub mod wal;
@@ -36,6 +37,9 @@ pub struct ShardState {
     pub ledger: Vec<LedgerEntry>,
     /// Transactions in doubt: the copy has voted yes and does not know the decision.
     pub in_doubt: BTreeSet<TxnId>,
-    /// How far the copy has applied its log, where the protocol has one.
+    /// How far the copy has applied its log, where the protocol has one. Everything up to there is in the state, and what comes after
+    /// it may be, where transactions that do not touch one another overtake one another.
     pub applied_to: u64,
+    /// How many entries of the ledger, from the first, are of positions up to `applied_to`.
+    pub up_to_applied: usize,
 }

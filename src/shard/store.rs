@@ -177,6 +177,7 @@ impl Store {
             rows: { self.engine.rows() }
                 .map(|(key, row)| (key, row.clone()))
                 .collect(),
+            up_to_applied: ledger.len(),
             ledger: ledger.into_iter().map(|(_, entry)| entry).collect(),
             in_doubt,
             applied_to: self.position,

@@ -204,6 +204,19 @@ impl<P: Process> World<P> {
         }
     }
 
+    /// The settle phase is over: what has stayed broken until now, and keeps machines from recovering, ends. Damage on a
+    /// disk stays, and clocks run as they do.
+    pub(super) fn end_what_keeps_from_recovery(&mut self) {
+        for fault in 0..self.strikes.faults.len() {
+            match self.strikes.faults[fault].kind {
+                FaultKind::CorruptRead { .. }
+                | FaultKind::ClockStep { .. }
+                | FaultKind::ClockDrift { .. } => {}
+                _ => self.end_fault(fault),
+            }
+        }
+    }
+
     fn strike(&mut self, fault: usize, kind: &FaultKind) {
         match kind {
             FaultKind::Cut {

@@ -149,6 +149,11 @@ async fn host<P: Process>(shared: Arc<Shared<P>>, node: NodeId, mut processes: V
             world.pass_to_pump(Turn::Finish);
             return Poll::Ready(());
         }
+        if world.looking {
+            world.show(node, &processes);
+            world.pass_to_pump(Turn::Look);
+            return Poll::Pending;
+        }
         world.step_while_it_is_our_turn(node, &mut processes, &mut out);
         Poll::Pending
     })
@@ -291,6 +296,10 @@ impl<P: Process> Pump<P> {
                     Turn::Step(node) => self.step(node).await,
                     Turn::Power(power) => {
                         self.power(power).await;
+                        break;
+                    }
+                    Turn::Look => {
+                        self.look().await;
                         break;
                     }
                     Turn::Guests => break,
@@ -437,6 +446,24 @@ impl<P: Process> Pump<P> {
             sleep.as_mut().poll(context)
         })
         .await;
+    }
+
+    /// Shows the processes of the machines that are up and have booted to the monitors.
+    async fn look(&self) {
+        self.shared.lock().looking = true;
+        for node in 0..self.nodes.len() {
+            let node = NodeId(node as u16);
+            let has_processes = {
+                let mut world = self.shared.lock();
+                world.has_running_processes(node) && world.machine(node).has_booted()
+            };
+            if has_processes {
+                self.step(node).await;
+            }
+        }
+        let mut world = self.shared.lock();
+        world.looking = false;
+        world.looked();
     }
 
     /// Takes the processes out of the machines that are up.

@@ -32,6 +32,9 @@ use crate::sim::trace::{DropReason, TraceEvent, TraceKind};
 /// A machine whose processes panic this often stays down: its supervisor gives up.
 const PANICS_MAX: u32 = 10;
 
+/// How often processes are asked whether they have recovered, while the autopsy waits for them.
+const LOOK_EVERY_NS: u64 = 100_000_000;
+
 /// Room for the observations of an ordinary run: with less they would be copied as they grow.
 const OBSERVATIONS: usize = 8192;
 
@@ -81,7 +84,8 @@ pub(super) struct Letter<M> {
 pub(super) enum Phase {
     Safety,
     Settle,
-    PowerCycle,
+    /// After the power cut, if there is one, until processes have recovered.
+    Recovery,
     Over,
 }
 
@@ -94,6 +98,8 @@ pub(super) enum Turn {
     Power(Power),
     /// Async guests were woken, or nothing happens before the limit.
     Guests,
+    /// Every machine's task shows its processes to the monitors.
+    Look,
     /// The run is over.
     Finish,
 }
@@ -193,6 +199,12 @@ pub(super) struct World<P: Process> {
     pub(super) handed_to_pump: Option<Turn>,
     pub(super) pump_waker: Option<Waker>,
     pub(super) handing_over: bool,
+    /// The monitors are to look at all processes.
+    look_due: bool,
+    /// Machines' tasks show their processes instead of stepping them.
+    pub(super) looking: bool,
+    /// What stayed broken has been repaired for the autopsy.
+    repaired: bool,
 
     // What the run leaves behind.
     digest: StableHasher,
@@ -209,8 +221,6 @@ pub(super) struct World<P: Process> {
     step_watchers: Vec<usize>,
     /// Something was observed since the monitors were last asked whether all is settled.
     unasked: bool,
-    /// The settle phase has been prolonged once, for a machine on its way back.
-    late: bool,
     pub(super) processes: Vec<(Addr, P)>,
 }
 
@@ -256,6 +266,9 @@ impl<P: Process> World<P> {
             handed_to_pump: None,
             pump_waker: None,
             handing_over: false,
+            look_due: false,
+            looking: false,
+            repaired: false,
             digest: StableHasher::default(),
             next_letter: 0,
             labels: Vec::new(),
@@ -270,7 +283,6 @@ impl<P: Process> World<P> {
                 .collect(),
             monitors,
             unasked: false,
-            late: false,
             processes: Vec::new(),
             environment,
             options,
@@ -314,6 +326,9 @@ impl<P: Process> World<P> {
                 self.phase = Phase::Over;
                 return Turn::Finish;
             }
+            if std::mem::take(&mut self.look_due) {
+                return Turn::Look;
+            }
             if let Some(fault) = self.strikes.due(self.events) {
                 self.begin_fault(fault);
                 continue;
@@ -343,6 +358,7 @@ impl<P: Process> World<P> {
             || !self.ready.is_empty()
             || self.strikes.is_due(self.events)
             || self.unasked
+            || self.look_due
             || self.must_stop()
     }
 
@@ -434,26 +450,14 @@ impl<P: Process> World<P> {
                 let bound_ns = self.now_ns + self.environment.settle_ns;
                 self.heap.push(bound_ns, Event::PhaseEnds(Phase::Settle));
             }
-            Phase::Settle if !self.may_be_read() && !std::mem::replace(&mut self.late, true) => {
-                let back_ns = self.now_ns + self.environment.supervisor_ns;
-                self.heap.push(back_ns, Event::PhaseEnds(Phase::Settle));
-            }
             Phase::Settle => self.end_settle(false),
-            Phase::PowerCycle | Phase::Over => self.phase = Phase::Over,
+            Phase::Recovery => self.look_due = true,
+            Phase::Over => {}
         }
     }
 
     fn settled(&self) -> bool {
-        self.monitors.iter().any(|monitor| monitor.settled()) && self.may_be_read()
-    }
-
-    /// Whether the autopsy can read every process. Without a power cut at the end, a process whose machine is on its
-    /// way back shows nothing, and would seem to have lost what its disk holds.
-    fn may_be_read(&self) -> bool {
-        let machines = self.machines.iter().zip(&self.environment.machines);
-        let mut servers = machines.filter_map(|(machine, is)| (!is.client).then_some(machine));
-        self.environment.power_cycle_ns > 0
-            || servers.all(|machine| machine.panics >= PANICS_MAX || machine.has_booted())
+        self.monitors.iter().any(|monitor| monitor.settled())
     }
 
     fn end_settle(&mut self, settled: bool) {
@@ -462,11 +466,12 @@ impl<P: Process> World<P> {
         self.note(Tag::Settled, None, u64::from(settled), || {
             TraceKind::SettleEnded { settled }
         });
+        self.phase = Phase::Recovery;
         if self.environment.power_cycle_ns == 0 {
-            self.phase = Phase::Over;
+            // If nobody waits for anything, the state is read as it stands.
+            self.look_due = true;
             return;
         }
-        self.phase = Phase::PowerCycle;
         self.marks.power_cycled_ns = Some(self.now_ns);
         self.note(Tag::PowerCycle, None, 0, || TraceKind::PowerCycled);
         for node in 0..self.machines.len() {
@@ -476,8 +481,52 @@ impl<P: Process> World<P> {
                 self.release(node);
             }
         }
+        self.repair();
         let end_ns = self.now_ns + self.environment.power_cycle_ns;
-        self.heap.push(end_ns, Event::PhaseEnds(Phase::PowerCycle));
+        self.heap.push(end_ns, Event::PhaseEnds(Phase::Recovery));
+    }
+
+    /// Somebody carries the disks of all machines into a room where power and network work. What they hold is read
+    /// there, by the processes' own recovery. Clients take no part: they ask nothing any more.
+    fn repair(&mut self) {
+        self.repaired = true;
+        self.end_what_keeps_from_recovery();
+    }
+
+    /// Shows the processes of a machine to the monitors.
+    pub(super) fn show(&mut self, node: NodeId, processes: &[P]) {
+        for (port, process) in processes.iter().enumerate() {
+            let port = port as u8;
+            for monitor in &mut self.monitors {
+                monitor.look(Addr { node, port }, process);
+            }
+        }
+    }
+
+    /// All processes have been shown: the run ends, or goes on for a while.
+    pub(super) fn looked(&mut self) {
+        let mut may_end = true;
+        for monitor in &mut self.monitors {
+            may_end &= monitor.may_end();
+        }
+        // A process that panics whenever it boots never recovers.
+        let is_hopeless = self.machines.iter().any(|m| m.panics >= PANICS_MAX);
+        let since_ns = self.marks.settle_ended_ns.unwrap_or(self.now_ns);
+        let bound_ns = since_ns.saturating_add(self.environment.recovery_bound_ns());
+        if may_end || is_hopeless || self.now_ns >= bound_ns {
+            self.phase = Phase::Over;
+            return;
+        }
+        if !self.repaired {
+            for node in 0..self.machines.len() {
+                if self.environment.machines[node].client {
+                    self.hold_down(NodeId(node as u16), CrashLoss::Lost);
+                }
+            }
+            self.repair();
+        }
+        let next_ns = bound_ns.min(self.now_ns + LOOK_EVERY_NS);
+        self.heap.push(next_ns, Event::PhaseEnds(Phase::Recovery));
     }
 
     // ---- machines --------------------------------------------------------------------------------------
@@ -1090,7 +1139,7 @@ impl<P: Process> World<P> {
 
 impl<M, T> Machine<M, T> {
     /// Whether it is up, and its processes have read their disks.
-    fn has_booted(&self) -> bool {
+    pub(super) fn has_booted(&self) -> bool {
         let boots = |queued: &Queued<M, T>| matches!(queued.input, Waiting::Boot);
         self.downs == 0 && !self.queue.iter().any(boots)
     }

@@ -10,7 +10,7 @@ use crate::base::txn::{Key, Op, Row, ShardId, Target, Txn, TxnId, Value, WriteId
 use crate::plan::PlannedOperation;
 use crate::protocol::Atomicity;
 use crate::scenario::WorkloadKind;
-use crate::shard::ShardState;
+use crate::shard::{LedgerEntry, ShardState};
 
 /// The writes of the reference copy of each shard: the one that has applied furthest.
 #[derive(Clone, Debug, Default)]
@@ -93,14 +93,14 @@ impl Ledger {
         let mut properties = vec![
             self.atomicity(evidence, lives, &bound),
             self.durability(evidence, lives, &bound),
-            self.no_phantoms(lives, &bound, &writers),
+            self.no_phantoms(evidence, lives, &bound, &writers),
         ];
         if excepts {
             properties.push(self.heuristic_outcomes(lives, &alone));
         }
         properties.extend([
             self.replayed(evidence),
-            self.invariant(evidence),
+            self.invariant(evidence, lives),
             copies_agree(evidence),
         ]);
         properties
@@ -143,21 +143,38 @@ impl Ledger {
         .counted(count)
     }
 
-    /// All effects or none, for every transaction whose coordinator owes it nothing more. Transactions that
-    /// are still open are judged by `progress`.
+    /// Whether the transaction had begun, or left something, and its effects may still come or go. Nothing that the state
+    /// says of it counts.
+    fn is_open(&self, evidence: &Evidence<'_>, lives: &Lives, txn: &Txn) -> bool {
+        if !{ evidence.unrecovered }.concerns(txn, &evidence.scenario.layout) {
+            return false;
+        }
+        let life = lives.by_txn.get(&txn.id);
+        let begun = life.is_some_and(|life| {
+            let ends = life.decided.is_some() || life.ended.is_some();
+            life.initiated_ns.is_some() || ends || life.known().is_some()
+        });
+        begun || self.standing(txn) != Standing::None
+    }
+
+    /// All effects or none, for every transaction: recovery has ended those that were under way. Where nothing is promised
+    /// nobody takes them up, and the measurement is about those that ended by themselves.
     fn atomicity(&self, evidence: &Evidence<'_>, lives: &Lives, writers: &[&Txn]) -> Property {
-        let open: BTreeSet<TxnId> = lives.open().into_iter().collect();
-        let closed = writers.iter().filter(|txn| !open.contains(&txn.id));
-        let partial: Vec<(&Txn, Standing)> = closed
-            .map(|txn| (*txn, self.standing(txn)))
+        let promised = atomicity_words(evidence.promises.atomicity);
+        let (open, closed): (Vec<&Txn>, Vec<&Txn>) =
+            { writers.iter() }.partition(|txn| self.is_open(evidence, lives, txn));
+        let is_over = |txn: &&Txn| promised.is_some() || !lives.obligations.owes_end(txn.id);
+        let partial: Vec<(&Txn, Standing)> = { closed.into_iter().filter(is_over) }
+            .map(|txn| (txn, self.standing(txn)))
             .filter(|(_, standing)| matches!(standing, Standing::Part { .. }))
             .collect();
         let spread = writers.iter().filter(|txn| txn.effects.len() > 1).count() as u64;
-        let outcome = held(partial.is_empty());
+        let outcome = found(partial.len(), open.len());
         let observed = match partial.len() {
             0 => "all effects or none".to_owned(),
             n => format!("{n} of {spread} transactions half applied"),
         };
+        let observed = but_for(evidence, observed, open.len());
         let example = partial.first().map(|(txn, standing)| match standing {
             Standing::Part { standing, missing } => format!(
                 "{}: its effect on {} stands, the one on {} does not; {}",
@@ -168,7 +185,6 @@ impl Ledger {
             ),
             _ => unreachable!("filtered above"),
         });
-        let promised = atomicity_words(evidence.promises.atomicity);
         let told = |txn: &Txn| lives.by_txn.get(&txn.id).and_then(|life| life.known());
         let shape = match partial.first().map(|(txn, _)| told(txn)) {
             Some(Some(Outcome::Committed { .. })) => "partial-commit",
@@ -187,8 +203,10 @@ impl Ledger {
             matches!(known, Some(Outcome::Committed { .. }))
         };
         let acked: Vec<&&Txn> = writers.iter().filter(acked).collect();
-        let lost: Vec<&&&Txn> = acked
-            .iter()
+        let (open, closed): (Vec<&&Txn>, Vec<&&Txn>) = { acked.iter() }
+            .copied()
+            .partition(|txn| self.is_open(evidence, lives, txn));
+        let lost: Vec<&&Txn> = { closed.into_iter() }
             .filter(|txn| self.standing(txn) != Standing::All)
             .collect();
         let observed = match lost.len() {
@@ -198,6 +216,7 @@ impl Ledger {
                 acked.len()
             ),
         };
+        let observed = but_for(evidence, observed, open.len());
         let example = lost.first().map(|txn| {
             format!(
                 "{}: acknowledged, and {:?}",
@@ -217,7 +236,7 @@ impl Ledger {
         property(
             "durability",
             promised,
-            held(lost.is_empty()),
+            found(lost.len(), open.len()),
             observed,
             exercised,
             example,
@@ -228,7 +247,13 @@ impl Ledger {
 
     /// What a client was told has aborted or declined left nothing behind; nobody else's transaction is in
     /// the state.
-    fn no_phantoms(&self, lives: &Lives, writers: &[&Txn], all: &[&Txn]) -> Property {
+    fn no_phantoms(
+        &self,
+        evidence: &Evidence<'_>,
+        lives: &Lives,
+        writers: &[&Txn],
+        all: &[&Txn],
+    ) -> Property {
         let refused = |txn: &&&Txn| {
             let known = lives.by_txn.get(&txn.id).and_then(|life| life.known());
             matches!(
@@ -237,8 +262,10 @@ impl Ledger {
             )
         };
         let refused: Vec<&&Txn> = writers.iter().filter(refused).collect();
-        let leftovers: Vec<&&&Txn> = refused
-            .iter()
+        let (open, closed): (Vec<&&Txn>, Vec<&&Txn>) = { refused.iter() }
+            .copied()
+            .partition(|txn| self.is_open(evidence, lives, txn));
+        let leftovers: Vec<&&Txn> = { closed.into_iter() }
             .filter(|txn| self.standing(txn) != Standing::None)
             .collect();
         let planned: BTreeSet<TxnId> = all.iter().map(|txn| txn.id).collect();
@@ -251,9 +278,12 @@ impl Ledger {
             (0, 0) => "aborted transactions left nothing".to_owned(),
             (n, m) => format!("{n} aborted transactions left effects, {m} writes by nobody"),
         };
+        let observed = but_for(evidence, observed, open.len());
         let example = leftovers.first().map(|txn| lives.describe(txn.id));
-        let outcome = held(leftovers.is_empty() && strangers.is_empty());
-        let promised = Some("an aborted transaction leaves nothing");
+        let outcome = found(leftovers.len() + strangers.len(), open.len());
+        // To have aborted, and to have left nothing, is what atomicity means.
+        let promised = (evidence.promises.atomicity != Atomicity::None)
+            .then_some("an aborted transaction leaves nothing");
         let exercised = refused.len() as u64;
         let shape = match leftovers.is_empty() {
             true => "writes-by-nobody",
@@ -291,7 +321,11 @@ impl Ledger {
             let mut before: BTreeMap<TxnId, Value> = BTreeMap::new();
             for write in order {
                 let Some(op) = by_id.get(&write.txn).and_then(|op| op_on(&op.txn, *key)) else {
-                    continue; // A stranger: `no-phantom-effects` names it.
+                    wrong.push(format!(
+                        "row {key} was written by {}, which nobody sent",
+                        write.txn
+                    ));
+                    continue;
                 };
                 let op = match write.undo {
                     true => op.compensation(before.get(&write.txn).unwrap_or(&value)),
@@ -340,17 +374,21 @@ impl Ledger {
         .counted(bad)
     }
 
-    /// The workload's own invariant.
-    fn invariant(&self, evidence: &Evidence<'_>) -> Property {
+    /// The workload's own invariant. Sums are those without transactions whose effects may still come or go.
+    fn invariant(&self, evidence: &Evidence<'_>, lives: &Lives) -> Property {
+        let operations = evidence.plan.operations.iter().map(|op| &op.txn);
+        let open: Vec<&Txn> = { operations }
+            .filter(|txn| !txn.is_read_only() && self.is_open(evidence, lives, txn))
+            .collect();
         let (invariant, broken, exercised) = match evidence.scenario.workload.kind {
             WorkloadKind::Settlement => (
                 "each table's sum is constant",
-                self.sums(evidence, true).map(|sum| ("sum", sum)),
+                self.sums(evidence, &open, true).map(|sum| ("sum", sum)),
                 self.positions.len(),
             ),
             WorkloadKind::Transfer => (
                 "the sum of all balances is constant",
-                self.sums(evidence, false).map(|sum| ("sum", sum)),
+                self.sums(evidence, &open, false).map(|sum| ("sum", sum)),
                 self.positions.len(),
             ),
             WorkloadKind::SeatBooking => (
@@ -371,10 +409,11 @@ impl Ledger {
         };
         let (shape, broken) = broken.unzip();
         let observed = broken.clone().unwrap_or_else(|| invariant.to_owned());
+        let observed = but_for(evidence, observed, open.len());
         property(
             "invariant",
             promised,
-            held(broken.is_none()),
+            found(usize::from(broken.is_some()), open.len()),
             observed,
             exercised as u64,
             broken,
@@ -383,16 +422,18 @@ impl Ledger {
         .counted(1)
     }
 
-    /// Sums over tables (each, or all together) that are not what they were at the start.
-    fn sums(&self, evidence: &Evidence<'_>, each: bool) -> Option<String> {
+    /// Sums over tables (each, or all together) that are not what they were at the start, without what stands of `open`
+    /// transactions.
+    fn sums(&self, evidence: &Evidence<'_>, open: &[&Txn], each: bool) -> Option<String> {
         let tables = &evidence.scenario.layout.tables;
         let drift = |position: usize| -> i64 {
             let initial = tables[position].initial.as_int();
-            let of_table = self
-                .rows
-                .iter()
-                .filter(|(key, _)| usize::from(key.table.0) == position);
-            of_table.map(|(_, row)| row.value.as_int() - initial).sum()
+            let is_there = |key: &Key| usize::from(key.table.0) == position;
+            let of_table = self.rows.iter().filter(|(key, _)| is_there(key));
+            let drift: i64 = of_table.map(|(_, row)| row.value.as_int() - initial).sum();
+            let of_open = open.iter().flat_map(|txn| self.added(txn));
+            let of_open = of_open.filter(|(key, _)| is_there(key)).map(|(_, by)| by);
+            drift - of_open.sum::<i64>()
         };
         let drifts: Vec<i64> = (0..tables.len()).map(drift).collect();
         let name = |position: usize| tables[position].name.as_str();
@@ -406,6 +447,19 @@ impl Ledger {
                 (total != 0).then(|| format!("the sum of all balances is off by {total}"))
             }
         }
+    }
+
+    /// What stands of a transaction's additions.
+    fn added(&self, txn: &Txn) -> Vec<(Key, i64)> {
+        let added = txn.effects.iter().filter_map(|effect| {
+            let keys = candidates(effect.target);
+            let key = keys.into_iter().find(|key| self.stands(txn.id, *key))?;
+            match effect.op {
+                Op::Add(by) => Some((key, by)),
+                _ => None,
+            }
+        });
+        added.collect()
     }
 
     /// Seats (the first table) hold 1 if free and 0 if sold, and each is sold at most once.
@@ -448,6 +502,26 @@ fn held(holds: bool) -> Finding {
     }
 }
 
+/// What was found where `broken` instances are, and nothing could be told of `open` ones.
+fn found(broken: usize, open: usize) -> Finding {
+    match (broken, open) {
+        (0, 0) => Finding::Held,
+        (0, _) => Finding::Unknown,
+        (_, _) => Finding::Broken,
+    }
+}
+
+/// What was observed, and of how many transactions nothing could be told.
+fn but_for(evidence: &Evidence<'_>, observed: String, open: usize) -> String {
+    match open {
+        0 => observed,
+        n => {
+            let why = evidence.unrecovered.describe();
+            format!("{observed}, but nothing can be told of {n} transactions: {why}")
+        }
+    }
+}
+
 fn keys(keys: &[Key]) -> String {
     keys.iter()
         .map(Key::to_string)
@@ -487,17 +561,53 @@ fn references(states: &[ShardState]) -> BTreeMap<ShardId, &ShardState> {
     references
 }
 
-/// Every copy of a shard has performed, row by row, a prefix of what the furthest copy performed, and one
-/// that has applied as far is equal to it.
+/// The writes of a copy by row, in order: all of them, or those up to its position.
+fn orders(ledger: &[LedgerEntry]) -> BTreeMap<Key, Vec<WriteId>> {
+    let mut orders: BTreeMap<Key, Vec<WriteId>> = BTreeMap::new();
+    for entry in ledger {
+        orders.entry(entry.key).or_default().push(entry.write);
+    }
+    orders
+}
+
+/// Where two copies of a shard contradict one another, if they do: the shape of it, and in words.
+///
+/// `fuller` has applied at least as much of its log. Beyond the position up to which it has applied everything a copy may
+/// have executed more: transactions that do not touch one another overtake one another. So each row's writes are a prefix
+/// of the other copy's, whichever has more of them; and what the other has applied up to its position is in `fuller`.
+fn contradiction(copy: &ShardState, fuller: &ShardState) -> Option<(&'static str, String)> {
+    let (mine, theirs) = (orders(&copy.ledger), orders(&fuller.ledger));
+    let owed = orders(&copy.ledger[..copy.up_to_applied]);
+    fn of<'a>(orders: &'a BTreeMap<Key, Vec<WriteId>>, key: &Key) -> &'a [WriteId] {
+        orders.get(key).map_or(&[], Vec::as_slice)
+    }
+    let place = format!(
+        "{} in regions {} and {}",
+        copy.shard, copy.region, fuller.region
+    );
+    let written = mine.keys().chain(theirs.keys());
+    let keys = written.chain(copy.rows.keys()).chain(fuller.rows.keys());
+    for key in keys.collect::<BTreeSet<&Key>>() {
+        let (mine, theirs, owed) = (of(&mine, key), of(&theirs, key), of(&owed, key));
+        if !mine.starts_with(theirs) && !theirs.starts_with(mine) {
+            let text = format!("{place}: row {key} was written in different orders");
+            return Some(("order-differs", text));
+        }
+        if !theirs.starts_with(owed) {
+            let text = format!("{place}: a write of row {key} is missing in the latter");
+            return Some(("order-differs", text));
+        }
+        if mine == theirs && copy.rows.get(key) != fuller.rows.get(key) {
+            let text = format!("{place}: equal writes of row {key}, different values");
+            return Some(("rows-differ", text));
+        }
+    }
+    None
+}
+
+/// Copies of a shard are prefixes of one history: each agrees with the one that has applied furthest.
 fn copies_agree(evidence: &Evidence<'_>) -> Property {
     let references = references(evidence.states);
-    let orders = |state: &ShardState| {
-        let mut orders: BTreeMap<Key, Vec<WriteId>> = BTreeMap::new();
-        for entry in &state.ledger {
-            orders.entry(entry.key).or_default().push(entry.write);
-        }
-        orders
-    };
     let mut compared = 0;
     let mut differing = None;
     let mut differ = 0;
@@ -507,27 +617,13 @@ fn copies_agree(evidence: &Evidence<'_>) -> Property {
             continue;
         }
         compared += 1;
-        let (mine, theirs) = (orders(state), orders(reference));
-        let diverged = mine.iter().find(|(key, order)| {
-            theirs
-                .get(key)
-                .is_none_or(|reference| !reference.starts_with(order))
-        });
-        let as_far = state.applied_to == reference.applied_to;
-        if let Some((key, _)) = diverged {
-            let text = format!(
-                "{} in regions {} and {}: row {key} was written in different orders",
-                state.shard, state.region, reference.region
-            );
+        let mut found = contradiction(state, reference);
+        if found.is_none() && state.applied_to == reference.applied_to {
+            found = contradiction(reference, state);
+        }
+        if let Some(found) = found {
             differ += 1;
-            differing.get_or_insert(("order-differs", text));
-        } else if as_far && state.rows != reference.rows {
-            let text = format!(
-                "{} in regions {} and {}: equal positions, different rows",
-                state.shard, state.region, reference.region
-            );
-            differ += 1;
-            differing.get_or_insert(("rows-differ", text));
+            differing.get_or_insert(found);
         }
     }
     let (shape, differing) = differing.unzip();
@@ -545,4 +641,177 @@ fn copies_agree(evidence: &Evidence<'_>) -> Property {
     )
     .shaped(shape.unwrap_or(""))
     .counted(differ)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::observation::{Observation, Observed};
+    use crate::base::process::{Addr, NodeId};
+    use crate::base::txn::TableId;
+    use crate::plan::Plan;
+    use crate::protocol::{Protocol, saga};
+    use crate::registry::Registry;
+    use crate::scenario::Scenario;
+    use crate::verdict::recovery::Unrecovered;
+
+    fn key(row: u32) -> Key {
+        Key {
+            table: TableId(0),
+            row,
+        }
+    }
+
+    fn write(txn: u64) -> WriteId {
+        WriteId {
+            txn: TxnId(txn),
+            undo: false,
+        }
+    }
+
+    /// A copy that has performed these writes, and all of its log up to `applied_to`; the rest is ahead of that.
+    fn copy(
+        region: usize,
+        applied_to: u64,
+        up_to: &[(u32, u64)],
+        ahead: &[(u32, u64)],
+    ) -> ShardState {
+        let entry = |(row, txn): &(u32, u64)| LedgerEntry {
+            key: key(*row),
+            write: write(*txn),
+        };
+        let ledger: Vec<LedgerEntry> = up_to.iter().chain(ahead).map(entry).collect();
+        let mut rows = BTreeMap::new();
+        for entry in &ledger {
+            let row = rows.entry(entry.key).or_insert(Row::initial(Value::Int(0)));
+            row.value = Value::Int(row.value.as_int() + 1);
+            row.writer = entry.write;
+        }
+        ShardState {
+            shard: ShardId(0),
+            region,
+            rows,
+            up_to_applied: up_to.len(),
+            ledger,
+            in_doubt: BTreeSet::new(),
+            applied_to,
+        }
+    }
+
+    #[test]
+    fn a_copy_may_execute_ahead_of_one_that_has_applied_more_without_a_gap() {
+        let further = copy(0, 5, &[(1, 1), (2, 2), (1, 5)], &[]);
+        let ahead = copy(1, 3, &[(1, 1), (2, 2)], &[(3, 6)]);
+        assert_eq!(contradiction(&ahead, &further), None);
+        let both = copy(1, 3, &[(1, 1), (2, 2)], &[(1, 5), (3, 6)]);
+        assert_eq!(contradiction(&both, &further), None);
+        let behind = copy(1, 1, &[(1, 1)], &[]);
+        assert_eq!(contradiction(&behind, &further), None);
+    }
+
+    #[test]
+    fn copies_that_contradict_one_another_are_told_apart_from_those_that_lag() {
+        let further = copy(0, 5, &[(1, 1), (2, 2), (1, 5)], &[]);
+        let shape = |other: &ShardState| contradiction(other, &further).map(|(shape, _)| shape);
+        let swapped = copy(1, 5, &[(1, 5), (2, 2), (1, 1)], &[]);
+        assert_eq!(shape(&swapped), Some("order-differs"));
+        let more_below = copy(1, 4, &[(1, 1), (2, 2), (3, 4)], &[]);
+        assert_eq!(shape(&more_below), Some("order-differs"));
+        let skipped_ahead = copy(1, 3, &[(1, 1), (2, 2)], &[(1, 7)]);
+        assert_eq!(shape(&skipped_ahead), Some("order-differs"));
+        let mut other_value = further.clone();
+        other_value.rows.get_mut(&key(2)).expect("written").value = Value::Int(9);
+        assert_eq!(shape(&other_value), Some("rows-differ"));
+        let missing = copy(1, 5, &[(1, 1), (2, 2)], &[]);
+        assert_eq!(shape(&missing), None, "a prefix, seen from here");
+        let other_way = contradiction(&further, &missing).map(|(shape, _)| shape);
+        assert_eq!(other_way, Some("order-differs"));
+    }
+
+    /// Two transfers: the first stands in full, or in part; of the second one effect stands.
+    fn judged(first_stands: usize, open: bool) -> Vec<(&'static str, Finding)> {
+        let overrides = [("workload.transactions", "2"), ("table.0.homes", "[\"a\"]")];
+        let overrides = overrides.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let text = include_str!("../../tests/world-reports/slow-election.toml");
+        let scenario: Scenario = Registry::standard()
+            .read_scenario("two", text, &overrides)
+            .unwrap_or_else(|bad| panic!("{bad}"));
+        let plan = Plan::draw(&scenario, 1);
+        let txns: Vec<&Txn> = plan.operations.iter().map(|op| &op.txn).collect();
+        let mut rows: BTreeMap<Key, Row> = { scenario.layout.initial_rows(ShardId(0)) }
+            .map(|(key, value)| (key, Row::initial(value)))
+            .collect();
+        let mut ledger = Vec::new();
+        for (txn, stands) in [(txns[0], first_stands), (txns[1], 1)] {
+            assert_eq!(txn.effects.len(), 2, "a transfer");
+            for effect in txn.effects.iter().take(stands) {
+                let key = candidates(effect.target)[0];
+                let write = write(txn.id.0);
+                ledger.push(LedgerEntry { key, write });
+                let row = rows.get_mut(&key).expect("a row of the table");
+                (row.value, row.writer) = (effect.op.apply(&row.value), write);
+            }
+        }
+        let state = ShardState {
+            shard: ShardId(0),
+            region: 0,
+            rows,
+            up_to_applied: ledger.len(),
+            ledger,
+            in_doubt: BTreeSet::new(),
+            applied_to: 0,
+        };
+        let initiated = |txn: &&Txn| Observed {
+            at_ns: 1,
+            by: Addr {
+                node: NodeId(0),
+                port: 0,
+            },
+            what: Observation::Initiated { txn: txn.id },
+        };
+        let observations: Vec<Observed> = txns.iter().map(initiated).collect();
+        let unrecovered = Unrecovered {
+            txns: [txns[1].id].into(),
+            reasons: vec!["a/front0 waits for the steps of T2".to_owned()],
+            ..Unrecovered::default()
+        };
+        let nothing = Unrecovered::default();
+        let evidence = Evidence {
+            scenario: &scenario,
+            plan: &plan,
+            promises: saga::Saga::promises(&saga::Options::default()),
+            entry: saga::Saga::ENTRY,
+            requests_delivered: 2,
+            events: 1,
+            needs: &[],
+            observations: &observations,
+            states: &[state],
+            unrecovered: if open { &unrecovered } else { &nothing },
+            end_ns: 2_000_000_000,
+            monitored: &[],
+            log_tests: 0,
+            refinement: Err("made by hand"),
+            log_refinement: None,
+            panics: &[],
+        };
+        let lives = Lives::read(&evidence);
+        let properties = Ledger::read(&evidence).properties(&evidence, &lives);
+        let found = properties
+            .iter()
+            .filter(|p| ["atomicity", "invariant"].contains(&p.name));
+        found.map(|p| (p.name, p.outcome)).collect()
+    }
+
+    #[test]
+    fn an_unfinished_saga_excuses_its_own_imbalance_and_no_other() {
+        use Finding::{Broken, Unknown};
+        let all = |finding| vec![("atomicity", finding), ("invariant", finding)];
+        assert_eq!(judged(2, true), all(Unknown));
+        assert_eq!(judged(2, false), all(Broken), "nobody sees to it any more");
+        assert_eq!(
+            judged(1, true),
+            all(Broken),
+            "the other is over, and half applied"
+        );
+    }
 }

@@ -136,7 +136,7 @@ impl Outage {
 }
 
 impl Lives {
-    /// Reads them from the observations, which are in order of time.
+    /// Reads them from the observations, which are in order of time, as far as the end of the settle phase.
     pub fn read(evidence: &Evidence<'_>) -> Lives {
         let mut lives = Lives::default();
         let mut doubts: BTreeMap<(TxnId, ShardId), u64> = BTreeMap::new();
@@ -145,6 +145,13 @@ impl Lives {
         let mut outage = Outage::default();
         for observed in evidence.observations {
             let at_ns = observed.at_ns;
+            if at_ns > evidence.end_ns {
+                // What the autopsy waited for is nobody's progress.
+                if let Observation::DecidedAlone { txn, .. } = observed.what {
+                    lives.decided_alone.insert(txn);
+                }
+                continue;
+            }
             lives.obligations.observe(&observed.what);
             outage.observe(at_ns, &observed.what);
             match &observed.what {
@@ -224,12 +231,6 @@ impl Lives {
             });
         }
         lives
-    }
-
-    /// Transactions that are owed an end and have none.
-    pub fn open(&self) -> Vec<TxnId> {
-        let txns = self.by_txn.keys().copied();
-        txns.filter(|txn| self.obligations.owes_end(*txn)).collect()
     }
 
     /// How many transactions the protocol took charge of.

@@ -30,12 +30,14 @@ pub mod lives;
 pub mod log_safety;
 pub mod obligations;
 mod progress;
+pub mod recovery;
 mod sagas;
 pub mod time_to_recover;
 
 pub use conclusion::{Conclusion, Vacuity, VacuityKind};
 use ledger::Ledger;
 use lives::Lives;
+use recovery::Unrecovered;
 use time_to_recover::Struck;
 
 /// Everything that a verdict rests on.
@@ -62,6 +64,8 @@ pub struct Evidence<'a> {
     pub struck: &'a [Struck],
     /// What the autopsy found.
     pub states: &'a [ShardState],
+    /// What had not recovered when it looked.
+    pub unrecovered: &'a Unrecovered,
     /// When the run ended, before any final power cut: nanoseconds of simulated time.
     pub end_ns: u64,
     /// Violations that monitors reported while the run went on (log safety).

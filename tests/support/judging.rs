@@ -47,6 +47,7 @@ pub fn judge<P: Autopsy>(
         needs: &[],
         observations,
         states: &states,
+        unrecovered: &Default::default(),
         end_ns: record.marks.ended_ns,
         monitored: &record.violations,
         log_tests: 0,

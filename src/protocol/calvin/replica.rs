@@ -360,6 +360,7 @@ impl Replica {
             let entry = move |key: &Key| LedgerEntry { key: *key, write };
             end.wrote.iter().map(entry)
         });
+        let up_to_applied = self.history.range(..=applied_to);
         ShardState {
             shard: self.shard,
             region,
@@ -367,6 +368,7 @@ impl Replica {
             ledger: writes.collect(),
             in_doubt: Default::default(),
             applied_to,
+            up_to_applied: up_to_applied.map(|(_, end)| end.wrote.len()).sum(),
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::base::zoo::{self, Bug};
 use crate::consensus::{Command, Delivery, Log, LogEffects, LogMessage, LogTimer, Term};
 use crate::protocol::Autopsy;
 use crate::protocol::kit::client::ClientMessage;
+use crate::shard::recovery::{Recovery, Unfinished};
 
 /// Most batches in one message to a follower.
 const FEED_BATCHES: usize = 128;
@@ -200,7 +201,28 @@ impl Process for Sequencer {
     }
 }
 
-impl Autopsy for Sequencer {}
+impl Autopsy for Sequencer {
+    /// It ends when this sequencer knows what earlier leaders committed: an established leader has it in its log, and the
+    /// others hear of it from that one.
+    fn recovery(&self) -> Recovery {
+        let is_led = |log: &Log<Arc<Batch>>| match log.leader() {
+            Some(leader) => leader != self.me || log.established() == Some(log.term()),
+            None => false,
+        };
+        let unfinished = if !self.logs().all(is_led) {
+            Some(Unfinished::All("for a leader of its log"))
+        } else if self.merge.waiting().is_some() {
+            Some(Unfinished::All("for the logs that its own is merged with"))
+        } else {
+            None
+        };
+        Recovery {
+            unfinished,
+            committed_to: self.merged_to(),
+            applied_to: None,
+        }
+    }
+}
 
 impl Sequencer {
     fn message(

@@ -25,6 +25,7 @@ use crate::base::zoo::{self, Bug};
 use crate::protocol::Autopsy;
 use crate::protocol::kit::client::ClientMessage;
 use crate::shard::ShardState;
+use crate::shard::recovery::Recovery;
 
 /// A followed front is given up after this many rounds of housekeeping without an answer.
 const SILENT_ROUNDS: u32 = 3;
@@ -190,6 +191,14 @@ impl Shard {
 impl Autopsy for Shard {
     fn autopsy(&self) -> Option<ShardState> {
         Some(self.replica.autopsy(self.place.region, self.applied_to()))
+    }
+
+    /// It ends when this copy has applied what sequencers know to be committed.
+    fn recovery(&self) -> Recovery {
+        Recovery {
+            applied_to: Some(self.applied_to()),
+            ..Recovery::ended()
+        }
     }
 }
 

@@ -59,6 +59,7 @@ use crate::base::process::{Effects, Input, Process, WallTime};
 use crate::protocol::Autopsy;
 use crate::protocol::kit::client::{Client, ClientMessage, ClientTimer};
 use crate::shard::ShardState;
+use crate::shard::recovery::Recovery;
 
 /// A protocol's type that carries what is a client's besides what is its own. [`carries_client!`] implements it.
 pub trait Carries<C>: Sized {
@@ -148,6 +149,14 @@ where
             Node::Coordinator(coordinator) => coordinator.autopsy(),
             Node::Shard(shard) => shard.autopsy(),
             Node::Client(_) => None,
+        }
+    }
+
+    fn recovery(&self) -> Recovery {
+        match self {
+            Node::Coordinator(coordinator) => coordinator.recovery(),
+            Node::Shard(shard) => shard.recovery(),
+            Node::Client(_) => Recovery::ended(),
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::protocol::Autopsy;
 use crate::protocol::kit::client::ClientMessage;
 use crate::protocol::kit::journal::Journal;
 use crate::scenario::layout::Layout;
+use crate::shard::recovery::Recovery;
 
 const LOG: FileId = FileId(0);
 
@@ -310,7 +311,12 @@ impl Process for Orchestrator {
     }
 }
 
-impl Autopsy for Orchestrator {}
+impl Autopsy for Orchestrator {
+    /// It ends when no saga is left to be completed or undone.
+    fn recovery(&self) -> Recovery {
+        Recovery::waits_on(self.open().collect(), "for the steps of")
+    }
+}
 
 impl Orchestrator {
     fn receive(&mut self, from: Addr, message: Message, out: &mut Out) {

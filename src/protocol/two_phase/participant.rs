@@ -18,6 +18,7 @@ use crate::protocol::kit::execution::{self, Around, Attempt, Execution, Grant, K
 use crate::protocol::kit::journal::Journal;
 use crate::shard::ShardState;
 use crate::shard::locks::Mode;
+use crate::shard::recovery::Recovery;
 use crate::shard::store::Store;
 
 const LOG: FileId = FileId(0);
@@ -279,6 +280,15 @@ impl Autopsy for Participant {
             .iter()
             .filter_map(|(txn, phase)| matches!(phase, Phase::Prepared(_)).then_some(*txn));
         Some(self.store.autopsy(region, in_doubt.collect()))
+    }
+
+    /// It ends when this participant is in doubt about nothing, and its own votes and decisions are on the disk. Whoever needs
+    /// the manager's word is in doubt.
+    fn recovery(&self) -> Recovery {
+        if !self.ready {
+            return Recovery::waits("for its restart to be on the disk");
+        }
+        Recovery::waits_on(self.votes.keys().copied().collect(), "for the decision on")
     }
 }
 
