@@ -8,6 +8,7 @@ use ordain::campaign::swarm;
 use ordain::plan::Plan;
 use ordain::registry::Registry;
 use ordain::scenario::Scenario;
+use ordain::verdict::{Conclusion, Status};
 
 /// Few transactions, and enough trouble that every timer is set and runs out.
 const TROUBLE: &str = r#"name = "trouble"
@@ -275,4 +276,28 @@ fn a_run_with_drawn_options_says_so_and_its_plan_repeats_it() {
         shown.contains("options drawn by the seed: announce-restarts = "),
         "{shown}"
     );
+}
+
+/// Clients are told that a transaction failed of which a part stands. Commit-everywhere promises nothing else, so that this is a
+/// measurement; it used to be a violation.
+#[test]
+fn what_stands_of_a_transaction_that_commit_everywhere_calls_failed_is_a_measurement() {
+    let text = include_str!("../scenarios/naive-partial.toml");
+    let overrides = [
+        ("protocol.naive.on-partial-failure", "\"say-failure\""),
+        ("fault.2.probability", "\"100%\""),
+    ];
+    let overrides = overrides.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let scenario = Registry::standard()
+        .read_scenario("naive-partial", text, &overrides)
+        .unwrap_or_else(|bad| panic!("{bad}"));
+    let run = Registry::standard()
+        .run(&scenario, "naive", &Plan::draw(&scenario, 1), false)
+        .expect("it can be deployed");
+    let mut properties = run.verdict.properties.iter();
+    let found = properties.find(|property| property.name == "no-phantom-effects");
+    let found = found.expect("it is judged");
+    assert_eq!(found.instances, 1, "{found:?}");
+    assert_eq!(found.status, Status::NotPromised);
+    assert_ne!(run.verdict.verdict, Conclusion::Violation);
 }

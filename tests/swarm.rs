@@ -526,3 +526,54 @@ fn a_restarted_sequencer_never_stamps_two_groups_alike() {
         "{run:?}"
     );
 }
+
+/// Every fault kind that `[swarm] permanent` draws.
+fn lasting(kind: &FaultKind) -> &'static str {
+    match kind {
+        FaultKind::Crash { .. } => "crash",
+        FaultKind::Pause { .. } => "pause",
+        FaultKind::Cut {
+            both_ways: true, ..
+        } => "cut",
+        FaultKind::Cut {
+            both_ways: false, ..
+        } => "one-way",
+        FaultKind::Flap { .. } => "flap",
+        FaultKind::Degrade { loss_ppm, .. } if *loss_ppm == 1_000_000 => "lost",
+        FaultKind::Degrade { .. } => "lossy",
+        FaultKind::FailFlush { .. } => "disk",
+        other => panic!("{other:?} does not stay"),
+    }
+}
+
+/// Something stays broken only where the scenario says so. It comes on top of what would be drawn anyway.
+#[test]
+fn what_stays_broken_is_drawn_apart_and_of_every_kind() {
+    let usual = scenario("storm", &[]);
+    let always = scenario("storm", &[("swarm.permanent", "\"100%\"")]);
+    let mut kinds = BTreeSet::new();
+    for seed in 0..200 {
+        let (without, with) = (draw(&usual, seed), draw(&always, seed));
+        assert!(without.faults.iter().all(|fault| !fault.permanent));
+        let (stay, pass): (Vec<_>, Vec<_>) =
+            { with.faults.iter().cloned() }.partition(|fault| fault.permanent);
+        assert_eq!(pass, without.faults);
+        assert!(!stay.is_empty(), "seed {seed}");
+        for fault in &stay {
+            assert_eq!(fault.for_ns, None);
+            kinds.insert(lasting(&fault.kind));
+            if let FaultKind::Crash { nodes, .. } = &fault.kind {
+                let machines = &with.environment.machines;
+                assert!(
+                    nodes
+                        .iter()
+                        .all(|node| !machines[usize::from(node.0)].client)
+                );
+            }
+        }
+    }
+    let all = [
+        "crash", "cut", "disk", "flap", "lossy", "lost", "one-way", "pause",
+    ];
+    assert_eq!(kinds, all.into());
+}

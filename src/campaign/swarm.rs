@@ -9,8 +9,8 @@
 //! # What a plan never does
 //!
 //! A false alarm is worse than a bug not found, so a swarm plan stays within what protocols may rely on:
-//! - every fault begins and ends in the safety phase, and nothing is permanent unless the scenario's own list
-//!   says so;
+//! - every fault begins and ends in the safety phase, and nothing is permanent unless the scenario says so, in its own list or
+//!   by `[swarm] permanent`: then one thing or two stay broken, drawn from a stream of their own;
 //! - client machines are cut off, paused and slowed, and never crash: they keep nothing on disk;
 //! - a crash takes what was not flushed, or a part of it, and nothing else; flushes that fail say so;
 //! - corrupted reads strike fewer than half of the fronts, and the copies in fewer than half of the regions;
@@ -50,6 +50,9 @@ const HOPS: u64 = 10;
 const SLOW_PERCENT_MAX: u64 = 1_000;
 /// Shortest time to recover from the final power cut: eight election timeouts of the default log.
 const RECOVERY_NS: u64 = 10_000_000_000;
+/// Most of what a link loses that stays lossy and counts as one that works: its messages pass when they are resent, well within
+/// the settle phase.
+const LASTING_LOSS_PPM_MAX: u64 = 200_000;
 /// Shortest episode.
 const SHORTEST_NS: u64 = 10_000_000;
 
@@ -70,6 +73,7 @@ pub fn draw(scenario: &Scenario, seed: u64) -> Plan {
     for class in &scenario.swarm.classes {
         plan.faults.extend(faults_of(*class, scenario, &plan, seed));
     }
+    plan.faults.extend(permanent_faults(scenario, &plan, seed));
     plan.options = drawn_options(scenario, seed);
     plan
 }
@@ -149,6 +153,25 @@ fn faults_of(class: Class, scenario: &Scenario, plan: &Plan, seed: u64) -> Vec<F
         });
     }
     drawn
+}
+
+/// What stays broken in this run, from some time in the safety phase on: mostly nothing.
+fn permanent_faults(scenario: &Scenario, plan: &Plan, seed: u64) -> Vec<Fault> {
+    let mut draw = Draw {
+        stream: Stream::new(seed, &("swarm", "permanent")),
+        seed,
+        scenario,
+        layout: &scenario.layout,
+        plan,
+    };
+    if !draw.stream.chance(scenario.swarm.permanent) {
+        return Vec::new();
+    }
+    let count = if draw.stream.chance(0.25) { 2 } else { 1 };
+    (0..count)
+        .flat_map(|_| draw.permanent())
+        .filter(|fault| !is_void(&fault.kind))
+        .collect()
 }
 
 /// Whether it strikes nothing: a scenario may be too small for a shape.
@@ -429,10 +452,7 @@ impl Draw<'_> {
     }
 
     fn minority(&mut self) -> Vec<Fault> {
-        let groups = self.some_groups(3);
-        let most = (groups.len() - 1) / 2;
-        let few = self.stream.between(1, most.max(1) as u64) as usize;
-        let (from, to) = self.split(&groups, few);
+        let (from, to) = self.few_and_rest();
         let time = self.time();
         vec![time.fault(cut(from, to))]
     }
@@ -762,6 +782,101 @@ impl Draw<'_> {
         let crash = down.fault(FaultKind::Crash { nodes, loss });
         let others = self.others(&[node]);
         vec![held.fault(by.fault(vec![node], others)), crash]
+    }
+
+    // ---- What stays broken -----------------------------------------------------------------------------
+
+    fn permanent(&mut self) -> Vec<Fault> {
+        let kinds = match self.stream.below(9) {
+            0 | 1 => {
+                let nodes = vec![self.server()];
+                let loss = self.loss();
+                vec![FaultKind::Crash { nodes, loss }]
+            }
+            2 => vec![FaultKind::Pause {
+                nodes: vec![self.server()],
+            }],
+            3 => self.dark(),
+            4 => {
+                let (few, rest) = self.few_and_rest();
+                vec![cut(few, rest)]
+            }
+            5 => {
+                let (few, rest) = self.few_and_rest();
+                let (from, to) = match self.stream.chance(0.5) {
+                    true => (few, rest),
+                    false => (rest, few),
+                };
+                let both_ways = false;
+                vec![FaultKind::Cut {
+                    from,
+                    to,
+                    both_ways,
+                }]
+            }
+            6 => {
+                let (few, rest) = self.few_and_rest();
+                let loss_ppm = match self.stream.chance(0.5) {
+                    true => 1_000_000,
+                    false => self.log_uniform(10_000, LASTING_LOSS_PPM_MAX) as u32,
+                };
+                let by = Worse {
+                    loss_ppm,
+                    ..Worse::NOT
+                };
+                vec![by.fault(few, rest)]
+            }
+            7 => {
+                let nodes = vec![self.server()];
+                let probability_ppm = match self.stream.chance(0.5) {
+                    true => 1_000_000,
+                    false => self.log_uniform(10_000, 900_000) as u32,
+                };
+                vec![FaultKind::FailFlush {
+                    nodes,
+                    probability_ppm,
+                    kept_ppm: self.stream.between(0, 1_000_000) as u32,
+                }]
+            }
+            _ => {
+                let (from, to) = self.few_and_rest();
+                let down_ns = self.log_uniform(SHORTEST_NS, 50 * SHORTEST_NS);
+                let up_ns = self.log_uniform(SHORTEST_NS, 50 * SHORTEST_NS);
+                vec![FaultKind::Flap {
+                    from,
+                    to,
+                    down_ns,
+                    up_ns,
+                }]
+            }
+        };
+        let when = When::At(self.stream.below(self.safety_ns()));
+        let lasting = |kind| Fault {
+            when: when.clone(),
+            for_ns: None,
+            permanent: true,
+            kind,
+        };
+        kinds.into_iter().map(lasting).collect()
+    }
+
+    /// A zone or a region without power; its clients, which keep nothing on disk, are cut off instead.
+    fn dark(&mut self) -> Vec<FaultKind> {
+        let by = *self.stream.pick(&[Granularity::Zone, Granularity::Region]);
+        let groups = self.groups(by);
+        let (clients, nodes): (Vec<_>, Vec<_>) =
+            groups[0].iter().partition(|node| self.is_client(**node));
+        let loss = self.loss();
+        let to = self.others(&clients);
+        vec![FaultKind::Crash { nodes, loss }, cut(clients, to)]
+    }
+
+    /// Fewer than half of the machines, zones or regions, and all others.
+    fn few_and_rest(&mut self) -> (Vec<NodeId>, Vec<NodeId>) {
+        let groups = self.some_groups(3);
+        let most = (groups.len() - 1) / 2;
+        let few = self.stream.between(1, most.max(1) as u64) as usize;
+        self.split(&groups, few)
     }
 
     // ---- Aims ------------------------------------------------------------------------------------------

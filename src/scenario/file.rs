@@ -58,8 +58,8 @@ pub struct Phases {
     pub safety: Spanned<Span>,
     /// By when, after healing, every initiated transaction must have ended.
     pub settle: Spanned<Span>,
-    /// How long machines get to recover when all power is cut at the end, before the autopsy. `"0s"`: no
-    /// power cut. Default `"5s"`.
+    /// How long machines get to recover, at least, when all power is cut at the end, before the autopsy. It waits until all
+    /// have recovered, for at most ten settle phases more. `"0s"`: no power cut. Default `"5s"`.
     pub power_cycle: Option<Spanned<Span>>,
     /// From when on a transaction that has not ended counts as blocked. Default `"1s"`.
     pub patience: Option<Spanned<Span>>,
@@ -343,6 +343,9 @@ pub struct Swarm {
     /// Share of runs in which the protocols' options are drawn as well, so that in the long run each value of each
     /// option meets each value of every other. An option that the scenario states stays as stated. Default `"0%"`.
     pub options: Option<Share>,
+    /// Share of runs in which something stays broken for ever: a machine that is off, stands still or cannot write to its
+    /// disk, a zone or a region without power, links that are cut (one way, too), flap, or lose messages. Default `"0%"`.
+    pub permanent: Option<Share>,
     /// Most transactions in a run. Default: the workload's, at most 100, and at most as many as could pass one
     /// by one through a single row in half of the settle phase.
     pub transactions: Option<Spanned<u32>>,

@@ -676,6 +676,7 @@ impl Resolver {
             workload: raw.workload.unwrap_or(true),
             transactions: count(&raw.transactions),
             options: raw.options.map_or(0.0, |share| share.probability()),
+            permanent: raw.permanent.map_or(0.0, |share| share.probability()),
             clock_lies: raw.clock_lies,
         }
     }

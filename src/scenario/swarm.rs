@@ -188,6 +188,8 @@ pub struct Bounds {
     pub transactions: Option<u32>,
     /// Share of runs whose protocol options are drawn.
     pub options: f64,
+    /// Share of runs in which something stays broken.
+    pub permanent: f64,
     /// Whether clocks may leave the declared skew.
     pub clock_lies: bool,
 }

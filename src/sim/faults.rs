@@ -129,14 +129,17 @@ impl Strikes {
         !self.due.is_empty() || next.is_some_and(|(after, _)| *after <= events)
     }
 
-    /// When each fault of the plan struck, and until when; nothing for those that did not.
+    /// When each fault of the plan struck, and until when; nothing for those that did not. A permanent one does not end:
+    /// that it is repaired for the autopsy is no part of the run.
     pub(super) fn struck(&self) -> Vec<Option<(u64, Option<u64>)>> {
-        let struck = |state: &State| match *state {
+        let struck = |(state, fault): (&State, &Fault)| match *state {
             State::Pending => None,
             State::Active { since_ns, .. } => Some((since_ns, None)),
-            State::Over { since_ns, until_ns } => Some((since_ns, Some(until_ns))),
+            State::Over { since_ns, until_ns } => {
+                Some((since_ns, (!fault.permanent).then_some(until_ns)))
+            }
         };
-        self.states.iter().map(struck).collect()
+        self.states.iter().zip(&self.faults).map(struck).collect()
     }
 
     /// The faults, every moment replaced by the number of events after which it came. Those whose moment

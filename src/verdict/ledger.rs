@@ -785,6 +785,7 @@ mod tests {
             events: 1,
             needs: &[],
             observations: &observations,
+            struck: &[],
             states: &[state],
             unrecovered: if open { &unrecovered } else { &nothing },
             end_ns: 2_000_000_000,
