@@ -307,6 +307,133 @@ fn a_workload_that_the_operations_contradict_is_refused() {
     }
 }
 
+/// Checks records as one file.
+fn check_text(name: &str, records: &[&str], args: &[&str]) -> (i32, String) {
+    let here = Path::new(env!("CARGO_TARGET_TMPDIR")).join("check-kinds");
+    fs::create_dir_all(&here).expect("a place for the test");
+    let text: String = records
+        .iter()
+        .map(|record| format!("{{{record}}}\n"))
+        .collect();
+    fs::write(here.join(name), text).expect("writable");
+    run(&[&[name], args].concat(), &here)
+}
+
+#[test]
+fn elements_between_quotes_are_names_and_numbers_that_are_too_large_are_refused() {
+    for (value, code) in [
+        ("\"1\"", 0),
+        ("\"1.5\"", 0),
+        ("9223372036854775808", 65),
+        ("1.5", 65),
+    ] {
+        let (found, said) = check_text(
+            "element.edn",
+            &[
+                &format!(":type :invoke, :process 0, :f :add, :value {value}"),
+                &format!(":type :ok, :process 0, :f :add, :value {value}"),
+                ":type :invoke, :process 1, :f :read, :value nil",
+                &format!(":type :ok, :process 1, :f :read, :value #{{{value}}}"),
+            ],
+            &[],
+        );
+        assert_eq!(found, code, "{value}: {said}");
+    }
+}
+
+#[test]
+fn an_initial_value_without_a_register_is_refused() {
+    let (code, said) = run(&["set_of_keywords.edn", "--initial", "0"], &reports());
+    assert_eq!(code, 65, "{said}");
+    assert!(said.contains("no key holds one"), "{said}");
+}
+
+#[test]
+fn a_mutex_is_held_by_one_at_a_time() {
+    let acquire = |process: u64| {
+        ["invoke", "ok"]
+            .map(|kind| format!(":type :{kind}, :process {process}, :f :acquire, :value nil"))
+    };
+    let release = ["invoke", "ok"].map(|kind| format!(":type :{kind}, :process 0, :f :release"));
+    let (one, two) = (acquire(0), acquire(1));
+    let all = |parts: &[&[String]]| parts.concat();
+    for (name, records, code) in [
+        ("free", all(&[&one, &release, &two]), 0),
+        ("held", all(&[&one, &two]), 1),
+        // The release may have taken effect before the second acquisition ended.
+        (
+            "concurrent",
+            all(&[&one, &two[..1], &release, &two[1..]]),
+            0,
+        ),
+        ("never-held", all(&[&release]), 1),
+    ] {
+        let records: Vec<&str> = records.iter().map(String::as_str).collect();
+        for args in [
+            &[][..],
+            &["--model", "linearizable"],
+            &["--workload", "mutex"],
+        ] {
+            let (found, said) = check_text(&format!("{name}.edn"), &records, args);
+            assert_eq!(found, code, "{name} {args:?}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_queue_is_first_in_first_out() {
+    let put = |value: u64| {
+        ["invoke", "ok"]
+            .map(|kind| format!(":type :{kind}, :process 0, :f :enqueue, :value {value}"))
+    };
+    let take = |value: &str| {
+        let asked = ":type :invoke, :process 1, :f :dequeue, :value nil".to_owned();
+        [
+            asked,
+            format!(":type :ok, :process 1, :f :dequeue, :value {value}"),
+        ]
+    };
+    for (name, taken, code) in [
+        ("in-order", ["1", "2", "nil"], 0),
+        ("out-of-order", ["2", "1", "nil"], 1),
+        ("lost", ["1", "nil", "nil"], 1),
+        ("twice", ["1", "1", "2"], 1),
+        ("never-put", ["1", "2", "3"], 1),
+    ] {
+        let mut records = [put(1), put(2)].concat();
+        records.extend(taken.iter().flat_map(|value| take(value)));
+        let records: Vec<&str> = records.iter().map(String::as_str).collect();
+        let (found, said) = check_text(&format!("{name}.edn"), &records, &[]);
+        assert_eq!(found, code, "{name}: {said}");
+    }
+}
+
+#[test]
+fn a_register_that_is_written_its_initial_value_again_is_decided_by_itself() {
+    let write = |value: u64| {
+        ["invoke", "ok"].map(|kind| format!(":type :{kind}, :process 0, :f :write, :value {value}"))
+    };
+    let read = |value: &str| {
+        ["nil", value].map(|value| {
+            let kind = if value == "nil" { "invoke" } else { "ok" };
+            format!(":type :{kind}, :process 1, :f :read, :value {value}")
+        })
+    };
+    for (name, records, code) in [
+        (
+            "again",
+            [read("0"), write(1), read("1"), write(0), read("0")].concat(),
+            0,
+        ),
+        ("stale", [read("0"), write(1), read("0")].concat(), 1),
+        ("stale-again", [write(0), write(1), read("0")].concat(), 1),
+    ] {
+        let records: Vec<&str> = records.iter().map(String::as_str).collect();
+        let (found, said) = check_text(&format!("{name}.edn"), &records, &["--initial", "0"]);
+        assert_eq!(found, code, "{name}: {said}");
+    }
+}
+
 #[test]
 fn linearizability_of_transactions_on_several_keys_is_refused() {
     let histories = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/histories");

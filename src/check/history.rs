@@ -551,8 +551,8 @@ impl History {
         !self.initial.is_empty()
     }
 
-    /// Says what all registers held before anybody wrote them: a number below 2^63, or a name.
-    pub fn start_registers_at(&mut self, text: &str) {
+    /// Says what all registers held before anybody wrote them: a number below 2^63, or a name. False if there is no register.
+    pub fn start_registers_at(&mut self, text: &str) -> bool {
         let number = text
             .parse::<i64>()
             .ok()
@@ -571,6 +571,7 @@ impl History {
         for (_, key) in registers {
             self.initial.entry(key).or_insert(value);
         }
+        !self.initial.is_empty()
     }
 
     /// What was read and is not judged, and why.

@@ -215,8 +215,12 @@ fn judge(path: &Path, args: &CheckArgs) -> Result<(History, Report), Failure> {
             ))
         })?;
     }
-    if let Some(initial) = &args.initial {
-        history.start_registers_at(initial);
+    if let Some(initial) = &args.initial
+        && !history.start_registers_at(initial)
+    {
+        return Err(wrong(
+            "--initial is about registers, and no key holds one".into(),
+        ));
     }
     if args.model == Model::Linearizable && !history.is_local() {
         return Err(wrong(

@@ -367,7 +367,7 @@ fn micro_op(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<()> {
         Verb::Read => read_result(cursor, batch)?,
         Verb::Dequeue => value_or_nil(cursor, batch)?,
         Verb::Cas => pair(cursor, batch)?,
-        Verb::Add => addend(cursor.scalar()?, batch)?,
+        Verb::Add => addend(cursor, batch)?,
         _ => Arg::Value(number(cursor.scalar()?, &mut batch.names)?),
     };
     cursor.expect(b']')?;
@@ -418,14 +418,17 @@ fn value_or_nil(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<Arg> {
     })
 }
 
-/// What is added: a number, or the name of an element.
-fn addend(scalar: Scalar, batch: &mut Batch) -> Parsed<Arg> {
-    Ok(match scalar {
+/// What is added: a number, or the name of an element. A number between quotes is a name.
+fn addend(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<Arg> {
+    let is_quoted = cursor.token()? == b'"';
+    Ok(match cursor.scalar()? {
         Scalar::Number(number) => Arg::Delta(number as i64),
         Scalar::Negative(number) => Arg::Delta(number),
-        Scalar::Text(text) if text.contains(&b'.') && looks_like_a_number(text) => {
-            let text = shown(scalar);
-            return bad(format!("what is added is an integer or a name, not {text}"));
+        Scalar::Text(text) if !is_quoted && looks_like_a_number(text) => {
+            let text = String::from_utf8_lossy(text);
+            return bad(format!(
+                "what is added is an integer below 2^63 or a name, not {text}"
+            ));
         }
         scalar => Arg::Value(number(scalar, &mut batch.names)?),
     })
@@ -590,8 +593,12 @@ fn single(cursor: &mut Cursor, verb: Verb, key: u64, batch: &mut Batch) -> Parse
         batch.push(verb, key, result);
         return Ok(());
     }
+    if verb == Verb::Add {
+        let arg = addend(cursor, batch)?;
+        batch.push(verb, key, arg);
+        return Ok(());
+    }
     let arg = match (verb, cursor.scalar()?) {
-        (Verb::Add, scalar) => addend(scalar, batch)?,
         (Verb::Dequeue, Scalar::Nil) => Arg::Nil,
         (Verb::Cas, _) => return bad("a cas has a pair of values"),
         (_, scalar) => Arg::Value(number(scalar, &mut batch.names)?),
