@@ -313,6 +313,11 @@ pub enum AbortReason {
     Compensated,
     /// A participant failed to apply its part.
     ApplyFailed,
+    /// Another transaction has committed a newer version of a row that this one writes, or is about to (first committer
+    /// wins; Berenson et al., SIGMOD 1995, section 4.2).
+    WriteConflict,
+    /// Its locks were older than their time to live, and others rolled it back.
+    LockExpired,
 }
 
 impl AbortReason {
@@ -325,6 +330,8 @@ impl AbortReason {
             AbortReason::Presumed => "presumed",
             AbortReason::Compensated => "compensated",
             AbortReason::ApplyFailed => "apply-failed",
+            AbortReason::WriteConflict => "write-conflict",
+            AbortReason::LockExpired => "lock-expired",
         }
     }
 }

@@ -252,6 +252,32 @@ bugs! {
         "A leader does not go back when a follower refuses: what was lost once is never sent again."
         "Ongaro and Ousterhout 2014, section 5.3: decrement nextIndex and retry";
 
+    // Percolator.
+    OracleRepeatsAfterRestart "percolator.oracle-repeats-timestamps" "percolator" in "crossfire"
+        "A restarted oracle hands out the timestamps of its last lease again."
+        "Peng and Dabek, OSDI 2010, section 2.3: strictly increasing across restarts";
+    CommitAtStartTimestamp "percolator.commit-below-later-readers" "percolator" in "crossfire"
+        "The commit timestamp follows from the start timestamp and is not asked for after the locks are taken."
+        "Peng and Dabek 2010, section 2.2: a reader with a larger timestamp has seen the locks";
+    ReadIgnoresLocks "percolator.reads-ignore-locks" "percolator" in "crossfire"
+        "A reader that meets a lock below its timestamp reads the version under it."
+        "Peng and Dabek 2010, section 2.2: Get waits until the range is free of locks";
+    WriteConflictIgnored "percolator.write-conflict-ignored" "percolator" in "crossfire"
+        "A write whose row has a version above the start timestamp is not refused."
+        "Kingsbury, Jepsen: TiDB 2.1.7, 2019: automatic retries wrote over what had been committed since";
+    AckAtPrewrite "percolator.ack-at-prewrite" "percolator" in "crossfire"
+        "The client is told of success when all rows are locked, before the primary is committed."
+        "Peng and Dabek 2010, section 2.2: the primary's commit is the commit point";
+    LiveLockRolledBack "percolator.live-lock-rolled-back" "percolator" in "crossfire"
+        "A reader rolls a secondary's lock back although its owner is under way."
+        "Peng and Dabek 2010, section 2.2: cleaning up has to begin at the primary";
+    CommitWithoutLock "percolator.commit-without-lock" "percolator" in "crossfire"
+        "The primary's shard confirms a commit although the primary's lock has been removed."
+        "Peng and Dabek 2010, section 2.2: the commit checks that the lock is still there";
+    RepeatedRequestRunsAgain "percolator.repeated-request-runs-again" "percolator" in "crossfire"
+        "The primary's shard does not look whether a transaction has committed: a repeated request takes effect again."
+        "Ongaro 2014, section 6.3; TiDB, error 8027 (Undetermined): clients that retried wrote twice";
+
     // Hybrid logical clocks.
     ReceiveNotMerged "hlc.receive-not-merged" "calvin" in "crossfire"
         "Stamps that a node hears of do not move its clock."

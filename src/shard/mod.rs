@@ -1,12 +1,15 @@
 //! What a data machine is made of: the write-ahead log below everything that must survive a crash, the lock
-//! manager, the storage engines, and the store that a protocol works on.
+//! manager, the storage engines, and the two stores that a protocol may work on: one of newest versions, and one of
+//! versions by timestamp.
 
 pub mod engine;
+pub mod ledger;
 pub mod locks;
 pub mod postgres;
 pub mod recovery;
 pub mod scylla;
 pub mod store;
+pub mod versions;
 pub mod wal;
 
 use std::collections::{BTreeMap, BTreeSet};

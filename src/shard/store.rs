@@ -12,7 +12,8 @@ use super::engine::{AnyEngine, Engine, EngineError};
 use crate::base::txn::{Key, Read, Row, ShardId, TxnId, Write, WriteId};
 use crate::base::zoo::{self, Bug};
 use crate::scenario::layout::Layout;
-use crate::shard::{LedgerEntry, ShardState};
+use crate::shard::ShardState;
+use crate::shard::ledger::Ledger;
 
 /// A checkpoint that cannot be restored.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
@@ -24,8 +25,7 @@ pub struct BadCheckpoint(String);
 pub struct Store {
     shard: ShardId,
     engine: AnyEngine,
-    /// Each write, and its place in the order of application.
-    ledger: BTreeMap<LedgerEntry, u64>,
+    ledger: Ledger,
     /// Writes of prepared transactions.
     prepared: BTreeMap<TxnId, Vec<Write>>,
     /// The highest position applied.
@@ -43,7 +43,7 @@ impl Store {
         Self {
             shard,
             engine,
-            ledger: BTreeMap::new(),
+            ledger: Ledger::default(),
             prepared: BTreeMap::new(),
             position: 0,
         }
@@ -80,7 +80,7 @@ impl Store {
 
     /// Whether this write is part of the state.
     pub fn contains(&self, key: Key, write: WriteId) -> bool {
-        self.ledger.contains_key(&LedgerEntry { key, write })
+        self.ledger.contains(key, write)
     }
 
     /// Commits writes in one local transaction at `position`. Those that are part of the state already
@@ -165,12 +165,7 @@ impl Store {
 
     /// What an autopsy finds. `region` is the position of this copy's region.
     pub fn autopsy(&self, region: usize, in_doubt: BTreeSet<TxnId>) -> ShardState {
-        let mut ledger: Vec<(u64, LedgerEntry)> = self
-            .ledger
-            .iter()
-            .map(|(entry, at)| (*at, *entry))
-            .collect();
-        ledger.sort_unstable();
+        let ledger = self.ledger.in_order();
         ShardState {
             shard: self.shard,
             region,
@@ -178,7 +173,7 @@ impl Store {
                 .map(|(key, row)| (key, row.clone()))
                 .collect(),
             up_to_applied: ledger.len(),
-            ledger: ledger.into_iter().map(|(_, entry)| entry).collect(),
+            ledger,
             in_doubt,
             applied_to: self.position,
         }
@@ -187,10 +182,7 @@ impl Store {
     fn enter(&mut self, position: u64, write: WriteId, writes: &[Write]) -> Vec<Key> {
         self.position = self.position.max(position);
         for Write { key, .. } in writes {
-            let place = self.ledger.len() as u64;
-            let entry = LedgerEntry { key: *key, write };
-            let before = self.ledger.insert(entry, place);
-            assert!(before.is_none() || zoo::any(), "{entry:?} is applied once");
+            self.ledger.enter(*key, write);
         }
         writes.iter().map(|write| write.key).collect()
     }
@@ -203,6 +195,7 @@ mod tests {
     use super::*;
     use crate::base::txn::{Op, TableId, Value};
     use crate::scenario::layout::{EngineKind, Region, Shard, Table};
+    use crate::shard::LedgerEntry;
     use crate::{base::process::NodeId, shard::postgres::Postgres};
 
     fn store(engine: EngineKind) -> Store {
