@@ -101,6 +101,20 @@ fn every_mark_of_calvin_is_reached() {
 }
 
 #[test]
+fn every_mark_of_percolator_is_reached() {
+    let hasty = [
+        ("protocol.percolator.lock-ttl-ms", "500"),
+        ("protocol.percolator.gc-life-ms", "1000"),
+    ];
+    let variants = [
+        scenario("storm", &[]),
+        scenario("storm", &hasty),
+        scenario("crossfire", &hasty[1..]),
+    ];
+    assert_all_reached("percolator", &variants);
+}
+
+#[test]
 fn every_mark_of_commit_everywhere_is_reached() {
     assert_all_reached("naive", &[scenario("storm", &[])]);
 }

@@ -109,6 +109,20 @@ fn every_saga_ends_all_done_or_all_compensated() {
 }
 
 #[test]
+fn percolator_is_atomic_and_every_read_a_snapshot() {
+    let restarts = ("protocol.percolator.restarts", "5");
+    let short = [
+        ("protocol.percolator.gc-life-ms", "1000"),
+        ("protocol.percolator.timestamp-lease", "2"),
+        ("protocol.percolator.checkpoint-kib", "1"),
+        restarts,
+    ];
+    for options in [&[][..], &[restarts], &short] {
+        assert_as_promised(&line(&shipped("storm", options), "percolator"));
+    }
+}
+
+#[test]
 fn commit_everywhere_leaves_transactions_half_done() {
     let line = line(&shipped("storm", &[]), "naive");
     assert_work_was_done(&line);
@@ -123,7 +137,7 @@ fn commit_everywhere_leaves_transactions_half_done() {
 #[test]
 fn a_run_after_others_is_judged_like_the_first() {
     let scenario = shipped("storm", &[]);
-    for protocol in ["2pc", "paxos-commit", "saga", "calvin"] {
+    for protocol in ["2pc", "paxos-commit", "saga", "calvin", "percolator"] {
         let judged = |seed| {
             let plan = Plan::draw(&scenario, seed);
             let run = Registry::standard()

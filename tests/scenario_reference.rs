@@ -275,6 +275,7 @@ verdict = "kept"
 [protocol.saga]
 [protocol.calvin]
 [protocol.calvin.log]
+[protocol.percolator]
 "#;
 
 /// The keys that the reader itself names when it meets an unknown one in this section.

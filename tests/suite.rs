@@ -37,6 +37,7 @@ mod options;
 mod oracle_definitions;
 mod paired;
 mod parser_fuzz;
+mod percolator;
 mod progress;
 mod protocols_in_storms;
 mod raft_connectivity;

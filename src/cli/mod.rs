@@ -77,6 +77,10 @@ pub const SHIPPED: [(&str, &str); 15] = [
         "figure-eight",
         include_str!("../../scenarios/figure-eight.toml"),
     ),
+    (
+        "write-skew",
+        include_str!("../../scenarios/write-skew.toml"),
+    ),
     // Public incidents.
     (
         "cloudflare-2020",

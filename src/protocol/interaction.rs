@@ -18,7 +18,10 @@
 use std::fmt::Write as _;
 
 use super::testing::*;
-use super::{Protocol, naive::Naive, paxos_commit::PaxosCommit, saga::Saga, two_phase::TwoPhase};
+use super::{
+    Protocol, naive::Naive, paxos_commit::PaxosCommit, percolator::Percolator, saga::Saga,
+    two_phase::TwoPhase,
+};
 use crate::base::process::{Addr, NodeId, Wire};
 use crate::base::txn::{Guard, Key, Op, Target, Txn, Value};
 use crate::scenario::layout::Layout;
@@ -66,7 +69,8 @@ impl<Pr: Protocol> Session<Pr> {
             Some(shard) if addr.port == 0 => shard.to_string(),
             Some(shard) => format!("{shard}/{}", addr.port),
             None if addr.node == region.client => format!("{}/clients", region.name),
-            None => format!("{}/front", region.name),
+            None if addr.port == 0 => format!("{}/front", region.name),
+            None => format!("{}/front/{}", region.name, addr.port),
         }
     }
 
@@ -260,4 +264,14 @@ fn two_phase_commit_with_a_restart_step_by_step() {
 #[test]
 fn saga_step_by_step() {
     check("saga", transcript::<Saga>);
+}
+
+#[test]
+fn percolator_step_by_step() {
+    check("percolator", transcript::<Percolator>);
+}
+
+#[test]
+fn percolator_with_a_crashed_coordinator_step_by_step() {
+    check("percolator_crash", transcript::<Percolator>);
 }

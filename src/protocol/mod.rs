@@ -6,6 +6,7 @@ mod interaction;
 pub mod kit;
 pub mod naive;
 pub mod paxos_commit;
+pub mod percolator;
 pub mod saga;
 #[cfg(test)]
 pub(crate) mod testing;
