@@ -49,7 +49,7 @@ pub mod exit {
 }
 
 /// The scenarios that come with the program, by name.
-pub const SHIPPED: [(&str, &str); 15] = [
+pub const SHIPPED: [(&str, &str); 16] = [
     (
         "settlement",
         include_str!("../../scenarios/settlement.toml"),

@@ -318,6 +318,12 @@ impl Versions {
         !self.rolled_back.is_empty() || self.rows.values().any(|versions| versions.len() > 1)
     }
 
+    /// The transactions that hold locks.
+    pub fn owners(&self) -> BTreeSet<TxnId> {
+        let intents = self.intents.values();
+        intents.map(|intent| intent.lock.txn).collect()
+    }
+
     /// What an autopsy finds: the newest committed versions. Owners of intents are in doubt. `region` is the position of
     /// this copy's region.
     pub fn autopsy(&self, region: usize) -> ShardState {
@@ -328,18 +334,16 @@ impl Versions {
                 .find_map(|version| version.row.clone())
         };
         let rows = self.rows.iter();
+        let ledger = self.ledger.in_order();
         ShardState {
             shard: self.shard,
             region,
             rows: rows
                 .filter_map(|(key, versions)| Some((*key, newest(versions)?)))
                 .collect(),
-            ledger: self.ledger.in_order(),
-            in_doubt: self
-                .intents
-                .values()
-                .map(|intent| intent.lock.txn)
-                .collect(),
+            up_to_applied: ledger.len(),
+            ledger,
+            in_doubt: self.owners(),
             applied_to: self.newest.0,
         }
     }

@@ -19,6 +19,7 @@ use crate::protocol::kit::execution::{
 use crate::protocol::kit::journal::Journal;
 use crate::shard::ShardState;
 use crate::shard::locks::Mode;
+use crate::shard::recovery::Recovery;
 use crate::shard::store::Store;
 
 const LOG: FileId = FileId(0);
@@ -198,6 +199,14 @@ impl Autopsy for ResourceManager {
             .filter(|(_, phase)| matches!(phase, Phase::Prepared { .. }))
             .map(|(txn, _)| *txn);
         Some(self.store.autopsy(region, in_doubt.collect()))
+    }
+
+    /// It ends when this resource manager is in doubt about nothing.
+    fn recovery(&self) -> Recovery {
+        if !self.ready {
+            return Recovery::waits("for its restart to be on the disk");
+        }
+        Recovery::waits_on(self.votes.keys().copied().collect(), "for the decision on")
     }
 }
 

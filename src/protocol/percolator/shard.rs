@@ -13,6 +13,7 @@ use crate::base::zoo::{self, Bug};
 use crate::protocol::Autopsy;
 use crate::protocol::kit::journal::Journal;
 use crate::shard::ShardState;
+use crate::shard::recovery::Recovery;
 use crate::shard::versions::{Lock, Refusal, Timestamp, Unreadable, Versions};
 
 const LOG: FileId = FileId(0);
@@ -715,5 +716,11 @@ impl Autopsy for Shard {
     fn autopsy(&self) -> Option<ShardState> {
         let home = self.site.layout.shards[usize::from(self.shard.0)].home;
         Some(self.durable.versions.autopsy(home))
+    }
+
+    /// It ends when no lock is left: each is rolled forward or back, at the latest when its time to live is over.
+    fn recovery(&self) -> Recovery {
+        let owners = self.durable.versions.owners();
+        Recovery::waits_on(owners, "for the fate of the locks of")
     }
 }
