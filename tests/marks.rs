@@ -68,6 +68,14 @@ fn every_mark_of_two_phase_commit_is_reached() {
 }
 
 #[test]
+fn every_mark_of_paxos_commit_is_reached() {
+    // Dependent trades ask twice: an unannounced restart in between changes the grant.
+    let silent = ("protocol.paxos-commit.announce-restarts", "false");
+    let variants = [scenario("storm", &[]), scenario("crossfire", &[silent])];
+    assert_all_reached("paxos-commit", &variants);
+}
+
+#[test]
 fn every_mark_of_sagas_is_reached() {
     let locks = ("protocol.saga.semantic-locks", "wait");
     let small = ("workload.transactions", "100");
