@@ -77,6 +77,7 @@ fn without_faults_and_conflicts_the_messages_are_those_of_the_paper() {
     let overrides = [
         ("workload.clients", "[\"west\"]"),
         ("workload.kind", "\"transfer\""),
+        ("workload.reads", "\"0%\""),
         ("table.0.initial", "1000"),
         ("workload.transactions", "10"),
         ("workload.rate", "1.0"),
