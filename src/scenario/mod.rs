@@ -258,19 +258,20 @@ mod tests {
     use super::*;
     use crate::plan::Plan;
 
-    const KNOWN: [&str; 4] = ["naive", "2pc", "saga", "calvin"];
-
     #[test]
     fn every_shipped_scenario_can_be_read_and_drawn() {
-        let folder = std::fs::read_dir("scenarios").expect("the repository's scenarios");
-        let paths = folder.map(|entry| entry.expect("a readable folder").path());
+        let known = crate::registry::Registry::standard().names();
+        let folders = ["scenarios", "scenarios/incidents"];
+        let entries = folders.map(|folder| std::fs::read_dir(folder).expect("it is shipped"));
+        let entries = entries.into_iter().flatten();
+        let paths = entries.map(|entry| entry.expect("a readable folder").path());
         let scenarios: Vec<_> = paths
             .filter(|path| path.extension().is_some_and(|kind| kind == "toml"))
             .collect();
         assert!(!scenarios.is_empty());
         for path in scenarios {
             let text = std::fs::read_to_string(&path).expect("UTF-8");
-            let scenario = Scenario::read(&path.display().to_string(), &text, &KNOWN, &[])
+            let scenario = Scenario::read(&path.display().to_string(), &text, &known, &[])
                 .unwrap_or_else(|bad| panic!("{bad}"));
             let plan = Plan::draw(&scenario, 1);
             assert_eq!(plan, Plan::draw(&scenario, 1));

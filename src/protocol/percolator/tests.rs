@@ -437,6 +437,8 @@ impl Clock {
                 Effect::Append { bytes, .. } => self.cached.extend(bytes),
                 Effect::Replace { bytes, .. } => self.cached = bytes,
                 Effect::Flush(flush) => self.flushes.push(flush),
+                Effect::Observe(_) => {}
+                Effect::Halt(_) => return self.crash(),
                 Effect::Send {
                     message: Message::Timestamp { at, .. },
                     ..
@@ -464,8 +466,12 @@ impl Clock {
         }
     }
 
-    fn fail(&mut self) {
+    /// A flush fails. `kept`: its bytes are on the disk nevertheless.
+    fn fail(&mut self, kept: bool) {
         if !self.flushes.is_empty() {
+            if kept {
+                self.durable = self.cached.clone();
+            }
             self.cached = self.durable.clone();
             let flush = self.flushes.remove(0);
             self.step(Input::FlushFailed(flush));
@@ -491,7 +497,7 @@ fn the_oracle_only_rises_whatever_crashes_or_fails() {
         for _ in 0..200 {
             match dice.below(20) {
                 0 => clock.crash(),
-                1 => clock.fail(),
+                1 => clock.fail(dice.percent(50)),
                 2..=6 => clock.flush(),
                 _ => clock.ask(),
             }
