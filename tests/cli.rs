@@ -423,7 +423,7 @@ fn what_a_scenario_will_not_show_is_said_before_it_runs() {
         "{blind}"
     );
     let short = said(&["run", "storm", "-p", "2pc", "--set", "phases.settle=\"3s\""]);
-    let expected = "warning: 2pc: `client-resend-ms` is longer than the settle phase of 3 s";
+    let expected = "warning: 2pc: `client-resend-ms` is longer than the settle phase of 3s:";
     assert!(short.contains(expected), "{short}");
     let alone = format!(
         "{}/tests/world-reports/thr.toml",

@@ -36,7 +36,7 @@ const ELSEWHERE: [(&str, &str); 3] = [
 
 /// Programs that a `console` block may call: the product, and what every Unix has.
 const PROGRAMS: [&str; 9] = [
-    "ordain", "cat", "cmp", "cut", "echo", "grep", "head", "ls", "tail",
+    "ordain", "cat", "cmp", "cut", "echo", "grep", "head", "ls", "tail", "zcat",
 ];
 
 /// Folders of the repository that commands see under their own names.

@@ -192,7 +192,7 @@ fn a_protocol_that_the_machines_do_not_carry_runs_only_where_it_is_named() {
         read.map_err(|bad| bad.to_string())
     };
     let others = read(&small).expect("all others are carried").protocols;
-    assert_eq!(others, ["naive", "2pc", "saga", "calvin"]);
+    assert_eq!(others, ["naive", "2pc", "saga", "calvin", "percolator"]);
     for named in [
         format!("protocols = [\"paxos-commit\"]\n{small}"),
         format!("{small}[protocol.paxos-commit]\nfaster = true\n"),

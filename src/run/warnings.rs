@@ -28,7 +28,9 @@ pub fn of<P: Protocol>(scenario: &Scenario) -> Vec<String> {
     }
     let values = serde_json::to_value(&chosen).expect("options are plain data");
     for option in options::described::<P>() {
-        if !matches!(option.domain, Domain::Milliseconds { .. }) {
+        // Of the others it depends on more options whether anybody waits for them.
+        let is_awaited = option.name.starts_with("client-") || option.name.contains("timeout");
+        if !is_awaited || !matches!(option.domain, Domain::Milliseconds { .. }) {
             continue;
         }
         let path = option.name.split('.');
