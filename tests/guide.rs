@@ -35,7 +35,7 @@ const ELSEWHERE: [(&str, &str); 3] = [
 ];
 
 /// Programs that a `console` block may call: the product, and what every Unix has.
-const PROGRAMS: [&str; 9] = [
+const PROGRAMS: [&str; 10] = [
     "ordain", "cat", "cmp", "cut", "echo", "grep", "head", "ls", "tail", "zcat",
 ];
 

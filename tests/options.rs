@@ -204,7 +204,7 @@ fn a_protocol_that_the_machines_do_not_carry_runs_only_where_it_is_named() {
         );
     }
     let fewer = format!("{small}[protocol.paxos-commit]\ntolerated = 0\n");
-    assert_eq!(read(&fewer).expect("one acceptor").protocols.len(), 5);
+    assert_eq!(read(&fewer).expect("one acceptor").protocols.len(), 6);
 }
 
 #[test]

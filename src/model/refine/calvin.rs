@@ -225,9 +225,10 @@ impl Window {
         Some(1 + at as u8)
     }
 
-    /// The transaction that ends at a place of the instance's log, with its footprint.
+    /// The transaction that ends at a place of the instance's log, with its footprint. Nothing does at a place that the log
+    /// does not have: only broken code speaks of one.
     fn ending(&self, pos: u8) -> Option<(Txn, &Ending, Footprint)> {
-        let (position, txn) = self.log[usize::from(pos) - 1];
+        let (position, txn) = *self.log.get(usize::from(pos).checked_sub(1)?)?;
         let ending = self.endings[usize::from(txn.0)].as_deref()?;
         (ending.position == position).then(|| (txn, ending, self.footprints[usize::from(txn.0)]))
     }
