@@ -96,6 +96,32 @@ bugs! {
         "The checkpoint that shortens a participant's log leaves out the votes without a decision."
         "Mohan et al., ARIES, TODS 17(1), 1992, section 5.4: checkpoints hold the transaction table";
 
+    // Paxos Commit.
+    FreeInstancePrepared "paxos-commit.free-instance-prepared" "paxos-commit" in "crossfire"
+        "A leader that takes over proposes Prepared in an instance for which no acceptor has a vote."
+        "Gray and Lamport, TODS 31(1), 2006, section 4.2: it proposes Aborted in free instances";
+    AcceptedNotForced "paxos-commit.accepted-not-forced" "paxos-commit" in "crossfire"
+        "An acceptor says that it has accepted while the votes are still on the way to the disk."
+        "Gray and Lamport 2006, section 4.2; Lamport, The Part-Time Parliament, TOCS 16(2), 1998";
+    VoteAcceptedAfterPromise "paxos-commit.vote-accepted-after-promise" "paxos-commit" in "crossfire"
+        "An acceptor accepts a vote of ballot 0 after it has promised a higher ballot."
+        "Lamport 1998, section 2.3; Gray and Lamport 2006, section 4.1, phase 1b";
+    FewAcceptorsDecide "paxos-commit.few-acceptors-decide" "paxos-commit" in "crossfire"
+        "A leader decides when F acceptors have accepted instead of F + 1."
+        "Gray and Lamport 2006, section 4.1: a majority of the acceptors";
+    LowestBallotTaken "paxos-commit.lowest-ballot-taken" "paxos-commit" in "crossfire"
+        "A leader that takes over takes the vote of the lowest ballot instead of the highest."
+        "Lamport 1998, section 2.3, condition B3";
+    PaxosVoteNotForced "paxos-commit.vote-not-forced" "paxos-commit" in "crossfire"
+        "A resource manager votes while its prepare record is still on the way to the disk."
+        "Gray 1978, section 5.8.3; Gray and Lamport 2006, section 3";
+    NobodyTakesOver "paxos-commit.nobody-takes-over" "paxos-commit" in "crossfire"
+        "No acceptor takes over from a leader that is gone."
+        "Gray and Lamport 2006, section 4.2";
+    PaxosAckAtVote "paxos-commit.ack-at-vote" "paxos-commit" in "crossfire"
+        "The initiator tells its client of success when it has voted, before the decision."
+        "Gray and Lamport 2006, section 2";
+
     // Locks.
     ReadersIgnoreWriters "locks.readers-ignore-writers" "2pc" in "crossfire"
         "A shared lock is granted beside an exclusive one."

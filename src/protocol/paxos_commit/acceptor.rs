@@ -14,6 +14,7 @@ use super::{Accepted, Ballot, Decision, Group, Message, Out, Timer, Vote};
 use crate::base::observation::Observation;
 use crate::base::process::Addr;
 use crate::base::txn::{ShardId, TxnId};
+use crate::base::zoo::{self, Bug};
 
 /// An acceptor's part in all instances of a transaction.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -65,7 +66,8 @@ impl Coordinator {
             return self.answer(from, txn, *decision, out);
         }
         let acceptor = self.acceptor(group, out);
-        if acceptor.promised > Ballot::ZERO {
+        let is_overtaken = acceptor.promised > Ballot::ZERO;
+        if is_overtaken && !zoo::planted(Bug::VoteAcceptedAfterPromise) {
             return out.observe(Observation::Mark("paxos-commit.overtaken"));
         }
         acceptor
@@ -74,6 +76,11 @@ impl Coordinator {
         if acceptor.is_complete() {
             // Again for one who is still in doubt: what was said may be lost.
             let ballot = Ballot::ZERO;
+            if zoo::planted(Bug::AcceptedNotForced) {
+                let record = Record::Acceptor(acceptor.clone());
+                self.journal.write_lazily(record);
+                return self.accepted(txn, ballot, out);
+            }
             self.force(Continuation::Accepted { txn, ballot });
         }
     }
@@ -172,7 +179,7 @@ impl Coordinator {
         assert!(
             before.is_none_or(|before| {
                 (before == Decision::Commit) == (decision == Decision::Commit)
-            }) || crate::base::zoo::any(),
+            }) || zoo::any(),
             "{txn} is decided both ways"
         );
         let is_new = before.is_none() || self.acceptors.contains_key(&txn);

@@ -9,6 +9,7 @@ use super::{Accepted, Ballot, Decision, Group, Message, Out, Start, Timer, Vote}
 use crate::base::observation::{AbortReason, Observation};
 use crate::base::process::Addr;
 use crate::base::txn::{ShardId, TxnId};
+use crate::base::zoo::{self, Bug};
 use crate::protocol::kit::execution::Part;
 
 /// A transaction in a leader's hands.
@@ -95,7 +96,9 @@ impl Coordinator {
             Phase::Collecting { .. } | Phase::Telling { .. } => return,
         };
         accepted.insert(from);
-        if accepted.len() >= group.quorum() {
+        let is_enough = accepted.len() >= group.quorum()
+            || zoo::planted(Bug::FewAcceptorsDecide) && accepted.len() + 1 >= group.quorum();
+        if is_enough {
             self.decide(&group, decision, out);
         }
     }
@@ -105,7 +108,7 @@ impl Coordinator {
     /// No end for too long: another ballot, in all instances. The leader's own promise comes first, so that it never takes a
     /// ballot twice.
     pub(super) fn take_over(&mut self, txn: TxnId, out: &mut Out) {
-        if self.decisions.contains_key(&txn) {
+        if self.decisions.contains_key(&txn) || zoo::planted(Bug::NobodyTakesOver) {
             return;
         }
         let Some(acceptor) = self.acceptors.get_mut(&txn) else {
@@ -178,8 +181,14 @@ impl Coordinator {
         let mut votes = BTreeMap::new();
         for shard in &group.members {
             let accepted = promises.values().filter_map(|accepted| accepted.get(shard));
-            let vote = match accepted.max() {
+            let taken = if zoo::planted(Bug::LowestBallotTaken) {
+                accepted.min()
+            } else {
+                accepted.max()
+            };
+            let vote = match taken {
                 Some((_, vote)) => *vote,
+                None if zoo::planted(Bug::FreeInstancePrepared) => Vote::Prepared,
                 None => {
                     out.observe(Observation::Mark("paxos-commit.free-instance"));
                     Vote::Aborted

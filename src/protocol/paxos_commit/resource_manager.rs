@@ -11,6 +11,7 @@ use crate::base::hlc::Stamp;
 use crate::base::observation::{AbortReason, Observation, Outcome};
 use crate::base::process::{Addr, Delay, Disk, FileId, Input, Process, WallTime};
 use crate::base::txn::{Key, Read, ShardId, Txn, TxnId, Write};
+use crate::base::zoo::{self, Bug};
 use crate::protocol::Autopsy;
 use crate::protocol::kit::client::ClientMessage;
 use crate::protocol::kit::execution::{
@@ -281,7 +282,7 @@ impl ResourceManager {
             execution.on_message(now, from, message, is_over, around, out)
         });
         match end {
-            Some(End::Executed(executed)) => self.begin_commit(executed),
+            Some(End::Executed(executed)) => self.begin_commit(executed, out),
             Some(End::Refused {
                 txn,
                 client,
@@ -371,7 +372,7 @@ impl ResourceManager {
     // The vote.
 
     /// The initiator is the first resource manager that prepares.
-    fn begin_commit(&mut self, executed: Executed) {
+    fn begin_commit(&mut self, executed: Executed, out: &mut Out) {
         let Executed {
             txn,
             client,
@@ -394,7 +395,7 @@ impl ResourceManager {
             client,
             reads,
         };
-        self.vote(group, writes, Some(origin));
+        self.vote(group, writes, Some(origin), out);
     }
 
     fn on_prepare(&mut self, leader: Addr, group: Arc<Group>, part: &Part, out: &mut Out) {
@@ -404,7 +405,7 @@ impl ResourceManager {
         }
         match self.votes.get(&txn) {
             None if self.execution.holds_under(txn, part.grant) => {
-                self.vote(group, part.writes.clone(), None);
+                self.vote(group, part.writes.clone(), None, out);
             }
             None => {
                 // The locks under which it was read are gone: a crash, or an abort that this repeats.
@@ -428,7 +429,13 @@ impl ResourceManager {
     }
 
     /// Forces a vote for `Prepared`.
-    fn vote(&mut self, group: Arc<Group>, writes: Vec<Write>, origin: Option<Origin>) {
+    fn vote(
+        &mut self,
+        group: Arc<Group>,
+        writes: Vec<Write>,
+        origin: Option<Origin>,
+        out: &mut Out,
+    ) {
         let txn = group.txn;
         let Kept {
             stamp,
@@ -447,6 +454,9 @@ impl ResourceManager {
         });
         let record = Record::Prepared(Arc::clone(&vote));
         let doomed = None;
+        if zoo::planted(Bug::PaxosVoteNotForced) {
+            self.cast(&vote, vote.group.active(), out);
+        }
         self.votes.insert(txn, Phase::Preparing { vote, doomed });
         self.journal.force(record, Continuation::Voted(txn));
     }
@@ -468,6 +478,11 @@ impl ResourceManager {
         let (shard, yes) = (self.shard, true);
         out.observe(Observation::Voted { txn, shard, yes });
         out.cancel_timer(Timer::Execution(execution::Timer::Probe(txn)));
+        if zoo::planted(Bug::PaxosAckAtVote)
+            && let Some(Origin { client, reads, .. }) = &vote.origin
+        {
+            self.reply_committed(txn, *client, reads.clone(), out);
+        }
         match doomed {
             Some(why) => self.on_abort(txn, why, out),
             None => self.cast(&vote, vote.group.active(), out),
@@ -530,7 +545,7 @@ impl ResourceManager {
     fn on_commit(&mut self, leader: Addr, txn: TxnId, out: &mut Out) {
         let Some(phase) = self.votes.get_mut(&txn) else {
             assert!(
-                self.committed.contains(&txn) || crate::base::zoo::any(),
+                self.committed.contains(&txn) || zoo::any(),
                 "{txn} commits without a vote"
             );
             return self.acknowledge_again(leader, txn, out);
@@ -550,10 +565,9 @@ impl ResourceManager {
             }
             // The acknowledgement will follow, to whoever asks last.
             Phase::Committing { leader: to, .. } => *to = leader,
-            Phase::Preparing { .. } => assert!(
-                crate::base::zoo::any(),
-                "{txn} commits before its vote is durable"
-            ),
+            Phase::Preparing { .. } => {
+                assert!(zoo::any(), "{txn} commits before its vote is durable")
+            }
         }
     }
 
@@ -612,10 +626,9 @@ impl ResourceManager {
                     self.refuse(txn, Outcome::Aborted { why }, *client);
                 }
             }
-            Phase::Committing { .. } => assert!(
-                crate::base::zoo::any(),
-                "{txn} is aborted for {why:?} while it commits"
-            ),
+            Phase::Committing { .. } => {
+                assert!(zoo::any(), "{txn} is aborted for {why:?} while it commits")
+            }
         }
     }
 
