@@ -5,16 +5,20 @@
 //! says such a thing any more, or its bound is reached ([`Environment::recovery_bound_ns`]). What is left then makes the
 //! properties concerned unknown: neither kept nor broken.
 //!
+//! Before that everything that was broken is repaired. A system of which every machine is up and which still does not
+//! recover breaks its promise of progress: the property `recovery`, which is shown only then.
+//!
 //! [`Environment::recovery_bound_ns`]: crate::plan::Environment::recovery_bound_ns
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::{Evidence, Finding, Property, property};
 use crate::base::monitor::{Monitor, Violation};
 use crate::base::observation::Observed;
 use crate::base::process::{Addr, NodeId};
 use crate::base::txn::{ShardId, Txn, TxnId};
 use crate::plan::Environment;
-use crate::protocol::Autopsy;
+use crate::protocol::{Autopsy, Progress};
 use crate::scenario::layout::Layout;
 use crate::shard::recovery::{Recovery, Unfinished};
 
@@ -32,6 +36,8 @@ pub struct Unrecovered {
     pub txns: BTreeSet<TxnId>,
     /// Which machine, and what it waits for, in words.
     pub reasons: Vec<String>,
+    /// Every machine is up, nothing is broken any more, and the bound is reached: this will not end.
+    pub stuck: bool,
 }
 
 impl Unrecovered {
@@ -57,6 +63,23 @@ impl Unrecovered {
         let reasons: Vec<String> = first.chain(more).collect();
         format!("recovery had not ended: {}", reasons.join("; "))
     }
+}
+
+/// A system that stays unrecovered although every machine is up.
+pub(super) fn never_ended(evidence: &Evidence<'_>) -> Option<Property> {
+    if !evidence.unrecovered.stuck {
+        return None;
+    }
+    let promises = evidence.promises.progress != Progress::None;
+    let property = property(
+        "recovery",
+        promises.then_some("every process recovers once all machines are back"),
+        Finding::Broken,
+        "it never ended",
+        1,
+        Some(evidence.unrecovered.describe()),
+    );
+    Some(property.shaped("never-ended"))
 }
 
 /// A process of a machine that is no client's.
@@ -163,6 +186,9 @@ impl Recovering {
         }
         let shards = self.servers.iter().filter_map(|server| server.shard);
         found.shards = shards.filter(|shard| !recovered.contains(shard)).collect();
+        let mut servers = self.servers.iter();
+        found.stuck = !found.reasons.is_empty()
+            && servers.all(|server| self.answers.contains_key(&server.of));
         found
     }
 }
