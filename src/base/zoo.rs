@@ -103,9 +103,6 @@ bugs! {
     AcceptedNotForced "paxos-commit.accepted-not-forced" "paxos-commit" in "crossfire"
         "An acceptor says that it has accepted while the votes are still on the way to the disk."
         "Gray and Lamport 2006, section 4.2; Lamport, The Part-Time Parliament, TOCS 16(2), 1998";
-    VoteAcceptedAfterPromise "paxos-commit.vote-accepted-after-promise" "paxos-commit" in "crossfire"
-        "An acceptor accepts a vote of ballot 0 after it has promised a higher ballot."
-        "Lamport 1998, section 2.3; Gray and Lamport 2006, section 4.1, phase 1b";
     FewAcceptorsDecide "paxos-commit.few-acceptors-decide" "paxos-commit" in "crossfire"
         "A leader decides when F acceptors have accepted instead of F + 1."
         "Gray and Lamport 2006, section 4.1: a majority of the acceptors";

@@ -66,8 +66,7 @@ impl Coordinator {
             return self.answer(from, txn, *decision, out);
         }
         let acceptor = self.acceptor(group, out);
-        let is_overtaken = acceptor.promised > Ballot::ZERO;
-        if is_overtaken && !zoo::planted(Bug::VoteAcceptedAfterPromise) {
+        if acceptor.promised > Ballot::ZERO {
             return out.observe(Observation::Mark("paxos-commit.overtaken"));
         }
         acceptor
