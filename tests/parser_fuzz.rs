@@ -132,12 +132,28 @@ fn mutate(random: &mut Random, corpus: &[Vec<u8>]) -> Vec<u8> {
     text
 }
 
-/// All that a history says, and how it numbers its keys and names.
+/// A text with the numbers of names replaced by the names. A record that was cut may leave a name behind, which moves the
+/// numbers of others.
+fn named(history: &History, text: &str) -> String {
+    let mut named = String::new();
+    for word in text.split_inclusive(|letter: char| !letter.is_ascii_digit()) {
+        let digits = word.trim_end_matches(|letter: char| !letter.is_ascii_digit());
+        match digits.parse::<u64>() {
+            Ok(number) => named += &history.show_value(number),
+            Err(_) => named += digits,
+        }
+        named += &word[digits.len()..];
+    }
+    named
+}
+
+/// All that a history says, and how it numbers its keys.
 fn content(history: &History) -> String {
     let mut content = String::new();
     for txn in history.txns() {
         let ops: Vec<_> = txn.ops().collect();
-        writeln!(content, "{:?} {ops:?}", txn.header).expect("memory takes all");
+        let said = format!("{:?} {ops:?}", txn.header);
+        writeln!(content, "{}", named(history, &said)).expect("memory takes all");
     }
     for key in 0..history.key_count() as u32 {
         let (name, order) = (history.show_key(key), history.version_order(key));

@@ -231,7 +231,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
     properties.extend(ledger.properties(evidence, &lives));
     properties.push(progress::judge(evidence, &lives));
     properties.push(no_system_aborts(evidence, &lives));
-    properties.extend(recovery::never_ended(evidence));
+    properties.extend(recovery::never_ended(evidence, &properties));
     properties.extend(compensation_order(evidence));
     properties.push(log_safety(evidence));
     let sampled = format!("(1 in {} transactions)", refine::SAMPLED);

@@ -24,6 +24,8 @@ use crate::shard::recovery::{Recovery, Unfinished};
 
 /// Most transactions that a reason names.
 const NAMED: usize = 3;
+/// Whoever has had less than this may recover yet: a minute, in nanoseconds.
+const SLOW_RECOVERY_NS: u64 = 60_000_000_000;
 
 /// What had not recovered when the autopsy looked.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -65,9 +67,15 @@ impl Unrecovered {
     }
 }
 
-/// A system that stays unrecovered although every machine is up.
-pub(super) fn never_ended(evidence: &Evidence<'_>) -> Option<Property> {
-    if !evidence.unrecovered.stuck {
+/// A system that stays unrecovered although every machine is up, and although it answered clients before. One that has had
+/// little time, or that never did anything, may only be slow.
+pub(super) fn never_ended(evidence: &Evidence<'_>, judged: &[Property]) -> Option<Property> {
+    let is_alive = judged.iter().any(|property| {
+        let held = property.outcome == Finding::Held && property.exercised > 0;
+        property.name == "progress" && held
+    });
+    let bound_ns = evidence.plan.environment.recovery_bound_ns();
+    if !evidence.unrecovered.stuck || !is_alive || bound_ns < SLOW_RECOVERY_NS {
         return None;
     }
     let promises = evidence.promises.progress != Progress::None;
