@@ -473,8 +473,8 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// The calls on a set with elements in place of numbers to add, and those on a counter or on accounts with numbers in
-    /// two's complement, which files give by their texts if they are below zero; `None` if they are so already.
+    /// The calls as the object has them, or `None` if they are so already. An `add` to a set names an element. Numbers of a
+    /// counter and of accounts are in two's complement; files give those below zero by their texts.
     fn with_numbers(&self, history: &History, object: Object) -> Option<Vec<Call<'a>>> {
         let mut ops = self.calls.iter().flat_map(|call| &call.ops);
         let differs = match object {

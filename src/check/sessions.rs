@@ -11,9 +11,9 @@
 //! that a session's writes are ordered as it made them, which some order always does: registers alone cannot break it.
 
 //!
-//! Read atomicity, causal consistency and prefix consistency with sessions (Biswas and Enea, OOPSLA 2019) are asked as the same
-//! models without, of a history in which each transaction also writes a key of its own and reads those of the transactions that its
-//! session must see: see [`as_reads`].
+//! Read atomicity, causal consistency and prefix consistency may include sessions (Biswas and Enea, OOPSLA 2019). The history
+//! is extended, and the checker of the same model without sessions decides. In the extension each transaction also writes a
+//! key of its own. It reads the keys of the transactions that its session must see: [`as_reads`].
 
 use std::collections::{BTreeMap, BTreeSet};
 

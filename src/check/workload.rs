@@ -206,9 +206,9 @@ pub struct BankAudit {
 
 /// Bank: money moves between accounts, so that all of them always sum up to the same.
 ///
-/// Looks at each committed transaction that read the balances as a map, which is all that there are, and at each that read all
-/// these accounts (keys as the client names them) before it wrote any. Of the former an account without a balance is an anomaly, as
-/// in Jepsen; for the latter an account that was never written holds zero. With `overdraft`, balances may be below zero.
+/// Two kinds of committed transactions are judged. Some read the balances as a map, which must have all accounts: an account
+/// without a balance is an anomaly, as in Jepsen. Others read all these accounts (keys as the client names them) before they
+/// wrote any: an account that was never written holds zero. With `overdraft`, balances may be below zero.
 pub fn bank(history: &History, accounts: &[u64], total: i64, overdraft: bool) -> BankAudit {
     let names: BTreeSet<u64> = accounts.iter().copied().collect();
     let mut audit = BankAudit::default();

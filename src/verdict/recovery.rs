@@ -1,12 +1,11 @@
 //! The autopsy waits: state is judged only where recovery has ended, by the word of every process.
 //!
-//! What became of a transaction cannot be told from a participant in doubt, from a copy that has not applied what its log
-//! has committed, or from a saga that its orchestrator is still completing or undoing. So the run goes on until nobody
-//! says such a thing any more, or its bound is reached ([`Environment::recovery_bound_ns`]). What is left then makes the
-//! properties concerned unknown: neither kept nor broken.
+//! A participant in doubt does not know what became of a transaction. Nor does a copy that lags behind its log, or an
+//! orchestrator with a saga under way. So the run goes on until no process says such a thing any more. The bound is
+//! [`Environment::recovery_bound_ns`]. What is left then makes the properties concerned unknown: neither kept nor broken.
 //!
-//! Before that everything that was broken is repaired. A system of which every machine is up and which still does not
-//! recover breaks its promise of progress: the property `recovery`, which is shown only then.
+//! Before that everything that was broken is repaired. Every machine may be up, and recovery may still not end. That breaks
+//! the promise of progress: the property `recovery`, which is shown only then.
 //!
 //! [`Environment::recovery_bound_ns`]: crate::plan::Environment::recovery_bound_ns
 
