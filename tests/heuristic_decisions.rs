@@ -26,7 +26,7 @@ fn judged(
         .cloned()
         .collect();
     let promises = TwoPhase::promises(options);
-    judge(scenario, &plan, &record, promises, &observations).properties
+    judge(scenario, &plan, &record, &promises, &observations).properties
 }
 
 fn property<'a>(properties: &'a [Property], name: &str) -> &'a Property {

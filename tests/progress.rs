@@ -10,12 +10,15 @@ use ordain::fault::{CrashLoss, Fault, FaultKind, When};
 use ordain::plan::Plan;
 use ordain::protocol::calvin::{self, Calvin, Sequencers};
 use ordain::protocol::paxos_commit::{self, PaxosCommit};
+use ordain::protocol::promises::Assumption;
 use ordain::protocol::saga::Saga;
 use ordain::protocol::two_phase::TwoPhase;
-use ordain::protocol::{Promises, Protocol};
+use ordain::protocol::{Progress, Promise, Promises, Protocol};
 use ordain::run;
 use ordain::scenario::Scenario;
-use ordain::verdict::{self, Conclusion, Evidence, Finding, Property, Verdict};
+use ordain::verdict::{
+    self, Conclusion, Evidence, Finding, Property, Status, VacuityKind, Verdict,
+};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -129,16 +132,18 @@ impl Told {
     }
 
     fn judge<P: Protocol>(&self, options: &P::Options) -> Verdict {
+        // Nothing else is asked: no ledger is told of, so that nothing stands.
+        let progress = Promise::Progress(P::promises(options).progress());
+        self.judge_by::<P>(options, &Promises::of([progress]))
+    }
+
+    fn judge_by<P: Protocol>(&self, options: &P::Options, promises: &Promises) -> Verdict {
         let needs = run::needs::<P>(&self.scenario, &self.plan, options);
         let end_ns = self.plan.environment.safety_ns + self.plan.environment.settle_ns;
         verdict::judge(&Evidence {
             scenario: &self.scenario,
             plan: &self.plan,
-            promises: Promises {
-                // No ledger is told of: nothing stands.
-                durability: false,
-                ..P::promises(options)
-            },
+            promises,
             entry: P::ENTRY,
             requests_delivered: 1,
             events: 1,
@@ -544,4 +549,52 @@ fn a_promise_that_no_request_could_test_makes_the_run_vacuous() {
         .returned(1, committed())
         .judge::<Calvin>(&Default::default());
     assert_eq!(healed.verdict, Conclusion::Kept, "{healed:?}");
+}
+
+#[test]
+fn what_hangs_on_an_assumption_is_not_owed_where_the_plan_broke_it_and_the_rest_is() {
+    let waits = || Told::new().asked(1, 2 * SECOND).initiated(1);
+    let owed = Promises::of([Promise::Progress(Progress::AllBack)]);
+    let within_ns = 2 * SECOND;
+    let hanging = owed.assuming(Assumption::Synchrony { within_ns });
+    let judge = |told: &Told, promises: &Promises| {
+        let verdict = told.judge_by::<TwoPhase>(&Default::default(), promises);
+        (verdict.verdict, verdict)
+    };
+    // A crash is no breach.
+    let mut told = waits();
+    let fault = |kind| Fault {
+        when: When::At(SECOND),
+        for_ns: Some(3 * SECOND),
+        permanent: false,
+        kind,
+    };
+    told.plan.faults = vec![fault(crash(told.home(0)))];
+    told.plan
+        .environment
+        .link_classes
+        .iter_mut()
+        .for_each(|link| link.loss_ppm = 0);
+    assert_eq!(judge(&told, &hanging).0, Conclusion::Violation);
+    // A pause is: then the run shows nothing, and says why.
+    let nodes = vec![told.home(0)];
+    told.plan.faults = vec![fault(FaultKind::Pause { nodes })];
+    let (conclusion, verdict) = judge(&told, &hanging);
+    assert_eq!(conclusion, Conclusion::Vacuous);
+    let vacuity = verdict.vacuity.as_ref().expect("it is vacuous");
+    assert_eq!(vacuity.kind, VacuityKind::OutsideAssumptions);
+    assert!(vacuity.reason.ends_with("paused"), "{}", vacuity.reason);
+    let property = progress(&verdict);
+    assert_eq!(
+        (property.outcome, property.status),
+        (Finding::Broken, Status::NotPromised)
+    );
+    assert!(property.released.is_some() && !property.is_promised());
+    // What hangs on nothing is owed all the same.
+    let both = hanging.and(Promise::Durability);
+    assert_eq!(
+        judge(&told, &both).0,
+        Conclusion::Violation,
+        "nothing stands"
+    );
 }

@@ -252,7 +252,7 @@ impl Hand {
         let verdict = verdict::judge(&Evidence {
             scenario: &self.scenario,
             plan: &self.plan,
-            promises: <protocol::saga::Saga as Protocol>::promises(&options),
+            promises: &<protocol::saga::Saga as Protocol>::promises(&options),
             entry: protocol::saga::Saga::ENTRY,
             requests_delivered: 1,
             events: 1,

@@ -7,7 +7,7 @@ use ordain::base::monitor::Monitor;
 use ordain::base::process::Process;
 use ordain::plan::Plan;
 use ordain::protocol::naive::Naive;
-use ordain::protocol::{Isolation, Promises, Protocol};
+use ordain::protocol::{Isolation, Promise, Protocol};
 use ordain::registry::Registry;
 use ordain::scenario::Scenario;
 use ordain::verdict::along::{Along, PROPERTY};
@@ -65,11 +65,8 @@ fn careless(scenario: &Scenario, plan: &Plan, along: bool) -> (Verdict, usize) {
     let monitors = along.then(|| boxed(monitor()));
     let options = Default::default();
     let record = play::<Naive>(scenario, plan, &options, monitors.into_iter().collect());
-    let promises = Promises {
-        isolation: strict,
-        ..Naive::promises(&options)
-    };
-    let judged = judge(scenario, plan, &record, promises, &record.observations);
+    let promises = Naive::promises(&options).and(Promise::Isolation(strict));
+    let judged = judge(scenario, plan, &record, &promises, &record.observations);
     (judged, record.violations.len())
 }
 

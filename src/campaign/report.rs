@@ -385,15 +385,18 @@ impl Report {
     }
 
     /// Whether a protocol's runs put too little to the test: all of them were vacuous, or more than
-    /// [`VACUOUS_PERCENT_MAX`] of those without permanent faults. What the scenario expects is not held against it, and a
-    /// protocol that promises nothing has no promise that a vacuous run leaves untested.
+    /// [`VACUOUS_PERCENT_MAX`] of those without permanent faults and within the assumptions of its promises. What the scenario
+    /// expects is not held against it, and a protocol that promises nothing has no promise that a vacuous run leaves untested.
     pub fn is_untested(&self, line: &Line) -> bool {
         let nothing = line.vacuous == line.runs && line.expects.is_none();
-        let of_line = { self.vacuous.iter() }
-            .filter(|runs| runs.protocol == line.protocol && !runs.permanent)
-            .map(|runs| runs.seeds.len() as u64);
-        let too_many = of_line.sum::<u64>() * 100
-            > VACUOUS_PERCENT_MAX * line.runs.saturating_sub(line.permanent);
+        let of_line = self.vacuous.iter();
+        let of_line = of_line.filter(|runs| runs.protocol == line.protocol && !runs.permanent);
+        let (outside, idle): (Vec<_>, Vec<_>) =
+            of_line.partition(|runs| runs.kind == VacuityKind::OutsideAssumptions);
+        let count =
+            |runs: Vec<&VacuousRuns>| runs.iter().map(|runs| runs.seeds.len() as u64).sum::<u64>();
+        let tested = line.runs.saturating_sub(line.permanent + count(outside));
+        let too_many = count(idle) * 100 > VACUOUS_PERCENT_MAX * tested;
         nothing || too_many && !line.promises_nothing
     }
 

@@ -562,7 +562,7 @@ impl Protocol for Naive {
     const TITLE: &'static str = "Commit everywhere and hope";
 
     fn promises(_: &Options) -> Promises {
-        Promises::NOTHING
+        Promises::nothing()
     }
 
     fn deploy(

@@ -375,6 +375,7 @@ fn observed(property: &PropertyLine, runs: u64) -> String {
         (property.broken, "broken"),
         (property.vacuous, "vacuous"),
         (property.unknown, "unknown"),
+        (property.released, "not owed"),
     ];
     let parts: Vec<String> = counted
         .iter()

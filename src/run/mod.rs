@@ -165,7 +165,9 @@ pub fn execute<P: Protocol>(
     let tally = watched(watchers.own);
     let log_tally = watchers.logs.map(watched);
     if watch == Watch::Along {
-        let along = Along::new(scenario, plan, P::promises(&options).isolation);
+        // What a broken assumption releases is not stopped at.
+        let (promises, _) = P::promises(&options).in_force(plan);
+        let along = Along::new(scenario, plan, promises.isolation());
         monitors.push(Box::new(along.ok_or_else(|| {
             format!(
                 "`{}` does not promise serializability: there is no first violation to stop at",
@@ -191,7 +193,7 @@ pub fn execute<P: Protocol>(
     sim::check(&run).map_err(|error| error.to_string())?;
     let needs = needs::<P>(scenario, plan, &options);
     let judge = |record| {
-        let promised = (promises, needs.as_slice());
+        let promised = (&promises, needs.as_slice());
         judged::<P>(scenario, plan, promised, tally, log_tally, keep, record)
     };
     sim::simulate_then(run, judge).map_err(|error| error.to_string())
@@ -203,7 +205,7 @@ pub fn needs<P: Protocol>(
     plan: &Plan,
     options: &P::Options,
 ) -> Vec<Vec<(NodeId, NodeId)>> {
-    let progress = P::promises(options).progress;
+    let progress = P::promises(options).progress();
     let asks = matches!(progress, Progress::AllBack | Progress::Quorum);
     let left = Connectivity::after_healing(&plan.environment, &plan.faults);
     if !asks || left.is_whole() {
@@ -231,7 +233,7 @@ type Tallied = Result<Arc<Mutex<Tally>>, &'static str>;
 fn judged<P: Protocol>(
     scenario: &Scenario,
     plan: &Plan,
-    (promises, needs): (Promises, &[Vec<(NodeId, NodeId)>]),
+    (promises, needs): (&Promises, &[Vec<(NodeId, NodeId)>]),
     tally: Tallied,
     log_tally: Option<Tallied>,
     keep: bool,

@@ -15,12 +15,12 @@ pub fn of<P: Protocol>(scenario: &Scenario) -> Vec<String> {
     let promises = P::promises(&chosen);
     let mut warnings = Vec::new();
     let replicas = scenario.layout.fronts().count();
-    if matches!(promises.progress, Progress::Log { .. }) && replicas < 3 {
+    if matches!(promises.progress(), Progress::Log { .. }) && replicas < 3 {
         warnings.push(format!(
             "the log has {replicas} of the front machines for replicas, and none of them may fail: give three zones or regions in all"
         ));
     }
-    if promises.atomicity == Atomicity::Saga && scenario.workload.reads.ppm == 0 {
+    if promises.atomicity() == Atomicity::Saga && scenario.workload.reads.ppm == 0 {
         warnings.push(
             "no transaction only reads, so that nobody sees what stands between the steps: give `reads` to the workload"
                 .to_owned(),

@@ -39,7 +39,10 @@ impl Along {
     /// snapshot isolation is not decided by a graph, and a saga takes back versions that stood.
     pub fn new(scenario: &Scenario, plan: &Plan, promised: Isolation) -> Option<Self> {
         let order = match promised {
-            Isolation::None | Isolation::SnapshotIsolation => return None,
+            Isolation::None
+            | Isolation::ReadCommitted
+            | Isolation::ReadAtomic
+            | Isolation::SnapshotIsolation => return None,
             Isolation::Serializable => TimeOrder::Free,
             Isolation::StrictSerializable => TimeOrder::Realtime,
         };

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::lives::Lives;
-use super::{Counts, Evidence, Property, Status};
+use super::{Counts, Evidence, Property, Released, Status};
 
 /// The word for a whole run. The first that applies, in this order: a violation, unknown, vacuous, kept.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -54,6 +54,8 @@ pub enum VacuityKind {
     NothingCommitted,
     /// Progress is promised, and no request met the conditions under which it is.
     ProgressUntested,
+    /// Every promise hangs on an assumption that the plan broke.
+    OutsideAssumptions,
 }
 
 /// The word, and if it is `vacuous`, why.
@@ -61,6 +63,7 @@ pub(super) fn conclude(
     evidence: &Evidence<'_>,
     lives: &Lives,
     properties: &[Property],
+    released: &Released,
 ) -> (Conclusion, Option<Vacuity>) {
     let any = |status| properties.iter().any(|property| property.status == status);
     if any(Status::Violation) {
@@ -69,13 +72,18 @@ pub(super) fn conclude(
     if any(Status::Unknown) {
         return (Conclusion::Unknown, None);
     }
-    match vacuity(evidence, lives, properties) {
+    match vacuity(evidence, lives, properties, released) {
         Some(vacuity) => (Conclusion::Vacuous, Some(vacuity)),
         None => (Conclusion::Kept, None),
     }
 }
 
-fn vacuity(evidence: &Evidence<'_>, lives: &Lives, properties: &[Property]) -> Option<Vacuity> {
+fn vacuity(
+    evidence: &Evidence<'_>,
+    lives: &Lives,
+    properties: &[Property],
+    released: &Released,
+) -> Option<Vacuity> {
     let Counts {
         invoked,
         initiated,
@@ -85,7 +93,12 @@ fn vacuity(evidence: &Evidence<'_>, lives: &Lives, properties: &[Property]) -> O
         ..
     } = lives.counts(evidence);
     let all_declined = invoked > 0 && declined == invoked;
-    let (kind, reason) = if lives.committed() > 0 || all_declined {
+    let (kind, reason) = if let [(promised, how), ..] = released
+        && evidence.promises.is_nothing()
+    {
+        let reason = format!("nothing is owed: {promised}, and {how}");
+        (VacuityKind::OutsideAssumptions, reason)
+    } else if lives.committed() > 0 || all_declined {
         let mut promised = properties.iter().filter(|p| p.name == "progress");
         let untested = promised.find(|p| p.is_promised() && p.status == Status::Vacuous)?;
         let reason = format!("progress was not put to the test: {}", untested.observed);

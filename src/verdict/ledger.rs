@@ -87,7 +87,7 @@ impl Ledger {
             .map(|operation| &operation.txn)
             .filter(|txn| !txn.is_read_only())
             .collect();
-        let excepts = evidence.promises.atomicity == Atomicity::UnlessAlone;
+        let excepts = evidence.promises.atomicity() == Atomicity::UnlessAlone;
         let (alone, bound): (Vec<&Txn>, Vec<&Txn>) =
             { writers.iter() }.partition(|txn| excepts && lives.decided_alone.contains(&txn.id));
         let mut properties = vec![
@@ -160,7 +160,7 @@ impl Ledger {
     /// All effects or none, for every transaction: recovery has ended those that were under way. Where nothing is promised
     /// nobody takes them up, and the measurement is about those that ended by themselves.
     fn atomicity(&self, evidence: &Evidence<'_>, lives: &Lives, writers: &[&Txn]) -> Property {
-        let promised = atomicity_words(evidence.promises.atomicity);
+        let promised = atomicity_words(evidence.promises.atomicity());
         let (open, closed): (Vec<&Txn>, Vec<&Txn>) =
             { writers.iter() }.partition(|txn| self.is_open(evidence, lives, txn));
         let is_over = |txn: &&Txn| promised.is_some() || !lives.obligations.owes_end(txn.id);
@@ -226,7 +226,7 @@ impl Ledger {
         });
         let promised = evidence
             .promises
-            .durability
+            .durability()
             .then_some("acknowledged effects survive");
         let exercised = acked.len() as u64;
         let shape = match lost.first().map(|txn| self.standing(txn)) {
@@ -282,7 +282,7 @@ impl Ledger {
         let example = leftovers.first().map(|txn| lives.describe(txn.id));
         let outcome = found(leftovers.len() + strangers.len(), open.len());
         // To have aborted, and to have left nothing, is what atomicity means.
-        let promised = (evidence.promises.atomicity != Atomicity::None)
+        let promised = (evidence.promises.atomicity() != Atomicity::None)
             .then_some("an aborted transaction leaves nothing");
         let exercised = refused.len() as u64;
         let shape = match leftovers.is_empty() {
@@ -403,7 +403,7 @@ impl Ledger {
             ),
             WorkloadKind::Register => ("none", None, 0),
         };
-        let promised = match evidence.promises.atomicity {
+        let promised = match evidence.promises.atomicity() {
             Atomicity::None | Atomicity::UnlessAlone => None,
             Atomicity::Saga | Atomicity::AllOrNothing => Some(invariant),
         };
@@ -779,7 +779,7 @@ mod tests {
         let evidence = Evidence {
             scenario: &scenario,
             plan: &plan,
-            promises: saga::Saga::promises(&saga::Options::default()),
+            promises: &saga::Saga::promises(&saga::Options::default()),
             entry: saga::Saga::ENTRY,
             requests_delivered: 2,
             events: 1,

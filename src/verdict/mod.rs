@@ -10,13 +10,13 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::base::monitor::Violation;
-use crate::base::observation::{AbortReason, Observation, Observed, Panicked, shape_of_panic};
+use crate::base::observation::{AbortReason, Observed, Panicked, shape_of_panic};
 use crate::base::process::NodeId;
-use crate::base::txn::TxnId;
-use crate::check::{self, Model};
+use crate::check;
 use crate::model::refine::{self, Tally};
 use crate::plan::Plan;
-use crate::protocol::{Atomicity, Isolation, Promises};
+use crate::protocol::promises::Promised;
+use crate::protocol::{Atomicity, Promises};
 use crate::scenario::Scenario;
 use crate::scenario::file::Expectation;
 use crate::shard::ShardState;
@@ -25,12 +25,14 @@ pub mod along;
 mod conclusion;
 pub mod connectivity;
 pub mod history;
+mod isolation;
 pub mod ledger;
 pub mod lives;
 pub mod log_safety;
 pub mod obligations;
 mod progress;
 pub mod recovery;
+mod refinement;
 mod sagas;
 pub mod time_to_recover;
 
@@ -48,7 +50,7 @@ pub struct Evidence<'a> {
     /// What was to happen.
     pub plan: &'a Plan,
     /// What the protocol promises.
-    pub promises: Promises,
+    pub promises: &'a Promises,
     /// What a request reaches first, as a sentence has it: see [`crate::protocol::Protocol::ENTRY`].
     pub entry: &'static str,
     /// How many requests reached it, those sent again included.
@@ -120,6 +122,9 @@ pub struct Property {
     pub name: &'static str,
     /// What the protocol promises, in words.
     pub promised: String,
+    /// Why it is not owed in this run, where it is promised under an assumption: how the plan broke that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub released: Option<String>,
     /// What the run showed, in words.
     pub observed: String,
     /// What the run showed, as one of four.
@@ -140,9 +145,9 @@ pub struct Property {
 }
 
 impl Property {
-    /// Whether anything is promised about it.
+    /// Whether anything is promised about it, and owed in this run.
     pub fn is_promised(&self) -> bool {
-        self.promised != NOTHING
+        self.promised != NOTHING && self.released.is_none()
     }
 
     /// The same with the shape of what broke it; without effect where it did not break.
@@ -214,49 +219,69 @@ pub struct Verdict {
     pub metrics: lives::Metrics,
 }
 
+/// Promises that are not owed, with how the plan broke what they hang on.
+type Released = [(Promised, String)];
+
 /// Judges a run.
 pub fn judge(evidence: &Evidence<'_>) -> Verdict {
+    let (in_force, released) = evidence.promises.in_force(evidence.plan);
+    let all = evidence.promises;
+    let evidence = &Evidence {
+        promises: &in_force,
+        ..*evidence
+    };
     let lives = Lives::read(evidence);
+    let mut properties = properties(evidence, &lives);
+    for promised in all.iter() {
+        state_assumption(&mut properties, promised, &released);
+    }
+    let (verdict, vacuity) = conclusion::conclude(evidence, &lives, &properties, &released);
+    Verdict {
+        verdict,
+        promises_nothing: all.is_nothing(),
+        vacuity,
+        properties,
+        counts: lives.counts(evidence),
+        metrics: lives.metrics(evidence),
+    }
+}
+
+fn properties(evidence: &Evidence<'_>, lives: &Lives) -> Vec<Property> {
     let ledger = Ledger::read(evidence);
-    let isolation = isolation(evidence, &lives, &ledger);
+    let isolation = isolation::judge(evidence, lives, &ledger);
     let mut stops = evidence.monitored.iter();
     if let Some(stop) = stops.find(|violation| violation.property == along::PROPERTY) {
-        return stopped(evidence, &lives, isolation, stop);
+        return stopped(evidence, isolation, stop);
     }
     let mut properties = vec![isolation];
-    if evidence.promises.atomicity == Atomicity::Saga {
-        properties.extend(sagas::properties(evidence, &lives, &ledger));
+    if evidence.promises.atomicity() == Atomicity::Saga {
+        properties.extend(sagas::properties(evidence, lives, &ledger));
     }
-    properties.push(intermediate_states(evidence, &lives, &ledger));
-    properties.extend(ledger.properties(evidence, &lives));
-    properties.push(progress::judge(evidence, &lives));
-    properties.push(no_system_aborts(evidence, &lives));
+    properties.push(isolation::intermediate_states(evidence, lives, &ledger));
+    properties.extend(ledger.properties(evidence, lives));
+    properties.push(progress::judge(evidence, lives));
+    properties.push(no_system_aborts(evidence, lives));
     properties.extend(recovery::never_ended(evidence, &properties));
-    properties.extend(compensation_order(evidence));
+    properties.extend(sagas::compensation_order(evidence));
     properties.push(log_safety(evidence));
     let sampled = format!("(1 in {} transactions)", refine::SAMPLED);
     let own = (refine::PROPERTY, evidence.refinement, sampled.as_str());
-    properties.push(refinement(evidence, own));
+    properties.push(refinement::judge(evidence, own));
     if let Some(logs) = evidence.log_refinement {
         let sampled = format!(
             "(1 in {} routine steps of every log)",
             refine::raft::SAMPLED
         );
         let logs = (refine::LOG_PROPERTY, logs, sampled.as_str());
-        properties.push(refinement(evidence, logs));
+        properties.push(refinement::judge(evidence, logs));
     }
     properties.push(no_panics(evidence));
-    concluded(evidence, &lives, properties)
+    properties
 }
 
-/// The verdict on a run that was ended at the first violation of isolation. What it would have done after that,
+/// The properties of a run that was ended at the first violation of isolation. What it would have done after that,
 /// to end its transactions and to keep their effects, nobody knows.
-fn stopped(
-    evidence: &Evidence<'_>,
-    lives: &Lives,
-    isolation: Property,
-    stop: &Violation,
-) -> Verdict {
+fn stopped(evidence: &Evidence<'_>, isolation: Property, stop: &Violation) -> Vec<Property> {
     let when = format!("the run was stopped at {:.6} s", stop.at_ns as f64 / 1e9);
     let isolation = match isolation.outcome {
         Finding::Broken => Property {
@@ -272,19 +297,28 @@ fn stopped(
             Some(stop.explanation.clone()),
         ),
     };
-    let properties = vec![isolation, log_safety(evidence), no_panics(evidence)];
-    concluded(evidence, lives, properties)
+    vec![isolation, log_safety(evidence), no_panics(evidence)]
 }
 
-fn concluded(evidence: &Evidence<'_>, lives: &Lives, properties: Vec<Property>) -> Verdict {
-    let (verdict, vacuity) = conclusion::conclude(evidence, lives, &properties);
-    Verdict {
-        verdict,
-        promises_nothing: evidence.promises == Promises::NOTHING,
-        vacuity,
-        properties,
-        counts: lives.counts(evidence),
-        metrics: lives.metrics(evidence),
+/// Says of the properties of a promise what it hangs on and, where it is not owed, why.
+fn state_assumption(properties: &mut [Property], promised: &Promised, released: &Released) {
+    let Some(assumption) = promised.assuming else {
+        return;
+    };
+    let names = promised.promise.properties();
+    let broken = released.iter().find(|(one, _)| one == promised);
+    for property in properties
+        .iter_mut()
+        .filter(|one| names.contains(&one.name))
+    {
+        match broken {
+            None if property.promised == NOTHING => {}
+            None => property.promised = format!("{} {assumption}", property.promised),
+            Some((_, how)) => {
+                property.promised = promised.to_string();
+                property.released = Some(how.clone());
+            }
+        }
     }
 }
 
@@ -311,6 +345,7 @@ fn property(
     Property {
         name,
         promised: promised.unwrap_or(NOTHING).to_owned(),
+        released: None,
         observed: observed.into(),
         outcome,
         status,
@@ -318,15 +353,6 @@ fn property(
         instances: u64::from(outcome == Finding::Broken),
         shape: (outcome == Finding::Broken).then(|| "broken".to_owned()),
         counterexample,
-    }
-}
-
-fn model_of(isolation: Isolation) -> Option<Model> {
-    match isolation {
-        Isolation::None => None,
-        Isolation::SnapshotIsolation => Some(Model::SnapshotIsolation),
-        Isolation::Serializable => Some(Model::Serializable),
-        Isolation::StrictSerializable => Some(Model::StrictSerializable),
     }
 }
 
@@ -340,78 +366,6 @@ pub fn history_ndjson(evidence: &Evidence<'_>) -> String {
     String::from_utf8(text).expect("JSON is UTF-8")
 }
 
-/// What clients saw, judged at the promised model; where nothing is promised, at strict serializability, as
-/// a measurement.
-fn isolation(evidence: &Evidence<'_>, lives: &Lives, ledger: &Ledger) -> Property {
-    let promised = model_of(evidence.promises.isolation);
-    let model = promised.unwrap_or(Model::StrictSerializable);
-    let seen = history::of_clients(evidence, lives, ledger);
-    let report = check::check(&seen.history, &check::Options::new(model));
-    let outcome = match report.verdict {
-        check::Verdict::Valid => Finding::Held,
-        check::Verdict::Invalid => Finding::Broken,
-        check::Verdict::Unknown => Finding::Unknown,
-    };
-    let observed = match outcome {
-        Finding::Held => model.name().to_owned(),
-        Finding::Broken => {
-            let kinds: Vec<String> = report
-                .counts
-                .iter()
-                .map(|(kind, count)| format!("{count} {kind}"))
-                .collect();
-            format!("not {}: {}", model.name(), kinds.join(", "))
-        }
-        _ => report.notes.join("; "),
-    };
-    let counterexample = report
-        .anomalies
-        .first()
-        .map(|anomaly| seen.explain(anomaly));
-    property(
-        "isolation",
-        promised.map(Model::name),
-        outcome,
-        observed,
-        report.exercised.reads_nonempty,
-        counterexample,
-    )
-    .shaped(
-        report
-            .anomalies
-            .first()
-            .map_or("", |worst| worst.kind.name()),
-    )
-    .counted(report.counts.values().sum::<u64>() as usize)
-}
-
-/// Reads that saw some of a transaction's effects and not others, or effects that were compensated later:
-/// what a saga shows to everybody who looks.
-fn intermediate_states(evidence: &Evidence<'_>, lives: &Lives, ledger: &Ledger) -> Property {
-    let seen = history::intermediate(evidence, lives, ledger);
-    let promised = matches!(
-        evidence.promises.isolation,
-        Isolation::Serializable | Isolation::StrictSerializable | Isolation::SnapshotIsolation
-    );
-    let (outcome, observed) = match seen.readers {
-        0 => (Finding::Held, "none seen".to_owned()),
-        n => (
-            Finding::Broken,
-            format!("seen by {n} of {} readers", seen.exercised),
-        ),
-    };
-    property(
-        "no-intermediate-states",
-        promised.then_some("no transaction half seen"),
-        outcome,
-        observed,
-        seen.exercised,
-        seen.example,
-    )
-    .shaped(seen.shape)
-    .counted(seen.readers as usize)
-}
-
 fn no_system_aborts(evidence: &Evidence<'_>, lives: &Lives) -> Property {
     let aborted = lives.counts(evidence).aborted;
     let (outcome, observed) = match aborted {
@@ -420,7 +374,7 @@ fn no_system_aborts(evidence: &Evidence<'_>, lives: &Lives) -> Property {
     };
     let promised = evidence
         .promises
-        .no_system_aborts
+        .no_system_aborts()
         .then_some("aborts only by a transaction's own logic");
     property(
         "no-system-aborts",
@@ -432,79 +386,6 @@ fn no_system_aborts(evidence: &Evidence<'_>, lives: &Lives) -> Property {
     )
     .shaped(lives.first_abort().map_or("", AbortReason::name))
     .counted(aborted as usize)
-}
-
-/// A saga is undone from its last step to its first (Garcia-Molina and Salem, SIGMOD 1987, section 2): the state at
-/// the end does not tell, the order of the compensations does. Judged for protocols that promise sagas.
-fn compensation_order(evidence: &Evidence<'_>) -> Option<Property> {
-    if evidence.promises.atomicity != Atomicity::Saga {
-        return None;
-    }
-    let mut latest: BTreeMap<TxnId, u16> = BTreeMap::new();
-    let (mut pairs, mut wrong) = (0, Vec::new());
-    for observed in evidence.observations {
-        let Observation::Compensated { txn, step, .. } = observed.what else {
-            continue;
-        };
-        if let Some(before) = latest.insert(txn, step) {
-            pairs += 1;
-            if step >= before {
-                wrong.push(format!("{txn}: step {step} was undone after step {before}"));
-            }
-        }
-    }
-    let observed = match wrong.len() {
-        0 => "last step first".to_owned(),
-        n => format!("{n} of {pairs} compensations out of order"),
-    };
-    let outcome = if wrong.is_empty() {
-        Finding::Held
-    } else {
-        Finding::Broken
-    };
-    let promised = Some("steps are undone in reverse order");
-    let example = wrong.into_iter().next();
-    let judged = property(
-        "compensation-order",
-        promised,
-        outcome,
-        observed,
-        pairs,
-        example,
-    );
-    Some(judged.shaped("out-of-order"))
-}
-
-/// Every step of the code against the steps of a spec: the property's name, how the run fared, and how much of it was
-/// looked at.
-fn refinement(
-    evidence: &Evidence<'_>,
-    (name, fared, share): (&'static str, Result<&Tally, &'static str>, &str),
-) -> Property {
-    let mut broken = { evidence.monitored.iter() }.filter(|violation| violation.property == name);
-    let counterexample = broken.next().map(|violation| violation.explanation.clone());
-    let (promised, outcome, observed, exercised) = match fared {
-        Err(why) => (None, Finding::Vacuous, format!("not checked: {why}"), 0),
-        Ok(tally) => {
-            let promised = format!("every step is a stutter or steps of the TLA+ spec {share}");
-            let (outcome, observed) = match counterexample.is_some() {
-                false => (Finding::Held, tally.describe()),
-                true => {
-                    let count = broken.count() + 1;
-                    (Finding::Broken, format!("{count} instances left the spec"))
-                }
-            };
-            (Some(promised), outcome, observed, tally.moves)
-        }
-    };
-    property(
-        name,
-        promised.as_deref(),
-        outcome,
-        observed,
-        exercised,
-        counterexample,
-    )
 }
 
 fn log_safety(evidence: &Evidence<'_>) -> Property {

@@ -33,7 +33,7 @@ struct Claim {
 
 /// Judges the promise of progress.
 pub(super) fn judge(evidence: &Evidence<'_>, lives: &Lives) -> Property {
-    let promised = match evidence.promises.progress {
+    let promised = match evidence.promises.progress() {
         Progress::None => None,
         Progress::AllBack => Some("requests return once all machines that they need are back"),
         Progress::Quorum => Some("requests return while participants and a quorum are connected"),
@@ -42,7 +42,7 @@ pub(super) fn judge(evidence: &Evidence<'_>, lives: &Lives) -> Property {
     let left = Connectivity::after_healing(&evidence.plan.environment, &evidence.plan.faults);
     let mut claims = claims(evidence, &left);
     let by_needs = matches!(
-        evidence.promises.progress,
+        evidence.promises.progress(),
         Progress::AllBack | Progress::Quorum
     );
     if by_needs && !left.is_whole() {
@@ -121,7 +121,7 @@ fn claims(evidence: &Evidence<'_>, left: &Connectivity) -> Vec<Claim> {
     if left.is_whole() {
         return operations.iter().map(|_| all_owed()).collect();
     }
-    match evidence.promises.progress {
+    match evidence.promises.progress() {
         Progress::None => operations.iter().map(|_| all_owed()).collect(),
         Progress::AllBack | Progress::Quorum => {
             assert_eq!(

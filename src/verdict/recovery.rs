@@ -77,7 +77,7 @@ pub(super) fn never_ended(evidence: &Evidence<'_>, judged: &[Property]) -> Optio
     if !evidence.unrecovered.stuck || !is_alive || bound_ns < SLOW_RECOVERY_NS {
         return None;
     }
-    let promises = evidence.promises.progress != Progress::None;
+    let promises = evidence.promises.progress() != Progress::None;
     let property = property(
         "recovery",
         promises.then_some("every process recovers once all machines are back"),

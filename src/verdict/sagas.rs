@@ -27,6 +27,7 @@ use crate::base::observation::{Observation, Outcome};
 use crate::base::txn::{Key, Read, ShardId, Target, Txn, TxnId, WriteId};
 use crate::check::workload::{self, Saga};
 use crate::check::{self, Anomaly, History, HistoryBuilder, Model, Options, Status};
+use crate::protocol::Atomicity;
 
 /// What of a saga took effect at once.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -322,4 +323,45 @@ pub(super) fn properties(evidence: &Evidence<'_>, lives: &Lives, ledger: &Ledger
     )
     .shaped(first.map_or("", |first| first.kind.name()));
     [each, whole]
+}
+
+/// A saga is undone from its last step to its first (Garcia-Molina and Salem, SIGMOD 1987, section 2): the state at
+/// the end does not tell, the order of the compensations does. Judged for protocols that promise sagas.
+pub(super) fn compensation_order(evidence: &Evidence<'_>) -> Option<Property> {
+    if evidence.promises.atomicity() != Atomicity::Saga {
+        return None;
+    }
+    let mut latest: BTreeMap<TxnId, u16> = BTreeMap::new();
+    let (mut pairs, mut wrong) = (0, Vec::new());
+    for observed in evidence.observations {
+        let Observation::Compensated { txn, step, .. } = observed.what else {
+            continue;
+        };
+        if let Some(before) = latest.insert(txn, step) {
+            pairs += 1;
+            if step >= before {
+                wrong.push(format!("{txn}: step {step} was undone after step {before}"));
+            }
+        }
+    }
+    let observed = match wrong.len() {
+        0 => "last step first".to_owned(),
+        n => format!("{n} of {pairs} compensations out of order"),
+    };
+    let outcome = if wrong.is_empty() {
+        Finding::Held
+    } else {
+        Finding::Broken
+    };
+    let promised = Some("steps are undone in reverse order");
+    let example = wrong.into_iter().next();
+    let judged = property(
+        "compensation-order",
+        promised,
+        outcome,
+        observed,
+        pairs,
+        example,
+    );
+    Some(judged.shaped("out-of-order"))
 }

@@ -30,7 +30,7 @@ pub fn judge<P: Autopsy>(
     scenario: &Scenario,
     plan: &Plan,
     record: &Record<P>,
-    promises: Promises,
+    promises: &Promises,
     observations: &[Observed],
 ) -> Verdict {
     let states: Vec<_> = { record.processes.iter() }

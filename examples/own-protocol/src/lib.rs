@@ -23,7 +23,9 @@ use ordain::plan::PlannedOperation;
 use ordain::protocol::kit::client::{ClientMessage, ClientTimer, Patience};
 use ordain::protocol::kit::journal::{self, CHECKPOINT_MIN_BYTES, Journal};
 use ordain::protocol::kit::node::{Node, carries_client};
-use ordain::protocol::{Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol};
+use ordain::protocol::{
+    Atomicity, Autopsy, Deployment, Isolation, Progress, Promise, Promises, Protocol,
+};
 use ordain::scenario::layout::Layout;
 use ordain::shard::ShardState;
 use ordain::shard::store::Store;
@@ -324,13 +326,13 @@ impl<const HASTY: bool> Protocol for PrimaryCopy<HASTY> {
     ];
 
     fn promises(_: &Options) -> Promises {
-        Promises {
-            isolation: Isolation::StrictSerializable,
-            atomicity: Atomicity::AllOrNothing,
-            durability: true,
-            progress: Progress::AllBack,
-            no_system_aborts: true,
-        }
+        Promises::of([
+            Promise::Isolation(Isolation::StrictSerializable),
+            Promise::Atomicity(Atomicity::AllOrNothing),
+            Promise::Durability,
+            Promise::Progress(Progress::AllBack),
+            Promise::NoSystemAborts,
+        ])
     }
 
     fn deploy(

@@ -80,6 +80,8 @@ pub struct PropertyLine {
     pub held: u64,
     /// In how many it was broken.
     pub broken: u64,
+    /// In how many it was not owed, because the plan broke what the promise hangs on.
+    pub released: u64,
     /// In how many it had no chance to fail.
     pub vacuous: u64,
     /// In how many it could not be decided.
@@ -244,14 +246,19 @@ fn properties(runs: &[&Run]) -> Vec<PropertyLine> {
             .iter()
             .position(|property| property.outcome == Finding::Broken);
         let shown = &all[broken.unwrap_or(0)];
+        let released = all.iter().filter(|property| property.released.is_some());
         PropertyLine {
             name: shown.name,
             promised: shown.promised.clone(),
             held: count(Finding::Held),
             broken: count(Finding::Broken),
+            released: released.count() as u64,
             vacuous: count(Finding::Vacuous),
             unknown: count(Finding::Unknown),
-            observed: shown.observed.clone(),
+            observed: match &shown.released {
+                Some(how) => format!("{} (not owed: {how})", shown.observed),
+                None => shown.observed.clone(),
+            },
             counterexample: broken.and_then(|at| {
                 all[at]
                     .counterexample

@@ -337,17 +337,18 @@ pub fn worlds_with<P: Protocol<Options: Send + Sync> + 'static>(
     options: &P::Options,
 ) -> Vec<SmallWorld> {
     let promises = P::promises(options);
-    let liveness: fn() -> Vec<LeadsTo<P::Process>> = match promises.progress {
+    let liveness: fn() -> Vec<LeadsTo<P::Process>> = match promises.progress() {
         Progress::None => Vec::new,
         _ => || vec![ends()],
     };
-    let safety: fn() -> Asked<P::Process, Seen> = match (promises.atomicity, promises.durability) {
-        (Atomicity::None, _) | (_, false) => || Asked {
-            always: Vec::new(),
-            ..self::safety()
-        },
-        _ => self::safety,
-    };
+    let safety: fn() -> Asked<P::Process, Seen> =
+        match (promises.atomicity(), promises.durability()) {
+            (Atomicity::None, _) | (_, false) => || Asked {
+                always: Vec::new(),
+                ..self::safety()
+            },
+            _ => self::safety,
+        };
     let world = |suffix: &str, budget: Budget, about| {
         let stack = Stack::<P> {
             options: options.clone(),

@@ -37,7 +37,7 @@ use crate::plan::PlannedOperation;
 use crate::protocol::kit::client::{ClientTimer, Patience};
 use crate::protocol::kit::deploy::fronts_in_turn;
 use crate::protocol::kit::node::{self, carries_client};
-use crate::protocol::{Atomicity, Deployment, Isolation, Progress, Promises, Protocol};
+use crate::protocol::{Atomicity, Deployment, Isolation, Progress, Promise, Promises, Protocol};
 use crate::scenario::layout::Layout;
 
 #[cfg(test)]
@@ -238,16 +238,17 @@ impl Protocol for Calvin {
     }
 
     fn promises(options: &Options) -> Promises {
-        Promises {
-            isolation: Isolation::StrictSerializable,
-            atomicity: Atomicity::AllOrNothing,
-            durability: true,
-            progress: Progress::Log {
-                needs: options.log.algorithm.needs(),
-                merged: options.sequencers == Sequencers::GroupPerRegion,
-            },
-            no_system_aborts: true,
-        }
+        let progress = Progress::Log {
+            needs: options.log.algorithm.needs(),
+            merged: options.sequencers == Sequencers::GroupPerRegion,
+        };
+        Promises::of([
+            Promise::Isolation(Isolation::StrictSerializable),
+            Promise::Atomicity(Atomicity::AllOrNothing),
+            Promise::Durability,
+            Promise::Progress(progress),
+            Promise::NoSystemAborts,
+        ])
     }
 
     fn deploy(

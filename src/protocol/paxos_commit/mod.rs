@@ -58,7 +58,7 @@ use serde::{Deserialize, Serialize};
 use super::kit::deploy::home_key;
 use super::kit::journal;
 use super::kit::node::{self, carries_client};
-use super::{Atomicity, Deployment, Isolation, Progress, Promises, Protocol};
+use super::{Atomicity, Deployment, Isolation, Progress, Promise, Promises, Protocol};
 use crate::base::observation::{AbortReason, Mark};
 use crate::base::options::{Choice, Millis, Number, declare};
 use crate::base::process::{Addr, Effects, NodeId, Wire};
@@ -558,13 +558,12 @@ impl Protocol for PaxosCommit {
     }
 
     fn promises(_: &Options) -> Promises {
-        Promises {
-            isolation: Isolation::StrictSerializable,
-            atomicity: Atomicity::AllOrNothing,
-            durability: true,
-            progress: Progress::Quorum,
-            no_system_aborts: false,
-        }
+        Promises::of([
+            Promise::Isolation(Isolation::StrictSerializable),
+            Promise::Atomicity(Atomicity::AllOrNothing),
+            Promise::Durability,
+            Promise::Progress(Progress::Quorum),
+        ])
     }
 
     /// The initiator talks to the client and to all participants.

@@ -54,7 +54,7 @@ use super::kit::client::{ClientMessage, ClientTimer, Patience};
 use super::kit::deploy::{fronts_in_turn, own_front};
 use super::kit::journal;
 use super::kit::node::{Node, carries_client};
-use super::{Atomicity, Autopsy, Deployment, Isolation, Progress, Promises, Protocol};
+use super::{Atomicity, Autopsy, Deployment, Isolation, Progress, Promise, Promises, Protocol};
 use crate::base::observation::{Mark, Outcome};
 use crate::base::options::{Millis, Number, declare};
 use crate::base::process::{Addr, Effects, Input, NodeId, Process, WallTime, Wire};
@@ -466,13 +466,12 @@ impl Protocol for Percolator {
         "Percolator: snapshot isolation by a timestamp oracle (Peng and Dabek 2010)";
 
     fn promises(_: &Options) -> Promises {
-        Promises {
-            isolation: Isolation::SnapshotIsolation,
-            atomicity: Atomicity::AllOrNothing,
-            durability: true,
-            progress: Progress::AllBack,
-            no_system_aborts: false,
-        }
+        Promises::of([
+            Promise::Isolation(Isolation::SnapshotIsolation),
+            Promise::Atomicity(Atomicity::AllOrNothing),
+            Promise::Durability,
+            Promise::Progress(Progress::AllBack),
+        ])
     }
 
     /// The coordinator talks to its client, to the oracle and to all shards, and the primary's shard to the others.

@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
 use super::kit::deploy::own_front;
 use super::kit::journal;
 use super::kit::node::{self, carries_client};
-use super::{Atomicity, Deployment, Isolation, Progress, Promises, Protocol};
+use super::{Atomicity, Deployment, Progress, Promise, Promises, Protocol};
 use crate::base::observation::Mark;
 use crate::base::options::{Choice, Millis, Number, declare};
 use crate::base::process::{Addr, Effects, NodeId, Wire};
@@ -312,13 +312,14 @@ impl Protocol for Saga {
     const ENTRY: &'static str = "an orchestrator";
 
     fn promises(options: &Options) -> Promises {
-        Promises {
-            isolation: Isolation::None,
-            atomicity: Atomicity::Saga,
-            durability: !options.acknowledge_at_start,
-            progress: Progress::AllBack,
-            no_system_aborts: false,
+        let promises = Promises::of([
+            Promise::Atomicity(Atomicity::Saga),
+            Promise::Progress(Progress::AllBack),
+        ]);
+        if options.acknowledge_at_start {
+            return promises;
         }
+        promises.and(Promise::Durability)
     }
 
     /// The orchestrator talks to the client and to all shards.

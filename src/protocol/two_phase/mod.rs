@@ -57,7 +57,7 @@ use serde::{Deserialize, Serialize};
 use super::kit::deploy::home_key;
 use super::kit::journal;
 use super::kit::node::{self, carries_client};
-use super::{Atomicity, Deployment, Isolation, Progress, Promises, Protocol};
+use super::{Atomicity, Deployment, Isolation, Progress, Promise, Promises, Protocol};
 use crate::base::observation::{AbortReason, Mark};
 use crate::base::options::{Choice, Millis, Number, declare};
 use crate::base::process::{Addr, Effects, NodeId, Wire};
@@ -430,13 +430,12 @@ impl Protocol for TwoPhase {
             Heuristic::Wait => (Isolation::StrictSerializable, Atomicity::AllOrNothing),
             Heuristic::Commit | Heuristic::Abort => (Isolation::None, Atomicity::UnlessAlone),
         };
-        Promises {
-            isolation,
-            atomicity,
-            durability: true,
-            progress: Progress::AllBack,
-            no_system_aborts: false,
-        }
+        Promises::of([
+            Promise::Isolation(isolation),
+            Promise::Atomicity(atomicity),
+            Promise::Durability,
+            Promise::Progress(Progress::AllBack),
+        ])
     }
 
     /// The initiator talks to the client, the manager and all participants, and the manager to all participants.
