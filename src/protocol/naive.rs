@@ -15,12 +15,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::kit::deploy::own_front;
+use super::kit::durable::{self, Durable};
 use super::kit::journal::{self, CHECKPOINT_MIN_BYTES, Journal};
 use super::kit::node::{self, carries_client};
 use super::{Autopsy, Deployment, Promises, Protocol};
 use crate::base::observation::{AbortReason, Mark, Observation, Outcome};
 use crate::base::options::{Choice, Millis, declare};
-use crate::base::process::{Addr, Disk, Effects, FileId, Input, Process, WallTime, Wire};
+use crate::base::process::{Addr, Effects, FileId, Input, Process, WallTime, Wire};
 use crate::base::txn::{Footprint, Guard, Key, Read, Row, ShardId, Txn, TxnId, Write, WriteId};
 use crate::plan::PlannedOperation;
 use crate::protocol::kit::client::{ClientMessage, ClientTimer, Patience};
@@ -411,7 +412,7 @@ enum Record {
 
 /// What follows a forced record: the part becomes visible, and its coordinator learns of it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Then {
+struct Continuation {
     coordinator: Addr,
     request: Arc<CommitRequest>,
 }
@@ -422,7 +423,7 @@ pub struct Shard {
     shard: ShardId,
     region: usize,
     store: Store,
-    journal: Journal<Record, Then>,
+    journal: Journal<Record, Continuation>,
     /// Parts on their way to the disk.
     under_way: BTreeSet<TxnId>,
 }
@@ -431,47 +432,23 @@ impl Process for Shard {
     type Message = Message;
     type Timer = Timer;
 
-    fn step(&mut self, _: WallTime, input: Input<Message, Timer>, out: &mut Out) {
-        match input {
-            Input::Boot(disk) => self.boot(&disk, out),
-            Input::Message { from, message } => match message {
-                Message::Read { txn, keys } => {
-                    let (shard, rows) = (self.shard, self.store.reads(&keys));
-                    out.work(keys.len() as u32);
-                    out.send(from, Message::Values { txn, shard, rows });
-                }
-                Message::Commit(request) => self.on_commit(from, request, out),
-                message => unreachable!("{message:?} is for a client or a coordinator"),
-            },
-            Input::Timer(_) => {}
-            Input::Flushed(flush) => {
-                let settled = self.journal.flushed(flush);
-                for then in settled.durable {
-                    self.apply(&then, out);
-                }
-                for then in settled.lost {
-                    self.under_way.remove(&then.request.txn);
-                    self.answer(then.coordinator, then.request.txn, Answer::Failed, out);
-                }
-            }
-            Input::FlushFailed(flush) => self.journal.flush_failed(flush, out),
-        }
-        let snapshot = || Record::Checkpoint(Box::new(self.store.clone()));
-        self.journal.pump(snapshot, out);
+    fn step(&mut self, now: WallTime, input: Input<Message, Timer>, out: &mut Out) {
+        durable::step(self, now, input, out);
     }
 }
 
-impl Autopsy for Shard {
-    fn autopsy(&self) -> Option<ShardState> {
-        Some(self.store.autopsy(self.region, BTreeSet::new()))
-    }
-}
+impl Durable<Record, Continuation> for Shard {
+    const DAMAGED: &'static str = "a shard's log is damaged";
 
-impl Shard {
-    fn boot(&mut self, disk: &Disk, out: &mut Out) {
-        let Ok(records) = self.journal.open(disk.file(LOG), out) else {
-            return out.halt("a shard's log is damaged");
-        };
+    fn journal(&mut self) -> &mut Journal<Record, Continuation> {
+        &mut self.journal
+    }
+
+    fn checkpoint(&self) -> Record {
+        Record::Checkpoint(Box::new(self.store.clone()))
+    }
+
+    fn recover(&mut self, records: Vec<Record>, _: &mut Out) {
         for record in records {
             match record {
                 Record::Applied { txn, writes } => {
@@ -484,6 +461,36 @@ impl Shard {
         }
     }
 
+    fn on_message(&mut self, _: WallTime, from: Addr, message: Message, out: &mut Out) {
+        match message {
+            Message::Read { txn, keys } => {
+                let (shard, rows) = (self.shard, self.store.reads(&keys));
+                out.work(keys.len() as u32);
+                out.send(from, Message::Values { txn, shard, rows });
+            }
+            Message::Commit(request) => self.on_commit(from, request, out),
+            message => unreachable!("{message:?} is for a client or a coordinator"),
+        }
+    }
+
+    fn on_durable(&mut self, _: WallTime, next: Continuation, out: &mut Out) {
+        self.apply(&next, out);
+    }
+
+    fn on_lost(&mut self, next: Continuation, out: &mut Out) {
+        let txn = next.request.txn;
+        self.under_way.remove(&txn);
+        self.answer(next.coordinator, txn, Answer::Failed, out);
+    }
+}
+
+impl Autopsy for Shard {
+    fn autopsy(&self) -> Option<ShardState> {
+        Some(self.store.autopsy(self.region, BTreeSet::new()))
+    }
+}
+
+impl Shard {
     /// Checks the guards on its own rows, and forces the writes.
     fn on_commit(&mut self, coordinator: Addr, request: Arc<CommitRequest>, out: &mut Out) {
         let txn = request.txn;
@@ -509,16 +516,16 @@ impl Shard {
                 txn,
                 writes: request.writes.clone(),
             };
-            let then = Then {
+            let next = Continuation {
                 coordinator,
                 request,
             };
-            self.journal.force(record, then);
+            self.journal.force(record, next);
         }
     }
 
-    fn apply(&mut self, then: &Then, out: &mut Out) {
-        let (request, shard) = (&then.request, self.shard);
+    fn apply(&mut self, part: &Continuation, out: &mut Out) {
+        let (request, shard) = (&part.request, self.shard);
         let txn = request.txn;
         self.under_way.remove(&txn);
         let reads = self.store.reads(&request.reads);
@@ -531,7 +538,7 @@ impl Shard {
             position,
             keys,
         });
-        self.answer(then.coordinator, txn, Answer::Applied(reads), out);
+        self.answer(part.coordinator, txn, Answer::Applied(reads), out);
     }
 
     fn answer(&self, to: Addr, txn: TxnId, answer: Answer, out: &mut Out) {

@@ -139,6 +139,21 @@ impl<R: Serialize + DeserializeOwned, C> Journal<R, C> {
         }
     }
 
+    /// Its file.
+    pub fn file(&self) -> FileId {
+        self.file
+    }
+
+    /// Whether the next [`pump`](Self::pump) asks for a snapshot.
+    pub fn wants_snapshot(&self) -> bool {
+        self.in_flight.is_none() && (self.in_doubt.is_some() || self.has_outgrown())
+    }
+
+    /// Whether the log is worth a checkpoint.
+    fn has_outgrown(&self) -> bool {
+        self.bytes > self.checkpoint_min_bytes.max(3 * self.checkpoint_bytes)
+    }
+
     /// Takes up a log after the bytes that a boot found, and returns its records. A torn tail is cut off
     /// before anything else is written.
     ///
@@ -186,7 +201,7 @@ impl<R: Serialize + DeserializeOwned, C> Journal<R, C> {
             } else {
                 self.replace(batch.records, snapshot(), Kind::Renewal, out);
             }
-        } else if self.bytes > self.checkpoint_min_bytes.max(3 * self.checkpoint_bytes) {
+        } else if self.has_outgrown() {
             self.replace(Vec::new(), snapshot(), Kind::Checkpoint, out);
         } else if self.queue.iter().any(|(_, then)| then.is_some()) {
             let records = std::mem::take(&mut self.queue);

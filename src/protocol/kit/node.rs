@@ -61,7 +61,8 @@ use crate::protocol::kit::client::{Client, ClientMessage, ClientTimer};
 use crate::shard::ShardState;
 use crate::shard::recovery::Recovery;
 
-/// A protocol's type that carries what is a client's besides what is its own. [`carries_client!`] implements it.
+/// A protocol's type that carries what is a client's, or an execution's, besides what is its own. [`carries_client!`] and
+/// [`carries_execution!`] implement it.
 pub trait Carries<C>: Sized {
     /// Wraps what a client sends or arms.
     fn wrap(content: C) -> Self;
@@ -72,15 +73,15 @@ pub trait Carries<C>: Sized {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! carries_client {
-    (@ $carrier:ty, $content:ty) => {
+    (@ $carrier:ty, $variant:ident, $content:ty) => {
         impl $crate::protocol::kit::node::Carries<$content> for $carrier {
             fn wrap(content: $content) -> Self {
-                Self::Client(content)
+                Self::$variant(content)
             }
 
             fn unwrap(self) -> Option<$content> {
                 #[allow(irrefutable_let_patterns, reason = "a protocol may have nothing else")]
-                if let Self::Client(content) = self {
+                if let Self::$variant(content) = self {
                     Some(content)
                 } else {
                     None
@@ -89,10 +90,24 @@ macro_rules! carries_client {
         }
     };
     ($message:ty, $timer:ty) => {
-        $crate::protocol::kit::node::carries_client!(@ $message, $crate::protocol::kit::client::ClientMessage);
-        $crate::protocol::kit::node::carries_client!(@ $timer, $crate::protocol::kit::client::ClientTimer);
+        $crate::protocol::kit::node::carries_client!(@ $message, Client, $crate::protocol::kit::client::ClientMessage);
+        $crate::protocol::kit::node::carries_client!(@ $timer, Client, $crate::protocol::kit::client::ClientTimer);
     };
 }
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! carries_execution {
+    ($message:ty, $timer:ty) => {
+        $crate::protocol::kit::node::carries_client!(@ $message, Execution, $crate::protocol::kit::execution::Message);
+        $crate::protocol::kit::node::carries_client!(@ $timer, Execution, $crate::protocol::kit::execution::Timer);
+    };
+}
+
+/// Declares that the variant `Execution` of a protocol's message type and that of its timer type are those of
+/// [`kit::execution`](crate::protocol::kit::execution): `carries_execution!(Message, Timer);`
+#[doc(inline)]
+pub use carries_execution;
 
 /// Declares that the variant `Client` of a protocol's message type and that of its timer type are the clients':
 /// `carries_client!(Message, Timer);`

@@ -11,9 +11,10 @@ use super::acceptor::Acceptor;
 use super::leader::Leading;
 use super::{Ballot, Decision, Group, Message, Out, Site, Timer};
 use crate::base::observation::Observation;
-use crate::base::process::{Addr, Delay, Disk, FileId, Input, Process, WallTime};
+use crate::base::process::{Addr, Delay, FileId, Input, Process, WallTime};
 use crate::base::txn::TxnId;
 use crate::protocol::Autopsy;
+use crate::protocol::kit::durable::{self, Durable};
 use crate::protocol::kit::journal::Journal;
 
 const LOG: FileId = FileId(0);
@@ -63,50 +64,31 @@ impl Process for Coordinator {
     type Message = Message;
     type Timer = Timer;
 
-    fn step(&mut self, _: WallTime, input: Input<Message, Timer>, out: &mut Out) {
-        match input {
-            Input::Boot(disk) => self.boot(&disk, out),
-            Input::Message { from, message } => self.receive(from, message, out),
-            Input::Timer(Timer::Resend(txn)) => self.resend(txn, out),
-            Input::Timer(Timer::TakeOver(txn)) => self.take_over(txn, out),
-            Input::Timer(_) => {}
-            Input::Flushed(flush) => {
-                let settled = self.journal.flushed(flush);
-                for next in settled.durable {
-                    self.durable(next, out);
-                }
-                for next in settled.lost {
-                    self.force(next);
-                }
-            }
-            Input::FlushFailed(flush) => self.journal.flush_failed(flush, out),
-        }
-        let snapshot = || Record::Checkpoint {
-            acceptors: self.acceptors.values().cloned().collect(),
-            decisions: { self.decisions.iter() }
-                .filter(|(txn, _)| !self.acceptors.contains_key(txn))
-                .map(|(txn, decision)| (*txn, *decision))
-                .collect(),
-        };
-        self.journal.pump(snapshot, out);
+    fn step(&mut self, now: WallTime, input: Input<Message, Timer>, out: &mut Out) {
+        durable::step(self, now, input, out);
     }
 }
 
 impl Autopsy for Coordinator {}
 
-impl Coordinator {
-    pub(super) fn new(site: Arc<Site>, me: Addr) -> Self {
-        Self {
-            journal: Journal::new(LOG, site.options.checkpoint_min_bytes()),
-            site,
-            me,
-            acceptors: BTreeMap::new(),
-            leading: BTreeMap::new(),
-            decisions: BTreeMap::new(),
+impl Durable<Record, Continuation> for Coordinator {
+    const DAMAGED: &'static str = "an acceptor's log is damaged";
+
+    fn journal(&mut self) -> &mut Journal<Record, Continuation> {
+        &mut self.journal
+    }
+
+    fn checkpoint(&self) -> Record {
+        Record::Checkpoint {
+            acceptors: self.acceptors.values().cloned().collect(),
+            decisions: { self.decisions.iter() }
+                .filter(|(txn, _)| !self.acceptors.contains_key(txn))
+                .map(|(txn, decision)| (*txn, *decision))
+                .collect(),
         }
     }
 
-    fn receive(&mut self, from: Addr, message: Message, out: &mut Out) {
+    fn on_message(&mut self, _: WallTime, from: Addr, message: Message, out: &mut Out) {
         match message {
             Message::BeginCommit(start) => self.on_begin_commit(from, start, out),
             Message::Prepared { group, shard } => self.on_prepared(from, &group, shard, out),
@@ -130,6 +112,49 @@ impl Coordinator {
         }
     }
 
+    fn on_timer(&mut self, timer: Timer, out: &mut Out) {
+        match timer {
+            Timer::Resend(txn) => self.resend(txn, out),
+            Timer::TakeOver(txn) => self.take_over(txn, out),
+            _ => {}
+        }
+    }
+
+    fn on_durable(&mut self, _: WallTime, next: Continuation, out: &mut Out) {
+        match next {
+            Continuation::Promised { txn, ballot, to } => self.promised(txn, ballot, to, out),
+            Continuation::Accepted { txn, ballot } => self.accepted(txn, ballot, out),
+        }
+    }
+
+    fn on_lost(&mut self, next: Continuation, _: &mut Out) {
+        self.force(next);
+    }
+
+    /// An acceptor without an end takes over, so that whatever it may have led comes to one.
+    fn recover(&mut self, records: Vec<Record>, out: &mut Out) {
+        for record in records {
+            self.replay(record);
+        }
+        for txn in self.acceptors.keys() {
+            out.observe(Observation::Mark("paxos-commit.recovered-accepted"));
+            out.set_timer(Timer::TakeOver(*txn), Delay::exactly(0));
+        }
+    }
+}
+
+impl Coordinator {
+    pub(super) fn new(site: Arc<Site>, me: Addr) -> Self {
+        Self {
+            journal: Journal::new(LOG, site.options.checkpoint_min_bytes()),
+            site,
+            me,
+            acceptors: BTreeMap::new(),
+            leading: BTreeMap::new(),
+            decisions: BTreeMap::new(),
+        }
+    }
+
     /// Forces what the acceptor knows of a transaction by now.
     pub(super) fn force(&mut self, next: Continuation) {
         let (Continuation::Promised { txn, .. } | Continuation::Accepted { txn, .. }) = next;
@@ -139,34 +164,12 @@ impl Coordinator {
         }
     }
 
-    fn durable(&mut self, next: Continuation, out: &mut Out) {
-        match next {
-            Continuation::Promised { txn, ballot, to } => self.promised(txn, ballot, to, out),
-            Continuation::Accepted { txn, ballot } => self.accepted(txn, ballot, out),
-        }
-    }
-
     /// An acceptor that goes on without an end takes over, after the others that come before it.
     pub(super) fn arm_take_over(&self, group: &Group, out: &mut Out) {
         let place = { group.acceptors.iter() }.position(|acceptor| *acceptor == self.me);
         let place = place.unwrap_or(group.acceptors.len()) as u64;
         let pause = self.site.options.takeover_ms.about_times(1 + place);
         out.set_timer(Timer::TakeOver(group.txn), pause);
-    }
-
-    // Recovery: an acceptor without an end takes over, so that whatever it may have led comes to one.
-
-    fn boot(&mut self, disk: &Disk, out: &mut Out) {
-        let Ok(records) = self.journal.open(disk.file(LOG), out) else {
-            return out.halt("an acceptor's log is damaged");
-        };
-        for record in records {
-            self.replay(record);
-        }
-        for txn in self.acceptors.keys() {
-            out.observe(Observation::Mark("paxos-commit.recovered-accepted"));
-            out.set_timer(Timer::TakeOver(*txn), Delay::exactly(0));
-        }
     }
 
     fn replay(&mut self, record: Record) {

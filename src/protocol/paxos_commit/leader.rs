@@ -1,7 +1,7 @@
 //! The leader: collects what acceptors have accepted, decides, and tells until everybody has heard (Gray and Lamport, section
 //! 4.2).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::coordinator::{Continuation, Coordinator};
@@ -11,6 +11,7 @@ use crate::base::process::Addr;
 use crate::base::txn::{ShardId, TxnId};
 use crate::base::zoo::{self, Bug};
 use crate::protocol::kit::execution::Part;
+use crate::protocol::kit::votes::{Tally, Votes};
 
 /// A transaction in a leader's hands.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -25,17 +26,23 @@ enum Phase {
     /// Ballot 0: the resource managers vote, and these acceptors have accepted `Prepared` in every instance.
     Voting {
         parts: Vec<Part>,
-        accepted: BTreeSet<Addr>,
+        accepted: Votes<Addr>,
     },
     /// Phase 1 of a higher ballot.
     Collecting { promises: BTreeMap<Addr, Accepted> },
     /// Phase 2 of a higher ballot: these acceptors have accepted.
     Proposing {
         votes: BTreeMap<ShardId, Vote>,
-        accepted: BTreeSet<Addr>,
+        accepted: Votes<Addr>,
     },
     /// The decision is commit. These resource managers have not acknowledged it.
-    Telling { unacked: BTreeSet<ShardId> },
+    Telling { acks: Votes<ShardId> },
+}
+
+/// The acceptors of a group, of which F + 1 have to accept.
+fn acceptors(group: &Group) -> Votes<Addr> {
+    let missing = usize::from(zoo::planted(Bug::FewAcceptorsDecide));
+    Votes::of(group.acceptors.iter().copied(), group.quorum() - missing)
 }
 
 impl Coordinator {
@@ -48,7 +55,7 @@ impl Coordinator {
         if !self.decisions.contains_key(&txn) && !self.leading.contains_key(&txn) {
             let phase = Phase::Voting {
                 parts: start.parts.clone(),
-                accepted: BTreeSet::new(),
+                accepted: acceptors(group),
             };
             let leading = Leading {
                 group: Arc::clone(group),
@@ -95,10 +102,7 @@ impl Coordinator {
             }
             Phase::Collecting { .. } | Phase::Telling { .. } => return,
         };
-        accepted.insert(from);
-        let is_enough = accepted.len() >= group.quorum()
-            || zoo::planted(Bug::FewAcceptorsDecide) && accepted.len() + 1 >= group.quorum();
-        if is_enough {
+        if accepted.record(from, true) == Tally::Accepted {
             self.decide(&group, decision, out);
         }
     }
@@ -201,7 +205,7 @@ impl Coordinator {
         }
         leading.phase = Phase::Proposing {
             votes: votes.clone(),
-            accepted: BTreeSet::new(),
+            accepted: acceptors(&group),
         };
         self.send_others(&group, out, || Message::Propose {
             group: Arc::clone(&group),
@@ -236,7 +240,7 @@ impl Coordinator {
         match decision {
             Decision::Commit => {
                 self.decisions.insert(txn, decision);
-                self.await_acks(group, group.members.clone());
+                self.await_acks(group);
                 self.resend(txn, out);
             }
             Decision::Abort(why) => {
@@ -249,13 +253,15 @@ impl Coordinator {
         }
     }
 
-    fn await_acks(&mut self, group: &Arc<Group>, unacked: BTreeSet<ShardId>) {
+    fn await_acks(&mut self, group: &Arc<Group>) {
         let ballot =
             { self.leading.get(&group.txn) }.map_or(Ballot::ZERO, |leading| leading.ballot);
         let leading = Leading {
             group: Arc::clone(group),
             ballot,
-            phase: Phase::Telling { unacked },
+            phase: Phase::Telling {
+                acks: Votes::of_all(group.members.iter().copied()),
+            },
         };
         self.leading.insert(group.txn, leading);
     }
@@ -276,9 +282,9 @@ impl Coordinator {
                     out.send(self.site.resource_manager(part.shard), prepare);
                 }
             }
-            Phase::Telling { unacked } => {
-                for shard in unacked {
-                    out.send(self.site.resource_manager(*shard), Message::Commit { txn });
+            Phase::Telling { acks } => {
+                for shard in acks.missing() {
+                    out.send(self.site.resource_manager(shard), Message::Commit { txn });
                 }
             }
             Phase::Collecting { .. } | Phase::Proposing { .. } => return,
@@ -292,20 +298,16 @@ impl Coordinator {
             return;
         };
         let group = Arc::clone(&leading.group);
-        if let Phase::Telling { unacked } = &mut leading.phase {
-            unacked.remove(&shard);
-            if unacked.is_empty() {
+        if let Phase::Telling { acks } = &mut leading.phase {
+            if acks.record(shard, true) == Tally::Accepted {
                 self.end(&group, Decision::Commit, out);
             }
             return;
         }
         self.decisions.insert(txn, Decision::Commit);
         out.cancel_timer(Timer::TakeOver(txn));
-        let mut unacked = group.members.clone();
-        unacked.remove(&shard);
-        self.await_acks(&group, unacked);
+        self.await_acks(&group);
         out.set_timer(Timer::Resend(txn), self.site.options.resend_ms.about());
-        // The one who acknowledges may be the only one.
         self.on_ack(txn, shard, out);
     }
 

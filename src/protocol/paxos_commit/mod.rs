@@ -57,7 +57,8 @@ use serde::{Deserialize, Serialize};
 
 use super::kit::deploy::home_key;
 use super::kit::journal;
-use super::kit::node::{self, carries_client};
+use super::kit::node::{self, carries_client, carries_execution};
+use super::kit::participant::Commitment;
 use super::{Atomicity, Deployment, Isolation, Progress, Promise, Promises, Protocol};
 use crate::base::observation::{AbortReason, Mark};
 use crate::base::options::{Choice, Millis, Number, declare};
@@ -69,7 +70,7 @@ use crate::protocol::kit::execution::{self, Part};
 use crate::scenario::layout::Layout;
 
 pub use coordinator::Coordinator;
-pub use resource_manager::ResourceManager;
+pub use resource_manager::{Member, ResourceManager};
 
 /// Where acceptors and leaders run.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
@@ -468,6 +469,7 @@ pub enum Timer {
 }
 
 carries_client!(Message, Timer);
+carries_execution!(Message, Timer);
 
 type Out = Effects<Message, Timer>;
 
@@ -494,10 +496,6 @@ impl Protocol for PaxosCommit {
                 "an initiator was left in doubt, and begins with another leader for a while",
             ),
             (
-                "paxos-commit.recovered-in-doubt",
-                "a resource manager restarted with a vote and no decision",
-            ),
-            (
                 "paxos-commit.recovered-accepted",
                 "an acceptor restarted with votes of an undecided transaction",
             ),
@@ -521,16 +519,8 @@ impl Protocol for PaxosCommit {
                 "paxos-commit.learned",
                 "a leader took a higher ballot for what was decided already",
             ),
-            ("paxos-commit.vote-not-durable", "a vote's flush failed"),
-            (
-                "paxos-commit.grant-lost",
-                "a resource manager was to prepare under locks that it no longer held",
-            ),
-            (
-                "paxos-commit.reply-repeated",
-                "a repeated request was answered from memory",
-            ),
         ],
+        &Member::MARKS,
         execution::MARKS,
         journal::MARKS,
     ];
@@ -625,7 +615,7 @@ impl Protocol for PaxosCommit {
             vec![site.resource_manager(layout.shard_of(home_key(&operation.txn)))]
         };
         Ok(Deployment::on(layout)
-            .homes(|shard| ResourceManager::new(Arc::clone(&site), shard))
+            .homes(|shard| resource_manager::resource_manager(Arc::clone(&site), shard))
             .coordinators(site.coordinators(), |at| {
                 Coordinator::new(Arc::clone(&site), at)
             })

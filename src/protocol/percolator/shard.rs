@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{End, Fate, Message, Out, PrewriteRequest, Site, Timer};
 use crate::base::observation::{Observation, Outcome};
-use crate::base::process::{Addr, Delay, Disk, Effects, FileId, Input, Process, WallTime};
+use crate::base::process::{Addr, Delay, FileId, Input, Process, WallTime};
 use crate::base::txn::{Key, Read, Row, ShardId, TxnId, Value};
 use crate::base::zoo::{self, Bug};
 use crate::protocol::Autopsy;
+use crate::protocol::kit::durable;
 use crate::protocol::kit::journal::Journal;
 use crate::shard::ShardState;
 use crate::shard::recovery::Recovery;
@@ -63,7 +64,7 @@ struct Durable {
 
 /// What follows a forced record.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Then {
+struct Continuation {
     record: Record,
     /// Of the record.
     lock: Lock,
@@ -86,7 +87,7 @@ struct UnderWay {
 pub struct Shard {
     site: Arc<Site>,
     shard: ShardId,
-    journal: Journal<Record, Then>,
+    journal: Journal<Record, Continuation>,
     durable: Durable,
     /// One record of a transaction at a time: whatever else is asked about it meanwhile is asked again later.
     under_way: BTreeMap<TxnId, UnderWay>,
@@ -113,57 +114,6 @@ impl Shard {
             heard_before: Timestamp(0),
             is_collecting: false,
         }
-    }
-
-    fn receive(&mut self, from: Addr, message: Message, out: &mut Out) {
-        match message {
-            Message::Read { txn, at, keys } => self.on_read(from, txn, at, &keys, out),
-            Message::Prewrite(request) => self.on_prewrite(from, &request, out),
-            Message::Commit { lock, commit } => self.on_commit(from, lock, commit, out),
-            Message::GiveUp { lock, close } => self.on_give_up(from, lock, close, out),
-            Message::CheckStatus {
-                lock,
-                reader,
-                shard,
-            } => {
-                let fate = self.fate(lock);
-                out.send(
-                    from,
-                    Message::Status {
-                        lock,
-                        reader,
-                        shard,
-                        fate,
-                    },
-                );
-            }
-            Message::Resolve { lock, fate, reader } => {
-                self.on_resolve(from, lock, fate, reader, out)
-            }
-            Message::Finished { start, shard } => self.on_finished(start, shard, out),
-            message => unreachable!("{message:?} is not for a shard"),
-        }
-    }
-
-    // Recovery: the log is the state. Locks wait for their time to live again, and secondaries are told again.
-
-    fn boot(&mut self, disk: &Disk, out: &mut Out) {
-        let Ok(records) = self.journal.open(disk.file(LOG), out) else {
-            return out.halt("a shard's log is damaged");
-        };
-        for record in records {
-            self.apply(record);
-        }
-        for start in self.durable.unfinished.keys() {
-            out.set_timer(Timer::Finish(*start), Delay::exactly(0));
-        }
-        for intent in self.durable.versions.intents() {
-            if self.has_primary(intent.lock) {
-                let ttl = self.site.options.lock_ttl_ms.exactly();
-                out.set_timer(Timer::Expire(intent.lock.start), ttl);
-            }
-        }
-        self.await_collection(out);
     }
 
     /// Takes a durable record into the state, and returns the rows that got a new value.
@@ -232,28 +182,28 @@ impl Shard {
     }
 
     /// Forces a record, unless one of the same transaction is under way: then whoever asked asks again.
-    fn force(&mut self, then: Then) {
-        let txn = then.lock.txn;
+    fn force(&mut self, next: Continuation) {
+        let txn = next.lock.txn;
         if self.under_way.contains_key(&txn) {
             return;
         }
-        let keys = match &then.record {
+        let keys = match &next.record {
             Record::Prewrite { rows, .. } => rows.keys().copied().collect(),
             _ => BTreeSet::new(),
         };
-        let start = then.lock.start;
+        let start = next.lock.start;
         self.under_way.insert(txn, UnderWay { start, keys });
-        self.journal.force(then.record.clone(), then);
+        self.journal.force(next.record.clone(), next);
     }
 
     /// A record is durable: its effects are visible from here on.
-    fn on_durable(&mut self, then: Then, out: &mut Out) {
-        let Then {
+    fn follow(&mut self, next: Continuation, out: &mut Out) {
+        let Continuation {
             record,
             lock,
             from,
             reader,
-        } = then;
+        } = next;
         let (txn, start, shard) = (lock.txn, lock.start, self.shard);
         self.under_way.remove(&txn);
         let held_before = self.durable.versions.intent(start).is_some();
@@ -408,7 +358,7 @@ impl Shard {
                     secondaries: secondaries.clone(),
                 };
                 let (lock, from, reader) = (*lock, Some(from), None);
-                self.force(Then {
+                self.force(Continuation {
                     record,
                     lock,
                     from,
@@ -458,7 +408,7 @@ impl Shard {
         }
         let record = Record::Commit { lock, commit };
         let (from, reader) = (Some(from), None);
-        self.force(Then {
+        self.force(Continuation {
             record,
             lock,
             from,
@@ -483,7 +433,7 @@ impl Shard {
         let close = close.map(|outcome| (txn, outcome));
         let record = Record::RollBack { locks, close };
         let (from, reader) = (Some(from), None);
-        self.force(Then {
+        self.force(Continuation {
             record,
             lock,
             from,
@@ -506,7 +456,7 @@ impl Shard {
             let (locks, close) = (vec![lock], None);
             let record = Record::RollBack { locks, close };
             let (from, reader) = (None, None);
-            self.force(Then {
+            self.force(Continuation {
                 record,
                 lock,
                 from,
@@ -550,7 +500,7 @@ impl Shard {
             _ => return self.acted(lock, Some(from), reader, out),
         };
         let from = Some(from);
-        self.force(Then {
+        self.force(Continuation {
             record,
             lock,
             from,
@@ -682,33 +632,85 @@ impl Process for Shard {
     type Message = Message;
     type Timer = Timer;
 
-    fn step(
-        &mut self,
-        _: WallTime,
-        input: Input<Message, Timer>,
-        out: &mut Effects<Message, Timer>,
-    ) {
-        match input {
-            Input::Boot(disk) => self.boot(&disk, out),
-            Input::Message { from, message } => self.receive(from, message, out),
-            Input::Timer(Timer::Expire(start)) => self.expire(start, out),
-            Input::Timer(Timer::Finish(start)) => self.finish(start, out),
-            Input::Timer(Timer::Collect) => self.collect(out),
-            Input::Timer(_) => {}
-            Input::Flushed(flush) => {
-                let settled = self.journal.flushed(flush);
-                for then in settled.durable {
-                    self.on_durable(then, out);
-                }
-                // What was not written has not happened: whoever asked asks again.
-                for then in settled.lost {
-                    self.under_way.remove(&then.lock.txn);
-                }
-            }
-            Input::FlushFailed(flush) => self.journal.flush_failed(flush, out),
+    fn step(&mut self, now: WallTime, input: Input<Message, Timer>, out: &mut Out) {
+        durable::step(self, now, input, out);
+    }
+}
+
+impl durable::Durable<Record, Continuation> for Shard {
+    const DAMAGED: &'static str = "a shard's log is damaged";
+
+    fn journal(&mut self) -> &mut Journal<Record, Continuation> {
+        &mut self.journal
+    }
+
+    fn checkpoint(&self) -> Record {
+        Record::Checkpoint(Box::new(self.durable.clone()))
+    }
+
+    /// The log is the state. Locks wait for their time to live again, and secondaries are told again.
+    fn recover(&mut self, records: Vec<Record>, out: &mut Out) {
+        for record in records {
+            self.apply(record);
         }
-        let snapshot = || Record::Checkpoint(Box::new(self.durable.clone()));
-        self.journal.pump(snapshot, out);
+        for start in self.durable.unfinished.keys() {
+            out.set_timer(Timer::Finish(*start), Delay::exactly(0));
+        }
+        for intent in self.durable.versions.intents() {
+            if self.has_primary(intent.lock) {
+                let ttl = self.site.options.lock_ttl_ms.exactly();
+                out.set_timer(Timer::Expire(intent.lock.start), ttl);
+            }
+        }
+        self.await_collection(out);
+    }
+
+    fn on_message(&mut self, _: WallTime, from: Addr, message: Message, out: &mut Out) {
+        match message {
+            Message::Read { txn, at, keys } => self.on_read(from, txn, at, &keys, out),
+            Message::Prewrite(request) => self.on_prewrite(from, &request, out),
+            Message::Commit { lock, commit } => self.on_commit(from, lock, commit, out),
+            Message::GiveUp { lock, close } => self.on_give_up(from, lock, close, out),
+            Message::CheckStatus {
+                lock,
+                reader,
+                shard,
+            } => {
+                let fate = self.fate(lock);
+                out.send(
+                    from,
+                    Message::Status {
+                        lock,
+                        reader,
+                        shard,
+                        fate,
+                    },
+                );
+            }
+            Message::Resolve { lock, fate, reader } => {
+                self.on_resolve(from, lock, fate, reader, out)
+            }
+            Message::Finished { start, shard } => self.on_finished(start, shard, out),
+            message => unreachable!("{message:?} is not for a shard"),
+        }
+    }
+
+    fn on_timer(&mut self, timer: Timer, out: &mut Out) {
+        match timer {
+            Timer::Expire(start) => self.expire(start, out),
+            Timer::Finish(start) => self.finish(start, out),
+            Timer::Collect => self.collect(out),
+            _ => {}
+        }
+    }
+
+    fn on_durable(&mut self, _: WallTime, next: Continuation, out: &mut Out) {
+        self.follow(next, out);
+    }
+
+    /// What was not written has not happened: whoever asked asks again.
+    fn on_lost(&mut self, next: Continuation, _: &mut Out) {
+        self.under_way.remove(&next.lock.txn);
     }
 }
 

@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{Message, Out, Refusal, Site, Step, StepRequest, Timer};
 use crate::base::observation::{AbortReason, Observation, Outcome};
-use crate::base::process::{Addr, Disk, FileId, Input, Process, WallTime};
+use crate::base::process::{Addr, FileId, Input, Process, WallTime};
 use crate::base::txn::{Footprint, Guard, Key, Read, Row, ShardId, Txn, TxnId};
 use crate::base::zoo::{self, Bug};
 use crate::protocol::Autopsy;
 use crate::protocol::kit::client::ClientMessage;
+use crate::protocol::kit::durable;
 use crate::protocol::kit::journal::Journal;
 use crate::scenario::layout::Layout;
 use crate::shard::recovery::Recovery;
@@ -134,7 +135,7 @@ enum Durable {
 
 /// What follows a forced record.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-enum Then {
+enum Continuation {
     Begin(Arc<Plan>),
     Pivot(TxnId),
     Aborting(TxnId),
@@ -212,7 +213,7 @@ pub enum SagaView {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Orchestrator {
     site: Arc<Site>,
-    journal: Journal<Record, Then>,
+    journal: Journal<Record, Continuation>,
     gathering: BTreeMap<TxnId, Gathering>,
     running: BTreeMap<TxnId, Running>,
     /// What clients were told. Committed ones without their reads.
@@ -284,42 +285,38 @@ impl Process for Orchestrator {
     type Message = Message;
     type Timer = Timer;
 
-    fn step(&mut self, _: WallTime, input: Input<Message, Timer>, out: &mut Out) {
-        match input {
-            Input::Boot(disk) => self.boot(&disk, out),
-            Input::Message { from, message } => self.receive(from, message, out),
-            Input::Timer(Timer::Resend(txn)) => self.resend(txn, out),
-            Input::Timer(Timer::StepTimeout(txn)) => self.time_out(txn, out),
-            Input::Timer(_) => {}
-            Input::Flushed(flush) => {
-                let settled = self.journal.flushed(flush);
-                for then in settled.durable {
-                    self.durable(then, out);
-                }
-                for then in settled.lost {
-                    self.force(then);
-                }
-            }
-            Input::FlushFailed(flush) => self.journal.flush_failed(flush, out),
-        }
+    fn step(&mut self, now: WallTime, input: Input<Message, Timer>, out: &mut Out) {
+        durable::step(self, now, input, out);
+    }
+}
+
+impl durable::Durable<Record, Continuation> for Orchestrator {
+    const DAMAGED: &'static str = "an orchestrator's log is damaged";
+
+    fn journal(&mut self) -> &mut Journal<Record, Continuation> {
+        &mut self.journal
+    }
+
+    fn checkpoint(&self) -> Record {
         let running = |running: &Running| (Arc::clone(&running.plan), running.durable.clone());
-        let snapshot = || Record::Checkpoint {
+        Record::Checkpoint {
             running: self.running.values().map(running).collect(),
             ended: self.ended.clone(),
-        };
-        self.journal.pump(snapshot, out);
+        }
     }
-}
 
-impl Autopsy for Orchestrator {
-    /// It ends when no saga is left to be completed or undone.
-    fn recovery(&self) -> Recovery {
-        Recovery::waits_on(self.open().collect(), "for the steps of")
+    /// Backward before the pivot, forward after.
+    fn recover(&mut self, records: Vec<Record>, out: &mut Out) {
+        let mut sagas: BTreeMap<TxnId, (Arc<Plan>, Durable)> = BTreeMap::new();
+        for record in records {
+            self.replay(record, &mut sagas);
+        }
+        for (txn, (plan, durable)) in sagas {
+            self.resume(txn, plan, durable, out);
+        }
     }
-}
 
-impl Orchestrator {
-    fn receive(&mut self, from: Addr, message: Message, out: &mut Out) {
+    fn on_message(&mut self, _: WallTime, from: Addr, message: Message, out: &mut Out) {
         match message {
             Message::Client(ClientMessage::Request { txn }) => self.on_request(from, txn, out),
             Message::Values { txn, rows } => self.on_values(txn, rows, out),
@@ -331,6 +328,31 @@ impl Orchestrator {
         }
     }
 
+    fn on_timer(&mut self, timer: Timer, out: &mut Out) {
+        match timer {
+            Timer::Resend(txn) => self.resend(txn, out),
+            Timer::StepTimeout(txn) => self.time_out(txn, out),
+            _ => {}
+        }
+    }
+
+    fn on_durable(&mut self, _: WallTime, next: Continuation, out: &mut Out) {
+        self.follow(next, out);
+    }
+
+    fn on_lost(&mut self, next: Continuation, _: &mut Out) {
+        self.force(next);
+    }
+}
+
+impl Autopsy for Orchestrator {
+    /// It ends when no saga is left to be completed or undone.
+    fn recovery(&self) -> Recovery {
+        Recovery::waits_on(self.open().collect(), "for the steps of")
+    }
+}
+
+impl Orchestrator {
     // Requests, and what must be read before a saga begins.
 
     fn on_request(&mut self, client: Addr, txn: Arc<Txn>, out: &mut Out) {
@@ -418,7 +440,7 @@ impl Orchestrator {
         out.cancel_timer(Timer::Resend(txn));
         if let Some(guard) = declined {
             let outcome = Outcome::Declined { guard };
-            return self.force(Then::Refused {
+            return self.force(Continuation::Refused {
                 txn,
                 outcome,
                 client,
@@ -427,7 +449,7 @@ impl Orchestrator {
         if plan.steps.is_empty() {
             return self.end_read_only(plan, out);
         }
-        self.force(Then::Begin(Arc::new(plan)));
+        self.force(Continuation::Begin(Arc::new(plan)));
     }
 
     /// A transaction that only reads: nothing to remember, and a repetition reads again.
@@ -469,7 +491,7 @@ impl Orchestrator {
             running.phase = Phase::Pivoting;
             out.cancel_timer(Timer::Resend(txn));
             out.cancel_timer(Timer::StepTimeout(txn));
-            return self.force(Then::Pivot(txn));
+            return self.force(Continuation::Pivot(txn));
         }
         running.phase = Phase::Forward(step);
         let timeout = self.site.options.step_timeout_ms;
@@ -589,7 +611,7 @@ impl Orchestrator {
         out.cancel_timer(Timer::StepTimeout(txn));
         let running = { self.running.get_mut(&txn) }.expect("it is running");
         running.phase = Phase::Aborting { outcome, undo };
-        self.force(Then::Aborting(txn));
+        self.force(Continuation::Aborting(txn));
     }
 
     fn compensate_below(&mut self, txn: TxnId, undo: u16, outcome: Outcome, out: &mut Out) {
@@ -663,15 +685,15 @@ impl Orchestrator {
 
     // The log.
 
-    /// Forces the record that `then` waits for; again after a failed flush, which has left nothing behind.
-    fn force(&mut self, then: Then) {
-        let record = match &then {
-            Then::Begin(plan) => Record::Begin(Arc::clone(plan)),
-            Then::Pivot(txn) => Record::Pivot {
+    /// Forces the record that `next` waits for; again after a failed flush, which has left nothing behind.
+    fn force(&mut self, next: Continuation) {
+        let record = match &next {
+            Continuation::Begin(plan) => Record::Begin(Arc::clone(plan)),
+            Continuation::Pivot(txn) => Record::Pivot {
                 txn: *txn,
                 reads: as_reads(&self.running[txn].reads),
             },
-            Then::Aborting(txn) => match &self.running[txn].phase {
+            Continuation::Aborting(txn) => match &self.running[txn].phase {
                 Phase::Aborting { outcome, undo } => Record::Aborting {
                     txn: *txn,
                     outcome: outcome.clone(),
@@ -679,18 +701,19 @@ impl Orchestrator {
                 },
                 phase => unreachable!("{txn} goes backward in {phase:?}"),
             },
-            Then::Refused { txn, outcome, .. } => Record::Refused {
+            Continuation::Refused { txn, outcome, .. } => Record::Refused {
                 txn: *txn,
                 outcome: outcome.clone(),
             },
         };
-        self.journal.force(record, then);
+        self.journal.force(record, next);
     }
 
-    fn durable(&mut self, then: Then, out: &mut Out) {
-        match then {
-            Then::Begin(plan) => self.begun(plan, out),
-            Then::Pivot(txn) => {
+    /// A record is durable.
+    fn follow(&mut self, next: Continuation, out: &mut Out) {
+        match next {
+            Continuation::Begin(plan) => self.begun(plan, out),
+            Continuation::Pivot(txn) => {
                 let running = { self.running.get_mut(&txn) }.expect("it is running");
                 running.durable = Durable::Pivot(as_reads(&running.reads));
                 let pivot = running.plan.pivot;
@@ -700,7 +723,7 @@ impl Orchestrator {
                 }
                 self.advance(txn, pivot, out);
             }
-            Then::Aborting(txn) => {
+            Continuation::Aborting(txn) => {
                 let running = { self.running.get_mut(&txn) }.expect("it is running");
                 let Phase::Aborting { outcome, undo } = running.phase.clone() else {
                     unreachable!("{txn} went backward in {:?}", running.phase);
@@ -713,7 +736,7 @@ impl Orchestrator {
                 out.observe(Observation::Decided { txn, commit });
                 self.compensate_below(txn, undo, outcome, out);
             }
-            Then::Refused {
+            Continuation::Refused {
                 txn,
                 outcome,
                 client,
@@ -724,21 +747,6 @@ impl Orchestrator {
                 out.observe(Observation::Ended { txn, commit });
                 self.reply(txn, client, outcome, out);
             }
-        }
-    }
-
-    // Recovery: backward before the pivot, forward after.
-
-    fn boot(&mut self, disk: &Disk, out: &mut Out) {
-        let Ok(records) = self.journal.open(disk.file(LOG), out) else {
-            return out.halt("an orchestrator's log is damaged");
-        };
-        let mut sagas: BTreeMap<TxnId, (Arc<Plan>, Durable)> = BTreeMap::new();
-        for record in records {
-            self.replay(record, &mut sagas);
-        }
-        for (txn, (plan, durable)) in sagas {
-            self.resume(txn, plan, durable, out);
         }
     }
 

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{Message, Out, Refusal, SemanticLocks, Site, StepRequest, Timer};
 use crate::base::observation::Observation;
-use crate::base::process::{Addr, Disk, FileId, Input, Process, WallTime};
+use crate::base::process::{Addr, FileId, Input, Process, WallTime};
 use crate::base::txn::{Key, Op, Read, ShardId, TxnId, Write, WriteId};
 use crate::base::zoo::{self, Bug};
 use crate::protocol::Autopsy;
+use crate::protocol::kit::durable::{self, Durable};
 use crate::protocol::kit::journal::Journal;
 use crate::shard::ShardState;
 use crate::shard::locks::{Locks, Mode};
@@ -175,37 +176,36 @@ impl Process for Shard {
     type Message = Message;
     type Timer = Timer;
 
-    fn step(&mut self, _: WallTime, input: Input<Message, Timer>, out: &mut Out) {
-        match input {
-            Input::Boot(disk) => self.boot(&disk, out),
-            Input::Message { from, message } => self.receive(from, message, out),
-            Input::Timer(Timer::LockWait(ticket)) => self.wait_no_longer(ticket, out),
-            Input::Timer(_) => {}
-            Input::Flushed(flush) => {
-                let settled = self.journal.flushed(flush);
-                for ticket in settled.durable {
-                    self.durable(ticket, out);
-                }
-                for ticket in settled.lost {
-                    self.lost(ticket, out);
-                }
-            }
-            Input::FlushFailed(flush) => self.journal.flush_failed(flush, out),
-        }
-        let snapshot = || Record::Checkpoint {
+    fn step(&mut self, now: WallTime, input: Input<Message, Timer>, out: &mut Out) {
+        durable::step(self, now, input, out);
+    }
+}
+
+impl Durable<Record, u64> for Shard {
+    const DAMAGED: &'static str = "a shard's log is damaged";
+
+    fn journal(&mut self) -> &mut Journal<Record, u64> {
+        &mut self.journal
+    }
+
+    fn checkpoint(&self) -> Record {
+        Record::Checkpoint {
             store: Box::new(self.store.clone()),
             fates: { self.fates.iter() }
                 .filter(|_| !zoo::planted(Bug::CheckpointDropsFates))
                 .map(|(at, fate)| (*at, fate.clone()))
                 .collect(),
             marks: self.marks.iter().copied().collect(),
-        };
-        self.journal.pump(snapshot, out);
+        }
     }
-}
 
-impl Shard {
-    fn receive(&mut self, from: Addr, message: Message, out: &mut Out) {
+    fn recover(&mut self, records: Vec<Record>, _: &mut Out) {
+        for record in records {
+            self.replay(record);
+        }
+    }
+
+    fn on_message(&mut self, _: WallTime, from: Addr, message: Message, out: &mut Out) {
         let job = match message {
             Message::Read { txn, keys } => Job::Read { txn, keys },
             Message::Step(request) => Job::Step(request),
@@ -216,6 +216,41 @@ impl Shard {
         self.admit(Request { from, job }, out);
     }
 
+    fn on_timer(&mut self, timer: Timer, out: &mut Out) {
+        if let Timer::LockWait(ticket) = timer {
+            self.wait_no_longer(ticket, out);
+        }
+    }
+
+    fn on_durable(&mut self, _: WallTime, ticket: u64, out: &mut Out) {
+        self.act(ticket, out);
+    }
+
+    /// A step that could not be made durable is refused; to refuse and to undo is tried again.
+    fn on_lost(&mut self, ticket: u64, out: &mut Out) {
+        let Request { from, job } = self.requests[&ticket].clone();
+        match job {
+            Job::Step(step) => {
+                let (txn, step, refusal) = (step.txn, step.step, Refusal::Disk);
+                out.observe(Observation::Mark("saga.step-not-durable"));
+                out.send(from, Message::Refused { txn, step, refusal });
+                self.finish(ticket, out);
+            }
+            Job::RefuseBusy { txn, step } => {
+                out.observe(Observation::Mark("saga.step-not-durable"));
+                self.journal.force(Record::Busy { txn, step }, ticket);
+            }
+            Job::Compensate { txn, step } => {
+                self.journal
+                    .force(Record::Compensated { txn, step }, ticket);
+            }
+            Job::Confirm { txn } => self.journal.force(Record::Confirmed { txn }, ticket),
+            Job::Read { .. } => unreachable!("a read writes nothing"),
+        }
+    }
+}
+
+impl Shard {
     // Admission: duplicates, marked rows, local locks.
 
     fn admit(&mut self, request: Request, out: &mut Out) {
@@ -509,7 +544,7 @@ impl Shard {
 
     // The log.
 
-    fn durable(&mut self, ticket: u64, out: &mut Out) {
+    fn act(&mut self, ticket: u64, out: &mut Out) {
         let Request { from, job } = self.requests[&ticket].clone();
         let shard = self.shard;
         match job {
@@ -612,60 +647,32 @@ impl Shard {
         true
     }
 
-    /// A step that could not be made durable is refused; to refuse and to undo is tried again.
-    fn lost(&mut self, ticket: u64, out: &mut Out) {
-        let Request { from, job } = self.requests[&ticket].clone();
-        match job {
-            Job::Step(step) => {
-                let (txn, step, refusal) = (step.txn, step.step, Refusal::Disk);
-                out.observe(Observation::Mark("saga.step-not-durable"));
-                out.send(from, Message::Refused { txn, step, refusal });
-                self.finish(ticket, out);
+    fn replay(&mut self, record: Record) {
+        match record {
+            Record::Applied {
+                txn,
+                step,
+                writes,
+                rows,
+            } => {
+                self.apply((txn, step), &writes, rows);
             }
-            Job::RefuseBusy { txn, step } => {
-                out.observe(Observation::Mark("saga.step-not-durable"));
-                self.journal.force(Record::Busy { txn, step }, ticket);
+            Record::Refused { txn, step, guard } => {
+                self.fates.insert((txn, step), Fate::Refused(guard));
             }
-            Job::Compensate { txn, step } => {
-                self.journal
-                    .force(Record::Compensated { txn, step }, ticket);
+            Record::Busy { txn, step } => self.refused_busy((txn, step)),
+            Record::Compensated { txn, step } => {
+                self.compensate((txn, step));
             }
-            Job::Confirm { txn } => self.journal.force(Record::Confirmed { txn }, ticket),
-            Job::Read { .. } => unreachable!("a read writes nothing"),
-        }
-    }
-
-    fn boot(&mut self, disk: &Disk, out: &mut Out) {
-        let Ok(records) = self.journal.open(disk.file(LOG), out) else {
-            return out.halt("a shard's log is damaged");
-        };
-        for record in records {
-            match record {
-                Record::Applied {
-                    txn,
-                    step,
-                    writes,
-                    rows,
-                } => {
-                    self.apply((txn, step), &writes, rows);
-                }
-                Record::Refused { txn, step, guard } => {
-                    self.fates.insert((txn, step), Fate::Refused(guard));
-                }
-                Record::Busy { txn, step } => self.refused_busy((txn, step)),
-                Record::Compensated { txn, step } => {
-                    self.compensate((txn, step));
-                }
-                Record::Confirmed { txn } => self.marks.retain(|(_, owner)| *owner != txn),
-                Record::Checkpoint {
-                    store,
-                    fates,
-                    marks,
-                } => {
-                    self.store = *store;
-                    self.fates = fates.into_iter().collect();
-                    self.marks = marks.into_iter().collect();
-                }
+            Record::Confirmed { txn } => self.marks.retain(|(_, owner)| *owner != txn),
+            Record::Checkpoint {
+                store,
+                fates,
+                marks,
+            } => {
+                self.store = *store;
+                self.fates = fates.into_iter().collect();
+                self.marks = marks.into_iter().collect();
             }
         }
     }

@@ -7,11 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{Message, Out, Part, PrepareRequest, Site, Start, Timer};
 use crate::base::observation::{AbortReason, Observation};
-use crate::base::process::{Addr, Delay, Disk, FileId, Input, Process, WallTime};
+use crate::base::process::{Addr, Delay, FileId, Input, Process, WallTime};
 use crate::base::txn::{ShardId, TxnId};
 use crate::base::zoo::{self, Bug};
 use crate::protocol::Autopsy;
+use crate::protocol::kit::durable::{self, Durable, Incarnation};
 use crate::protocol::kit::journal::Journal;
+use crate::protocol::kit::votes::{Tally, Votes};
 
 const LOG: FileId = FileId(0);
 
@@ -37,7 +39,7 @@ enum Record {
 
 /// What follows a forced record.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-enum Then {
+enum Continuation {
     Boot,
     Decided(TxnId),
 }
@@ -48,12 +50,12 @@ enum Phase {
     /// Votes are missing.
     Collecting {
         start: Arc<Start>,
-        missing: BTreeSet<ShardId>,
+        votes: Votes<ShardId>,
     },
     /// All votes are yes; the decision is on its way to the disk.
     Deciding { participants: BTreeSet<ShardId> },
-    /// Decided; these participants have not acknowledged.
-    Committed { unacked: BTreeSet<ShardId> },
+    /// Decided; the participants acknowledge.
+    Committed { acks: Votes<ShardId> },
 }
 
 /// Where a transaction stands at its manager, seen from outside.
@@ -78,11 +80,8 @@ pub enum ManagerView {
 pub struct Manager {
     site: Arc<Site>,
     me: Addr,
-    journal: Journal<Record, Then>,
-    incarnation: u64,
-    ready: bool,
-    /// What arrived before this incarnation was durable.
-    early: Vec<(Addr, Message)>,
+    journal: Journal<Record, Continuation>,
+    incarnation: Incarnation<Message>,
     open: BTreeMap<TxnId, Phase>,
     committed: BTreeSet<TxnId>,
     /// Aborted in this incarnation, by decision or by presumption.
@@ -95,9 +94,7 @@ impl Manager {
             journal: Journal::new(LOG, site.options.checkpoint_min_bytes()),
             site,
             me,
-            incarnation: 0,
-            ready: false,
-            early: Vec::new(),
+            incarnation: Incarnation::default(),
             open: BTreeMap::new(),
             committed: BTreeSet::new(),
             aborted: BTreeSet::new(),
@@ -107,9 +104,11 @@ impl Manager {
     /// Where a transaction stands here.
     pub fn view(&self, txn: TxnId) -> ManagerView {
         match self.open.get(&txn) {
-            Some(Phase::Collecting { missing, .. }) => ManagerView::Collecting(missing.clone()),
+            Some(Phase::Collecting { votes, .. }) => {
+                ManagerView::Collecting(votes.missing().collect())
+            }
             Some(Phase::Deciding { .. }) => ManagerView::Deciding,
-            Some(Phase::Committed { unacked }) => ManagerView::Committed(unacked.clone()),
+            Some(Phase::Committed { acks }) => ManagerView::Committed(acks.missing().collect()),
             None if self.committed.contains(&txn) => ManagerView::Ended,
             None if self.aborted.contains(&txn) => ManagerView::Aborted,
             None => ManagerView::Unknown,
@@ -118,7 +117,7 @@ impl Manager {
 
     /// How often it has booted, this time included.
     pub fn incarnation(&self) -> u64 {
-        self.incarnation + u64::from(!self.ready)
+        self.incarnation.number() + u64::from(!self.incarnation.is_durable())
     }
 }
 
@@ -126,50 +125,59 @@ impl Process for Manager {
     type Message = Message;
     type Timer = Timer;
 
-    fn step(&mut self, _: WallTime, input: Input<Message, Timer>, out: &mut Out) {
-        match input {
-            Input::Boot(disk) => self.boot(&disk, out),
-            Input::Message { from, message } if self.ready => self.receive(from, message, out),
-            Input::Message { from, message } => self.early.push((from, message)),
-            Input::Timer(Timer::Resend(txn)) => self.resend(txn, out),
-            Input::Timer(Timer::VoteTimeout(txn)) => self.time_out(txn, out),
-            Input::Timer(_) => {}
-            Input::Flushed(flush) => {
-                let settled = self.journal.flushed(flush);
-                for then in settled.durable {
-                    self.durable(then, out);
-                }
-                for then in settled.lost {
-                    self.force_again(then);
-                }
-            }
-            Input::FlushFailed(flush) => self.journal.flush_failed(flush, out),
-        }
-        let unacked = |open: &BTreeMap<TxnId, Phase>| {
-            let committed = open.iter().filter_map(|(txn, phase)| match phase {
-                Phase::Committed { unacked } => Some((*txn, unacked.clone())),
-                Phase::Collecting { .. } | Phase::Deciding { .. } => None,
-            });
-            committed.collect()
-        };
-        let snapshot = || Record::Checkpoint {
-            incarnation: self.incarnation,
-            unacked: unacked(&self.open),
-            committed: self.committed.clone(),
-        };
-        self.journal.pump(snapshot, out);
+    fn step(&mut self, now: WallTime, input: Input<Message, Timer>, out: &mut Out) {
+        durable::step(self, now, input, out);
     }
 }
 
 impl Autopsy for Manager {}
 
-impl Manager {
-    // Recovery: a commit record says who may not have heard. Everything else is presumed aborted.
+impl Durable<Record, Continuation> for Manager {
+    const DAMAGED: &'static str = "the transaction manager's log is damaged";
 
-    fn boot(&mut self, disk: &Disk, out: &mut Out) {
-        let Ok(records) = self.journal.open(disk.file(LOG), out) else {
-            return out.halt("the transaction manager's log is damaged");
-        };
+    fn journal(&mut self) -> &mut Journal<Record, Continuation> {
+        &mut self.journal
+    }
+
+    fn checkpoint(&self) -> Record {
+        let committed = self.open.iter().filter_map(|(txn, phase)| match phase {
+            Phase::Committed { acks } => Some((*txn, acks.missing().collect())),
+            Phase::Collecting { .. } | Phase::Deciding { .. } => None,
+        });
+        Record::Checkpoint {
+            incarnation: self.incarnation.number(),
+            unacked: committed.collect(),
+            committed: self.committed.clone(),
+        }
+    }
+
+    fn on_message(&mut self, _: WallTime, from: Addr, message: Message, out: &mut Out) {
+        if let Some(message) = self.incarnation.admit(from, message) {
+            self.receive(from, message, out);
+        }
+    }
+
+    fn on_timer(&mut self, timer: Timer, out: &mut Out) {
+        match timer {
+            Timer::Resend(txn) => self.resend(txn, out),
+            Timer::VoteTimeout(txn) => self.time_out(txn, out),
+            _ => {}
+        }
+    }
+
+    fn on_durable(&mut self, _: WallTime, next: Continuation, out: &mut Out) {
+        match next {
+            Continuation::Boot => self.serve(out),
+            Continuation::Decided(txn) => self.decided(txn, out),
+        }
+    }
+
+    fn on_lost(&mut self, next: Continuation, _: &mut Out) {
+        self.force(next);
+    }
+
+    /// A commit record says who may not have heard. Everything else is presumed aborted.
+    fn recover(&mut self, records: Vec<Record>, out: &mut Out) {
         for record in records {
             self.replay(record);
         }
@@ -179,15 +187,17 @@ impl Manager {
             out.observe(Observation::Mark("2pc.decision-recovered"));
             out.set_timer(Timer::Resend(txn), Delay::exactly(0));
         }
-        self.journal.force(Record::Boot, Then::Boot);
+        self.force(Continuation::Boot);
     }
+}
 
+impl Manager {
     fn replay(&mut self, record: Record) {
         match record {
-            Record::Boot => self.incarnation += 1,
+            Record::Boot => self.incarnation.replay(),
             Record::Commit { txn, participants } => {
-                let unacked = participants;
-                self.open.insert(txn, Phase::Committed { unacked });
+                let acks = Votes::of_all(participants);
+                self.open.insert(txn, Phase::Committed { acks });
                 self.committed.insert(txn);
             }
             Record::End { txn } => {
@@ -198,28 +208,31 @@ impl Manager {
                 unacked,
                 committed,
             } => {
-                self.incarnation = incarnation;
+                self.incarnation.restore(incarnation);
                 self.committed = committed;
-                self.open = { unacked.into_iter() }
-                    .map(|(txn, unacked)| (txn, Phase::Committed { unacked }))
-                    .collect();
+                let acks = |unacked| Phase::Committed {
+                    acks: Votes::of_all(unacked),
+                };
+                let open = unacked
+                    .into_iter()
+                    .map(|(txn, unacked): (TxnId, BTreeSet<ShardId>)| (txn, acks(unacked)));
+                self.open = open.collect();
             }
         }
     }
 
     /// The incarnation is durable: whoever initiates with this manager must know it.
     fn serve(&mut self, out: &mut Out) {
-        self.incarnation += 1;
-        self.ready = true;
-        if self.incarnation > 1 {
+        let early = self.incarnation.begin();
+        let incarnation = self.incarnation.number();
+        if incarnation > 1 {
             let site = Arc::clone(&self.site);
             for shard in { site.layout.shard_ids() }.filter(|shard| site.manager(*shard) == self.me)
             {
-                let incarnation = self.incarnation;
                 out.send(site.participant(shard), Message::Hello { incarnation });
             }
         }
-        for (from, message) in std::mem::take(&mut self.early) {
+        for (from, message) in early {
             self.receive(from, message, out);
         }
     }
@@ -246,19 +259,19 @@ impl Manager {
         if self.open.contains_key(&txn) {
             return; // A duplicate: the answer is on its way, or will be.
         }
-        let is_current = start.incarnation == self.incarnation;
+        let incarnation = self.incarnation.number();
+        let is_current = start.incarnation == incarnation;
         if !is_current || self.committed.contains(&txn) || self.aborted.contains(&txn) {
             if !is_current {
                 out.observe(Observation::Mark("2pc.stale-incarnation"));
-                let incarnation = self.incarnation;
                 out.send(from, Message::Hello { incarnation });
             }
             return self.on_inquiry(from, txn, out);
         }
-        let mut missing = start.shards();
-        missing.remove(&start.initiator);
-        let phase = Phase::Collecting { start, missing };
-        self.open.insert(txn, phase);
+        let mut others = start.shards();
+        others.remove(&start.initiator);
+        let votes = Votes::of_all(others);
+        self.open.insert(txn, Phase::Collecting { start, votes });
         let vote_timeout = self.site.options.vote_timeout_ms.exactly();
         out.set_timer(Timer::VoteTimeout(txn), vote_timeout);
         self.resend(txn, out);
@@ -266,16 +279,16 @@ impl Manager {
     }
 
     fn on_yes(&mut self, txn: TxnId, shard: ShardId, out: &mut Out) {
-        if let Some(Phase::Collecting { missing, .. }) = self.open.get_mut(&txn) {
-            missing.remove(&shard);
+        if let Some(Phase::Collecting { votes, .. }) = self.open.get_mut(&txn) {
+            votes.record(shard, true);
             self.decide_if_unanimous(txn, out);
         }
     }
 
     /// One who has voted keeps to it: what says no after that is the echo of a reader that has left.
     fn on_no(&mut self, txn: TxnId, shard: ShardId, out: &mut Out) {
-        if let Some(Phase::Collecting { missing, .. }) = self.open.get(&txn)
-            && missing.contains(&shard)
+        if let Some(Phase::Collecting { votes, .. }) = self.open.get_mut(&txn)
+            && votes.record(shard, false) == Tally::Refused
         {
             self.abort(txn, AbortReason::VotedNo, out);
         }
@@ -291,20 +304,20 @@ impl Manager {
     // Phase two.
 
     fn decide_if_unanimous(&mut self, txn: TxnId, out: &mut Out) {
-        let Some(Phase::Collecting { start, missing }) = self.open.get(&txn) else {
+        let Some(Phase::Collecting { start, votes }) = self.open.get(&txn) else {
             return;
         };
-        if missing.is_empty() {
+        if votes.tally() == Tally::Accepted {
             let participants = start.stayers(&self.site.options);
             out.cancel_timer(Timer::VoteTimeout(txn));
             out.cancel_timer(Timer::Resend(txn));
             self.open.insert(txn, Phase::Deciding { participants });
             if zoo::planted(Bug::DecisionNotForced) {
-                let record = self.record_of(&Then::Decided(txn));
+                let record = self.record_of(&Continuation::Decided(txn));
                 self.journal.write_lazily(record);
                 return self.decided(txn, out);
             }
-            self.force_again(Then::Decided(txn));
+            self.force(Continuation::Decided(txn));
         }
     }
 
@@ -327,33 +340,26 @@ impl Manager {
         out.observe(Observation::Ended { txn, commit });
     }
 
-    fn durable(&mut self, then: Then, out: &mut Out) {
-        match then {
-            Then::Boot => self.serve(out),
-            Then::Decided(txn) => self.decided(txn, out),
-        }
-    }
-
     fn decided(&mut self, txn: TxnId, out: &mut Out) {
         let Some(Phase::Deciding { participants }) = self.open.remove(&txn) else {
             unreachable!("{txn} was not being decided");
         };
-        let (commit, unacked) = (true, participants);
+        let (commit, acks) = (true, Votes::of_all(participants));
         out.observe(Observation::Decided { txn, commit });
         self.committed.insert(txn);
-        self.open.insert(txn, Phase::Committed { unacked });
+        self.open.insert(txn, Phase::Committed { acks });
         self.resend(txn, out);
     }
 
-    /// Forces the record that `then` waits for; again after a failed flush, which has left nothing behind.
-    fn force_again(&mut self, then: Then) {
-        self.journal.force(self.record_of(&then), then);
+    /// Forces the record that `next` waits for; again after a failed flush, which has left nothing behind.
+    fn force(&mut self, next: Continuation) {
+        self.journal.force(self.record_of(&next), next);
     }
 
-    fn record_of(&self, then: &Then) -> Record {
-        match then {
-            Then::Boot => Record::Boot,
-            Then::Decided(txn) => match self.open.get(txn) {
+    fn record_of(&self, next: &Continuation) -> Record {
+        match next {
+            Continuation::Boot => Record::Boot,
+            Continuation::Decided(txn) => match self.open.get(txn) {
                 Some(Phase::Deciding { participants }) => Record::Commit {
                     txn: *txn,
                     participants: participants.clone(),
@@ -364,15 +370,15 @@ impl Manager {
     }
 
     fn on_ack(&mut self, txn: TxnId, shard: ShardId, out: &mut Out) {
-        let Some(Phase::Committed { unacked }) = self.open.get_mut(&txn) else {
+        let Some(Phase::Committed { acks }) = self.open.get_mut(&txn) else {
             return;
         };
-        unacked.remove(&shard);
+        let mut is_complete = acks.record(shard, true) == Tally::Accepted;
         if zoo::planted(Bug::EndAfterFirstAck) {
-            unacked.clear();
+            is_complete = true;
             self.committed.remove(&txn);
         }
-        if unacked.is_empty() {
+        if is_complete {
             self.open.remove(&txn);
             out.cancel_timer(Timer::Resend(txn));
             self.journal.write_lazily(Record::End { txn });
@@ -403,7 +409,7 @@ impl Manager {
     /// A participant has restarted: it does not know what it was asked, and may not know this incarnation.
     fn on_restarted(&mut self, from: Addr, shard: ShardId, out: &mut Out) {
         if self.site.manager(shard) == self.me {
-            let incarnation = self.incarnation;
+            let incarnation = self.incarnation.number();
             out.send(from, Message::Hello { incarnation });
         }
         for txn in self.open.keys() {
@@ -428,8 +434,8 @@ impl Manager {
     /// Asks those participants whose answer is missing and of whom `of` holds.
     fn ask(&self, txn: TxnId, of: impl Fn(ShardId) -> bool, out: &mut Out) {
         match &self.open[&txn] {
-            Phase::Collecting { start, missing } => {
-                let wanted = |part: &&Part| missing.contains(&part.shard) && of(part.shard);
+            Phase::Collecting { start, votes } => {
+                let wanted = |part: &&Part| votes.misses(part.shard) && of(part.shard);
                 for part in start.parts.iter().filter(wanted) {
                     let request = PrepareRequest {
                         txn,
@@ -440,9 +446,9 @@ impl Manager {
                     out.send(to, Message::Prepare(Arc::new(request)));
                 }
             }
-            Phase::Committed { unacked } => {
-                for shard in unacked.iter().filter(|shard| of(**shard)) {
-                    out.send(self.site.participant(*shard), Message::Commit { txn });
+            Phase::Committed { acks } => {
+                for shard in acks.missing().filter(|shard| of(*shard)) {
+                    out.send(self.site.participant(shard), Message::Commit { txn });
                 }
             }
             Phase::Deciding { .. } => {}

@@ -42,7 +42,6 @@
 //! (`resend-ms`) is what the protocol rests on, and the announcement only makes it soon.
 
 mod heuristic;
-mod initiator;
 mod manager;
 mod participant;
 
@@ -56,7 +55,8 @@ use serde::{Deserialize, Serialize};
 
 use super::kit::deploy::home_key;
 use super::kit::journal;
-use super::kit::node::{self, carries_client};
+use super::kit::node::{self, carries_client, carries_execution};
+use super::kit::participant::Commitment;
 use super::{Atomicity, Deployment, Isolation, Progress, Promise, Promises, Protocol};
 use crate::base::observation::{AbortReason, Mark};
 use crate::base::options::{Choice, Millis, Number, declare};
@@ -69,7 +69,7 @@ use crate::scenario::layout::Layout;
 
 pub use heuristic::Heuristic;
 pub use manager::{Manager, ManagerView};
-pub use participant::{Participant, ParticipantView};
+pub use participant::{Member, Participant, ParticipantView};
 
 /// Where the transaction manager runs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
@@ -358,6 +358,7 @@ pub enum Timer {
 }
 
 carries_client!(Message, Timer);
+carries_execution!(Message, Timer);
 
 type Out = Effects<Message, Timer>;
 
@@ -379,10 +380,6 @@ impl Protocol for TwoPhase {
                 "a participant was in doubt long enough to ask",
             ),
             (
-                "2pc.recovered-in-doubt",
-                "a participant restarted with a vote and no decision",
-            ),
-            (
                 "2pc.decision-recovered",
                 "a manager restarted with a decision that somebody had not acknowledged",
             ),
@@ -395,15 +392,6 @@ impl Protocol for TwoPhase {
                 "a vote reached a manager that had restarted since the locks were taken",
             ),
             ("2pc.vote-timeout", "a manager waited for votes in vain"),
-            ("2pc.vote-not-durable", "a vote's flush failed"),
-            (
-                "2pc.grant-lost",
-                "a participant was to prepare under locks that it no longer held",
-            ),
-            (
-                "2pc.reply-repeated",
-                "a repeated request was answered from memory",
-            ),
             (
                 "2pc.peer-knew",
                 "a participant in doubt learned the decision from another (`cooperative-termination`)",
@@ -417,6 +405,7 @@ impl Protocol for TwoPhase {
                 "what a participant had decided alone was not what was decided (XA_HEURMIX)",
             ),
         ],
+        &Member::MARKS,
         execution::MARKS,
         journal::MARKS,
     ];
@@ -469,7 +458,7 @@ impl Protocol for TwoPhase {
             vec![site.participant(layout.shard_of(home_key(&operation.txn)))]
         };
         Ok(Deployment::on(layout)
-            .homes(|shard| Participant::new(Arc::clone(&site), shard))
+            .homes(|shard| participant::participant(Arc::clone(&site), shard))
             .coordinators(site.managers(), |at| Manager::new(Arc::clone(&site), at))
             .clients(operations, patience, entry))
     }

@@ -1,152 +1,58 @@
-//! A participant: votes, stays in doubt until it hears the decision, and acts on it.
+//! A participant: its vote goes to the transaction manager, whom it asks when it is in doubt. The initiator's vote begins the
+//! commit phase.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::heuristic::{Alone, Decision};
+use super::heuristic::{self, Alone, Deciding, Decision};
 use super::{Message, Options, Out, PrepareRequest, Site, Start, Timer};
-use crate::base::hlc::Stamp;
-use crate::base::observation::{AbortReason, Observation, Outcome};
-use crate::base::process::{Addr, Delay, Disk, FileId, Input, Process, WallTime};
-use crate::base::txn::{Key, Read, ShardId, TxnId, Write, WriteId};
+use crate::base::observation::{AbortReason, Observation};
+use crate::base::process::{Addr, WallTime};
+use crate::base::txn::{ShardId, TxnId};
 use crate::base::zoo::{self, Bug};
-use crate::protocol::Autopsy;
-use crate::protocol::kit::client::ClientMessage;
-use crate::protocol::kit::execution::{self, Around, Attempt, Execution, Grant, Kept};
-use crate::protocol::kit::journal::Journal;
-use crate::shard::ShardState;
-use crate::shard::locks::Mode;
-use crate::shard::recovery::Recovery;
-use crate::shard::store::Store;
+use crate::protocol::kit::execution::{Grant, Part};
+use crate::protocol::kit::participant::{
+    self, Commitment, Marks, Phase, Repeated, Setting, participant_marks,
+};
 
-const LOG: FileId = FileId(0);
+/// A data machine.
+pub type Participant = participant::Participant<Member>;
 
-/// What only the initiator's vote holds: what it takes to begin the commit phase and to answer the client.
+pub(super) type Vote = participant::Vote<Member>;
+
+/// Who else takes part in the second phase.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-pub(super) struct Origin {
-    pub(super) start: Arc<Start>,
-    pub(super) client: Addr,
-    pub(super) reads: Vec<Read>,
-}
-
-/// A yes vote: all that is needed to survive a crash in doubt.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-pub(super) struct Vote {
-    pub(super) txn: TxnId,
-    pub(super) stamp: Stamp,
-    pub(super) attempt: Attempt,
-    pub(super) initiator: Addr,
+pub struct Others {
     pub(super) manager: Addr,
     pub(super) peers: BTreeSet<ShardId>,
-    pub(super) locks: Vec<(Key, Mode)>,
-    pub(super) writes: Vec<Write>,
-    pub(super) origin: Option<Origin>,
 }
 
-/// What the log holds.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-pub(super) enum Record {
-    /// A restart. Forced before anything is granted.
-    Boot,
-    /// A yes vote. Forced before it is cast.
-    Prepared(Arc<Vote>),
-    /// The decision is commit. Forced before it is acknowledged.
-    Committed(TxnId),
-    /// The decision is abort. Lazy: whoever has lost it asks again, and abort is presumed.
-    Aborted(TxnId),
-    /// A transaction with no other participant commits.
-    CommittedAlone { txn: TxnId, writes: Vec<Write> },
-    /// Decided alone, after too long in doubt. Forced before it is done.
-    DecidedAlone { txn: TxnId, commit: bool },
-    /// The decision on what was decided alone; `mixed` if that was otherwise. Forced before the coordinator may forget.
-    Learned {
-        txn: TxnId,
-        commit: bool,
-        mixed: bool,
-    },
-    /// The client is about to be told that its transaction took no effect. Forced, because a late duplicate of
-    /// the request must not give it one.
-    Refused { txn: TxnId, outcome: Outcome },
-    /// Everything before this record.
-    Checkpoint {
-        boot: u64,
-        store: Box<Store>,
-        prepared: Vec<Arc<Vote>>,
-        committed: BTreeSet<TxnId>,
-        aborted: BTreeSet<TxnId>,
-        refused: BTreeMap<TxnId, Outcome>,
-        alone: Vec<(Arc<Vote>, bool)>,
-        mixed: BTreeSet<TxnId>,
-    },
-}
-
-/// What follows a forced record.
+/// What a participant keeps in memory.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) enum Then {
-    Boot,
-    Voted(TxnId),
-    Committed(TxnId),
-    DecidedAlone(TxnId),
-    Learned {
-        txn: TxnId,
-        decision: Decision,
-    },
-    CommittedAlone {
-        txn: TxnId,
-        writes: Vec<Write>,
-        client: Addr,
-        reads: Vec<Read>,
-    },
-    Refused {
-        txn: TxnId,
-        outcome: Outcome,
-        client: Addr,
-    },
+pub struct Member {
+    pub(super) site: Arc<Site>,
+    /// As initiator: the manager's incarnation, as far as known.
+    incarnation: u64,
+    /// What is being decided alone.
+    pub(super) deciding: BTreeMap<TxnId, Deciding>,
+    /// What was decided alone, until the decision is known.
+    pub(super) alone: BTreeMap<TxnId, Alone>,
+    /// What was decided alone, and otherwise than it should have been.
+    pub(super) mixed: BTreeSet<TxnId>,
 }
 
-/// A transaction that a participant votes yes for (Gray and Lamport, figure 1: prepared, committed). While it is working,
-/// the [`Execution`] knows of it; an aborted one is gone.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) enum Phase {
-    /// The vote is on its way to the disk. If the abort overtakes it, here is why.
-    Preparing {
-        vote: Arc<Vote>,
-        doomed: Option<AbortReason>,
-    },
-    /// In doubt.
-    Prepared(Arc<Vote>),
-    /// The decision to commit is on its way to the disk.
-    Committing(Arc<Vote>),
-    /// This participant's own decision is on its way to the disk. If the coordinator's overtakes it, here it is.
-    DecidingAlone {
-        vote: Arc<Vote>,
-        commit: bool,
-        told: Option<Decision>,
-    },
-}
-
-impl Phase {
-    /// The durable vote.
-    pub(super) fn vote(&self) -> Option<&Arc<Vote>> {
-        match self {
-            Phase::Prepared(vote) | Phase::Committing(vote) | Phase::DecidingAlone { vote, .. } => {
-                Some(vote)
-            }
-            Phase::Preparing { .. } => None,
-        }
-    }
-
-    /// The vote, durable or not.
-    pub(super) fn any_vote(&self) -> &Vote {
-        match self {
-            Phase::Preparing { vote, .. }
-            | Phase::Prepared(vote)
-            | Phase::Committing(vote)
-            | Phase::DecidingAlone { vote, .. } => vote,
-        }
-    }
+pub(super) fn participant(site: Arc<Site>, shard: ShardId) -> Participant {
+    let checkpoint_min_bytes = site.options.checkpoint_min_bytes();
+    let member = Member {
+        site,
+        incarnation: 1,
+        deciding: BTreeMap::new(),
+        alone: BTreeMap::new(),
+        mixed: BTreeSet::new(),
+    };
+    Participant::new(shard, checkpoint_min_bytes, member)
 }
 
 /// Where a transaction stands at a participant, seen from outside.
@@ -174,75 +80,17 @@ pub enum ParticipantView {
     },
 }
 
-/// A data machine.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Participant {
-    pub(super) site: Arc<Site>,
-    pub(super) me: Addr,
-    pub(super) shard: ShardId,
-    pub(super) journal: Journal<Record, Then>,
-    pub(super) store: Store,
-    pub(super) execution: Execution,
-    pub(super) votes: BTreeMap<TxnId, Phase>,
-    pub(super) committed: BTreeSet<TxnId>,
-    /// Transactions that this participant had voted for and that were aborted: late duplicates are told apart.
-    pub(super) aborted: BTreeSet<TxnId>,
-    /// What was decided alone, until the decision is known.
-    pub(super) alone: BTreeMap<TxnId, Alone>,
-    /// What was decided alone, and otherwise than it should have been.
-    pub(super) mixed: BTreeSet<TxnId>,
-    boot: u64,
-    ready: bool,
-    /// What arrived before this boot was durable.
-    early: Vec<(Addr, Message)>,
-    // The initiator's part.
-    /// Executed or refused, and that they end here is on its way to the disk.
-    pub(super) ending: BTreeSet<TxnId>,
-    /// Transactions whose client was told that they took no effect.
-    pub(super) refused: BTreeMap<TxnId, Outcome>,
-    /// What the latest committed transactions read, for replies that got lost.
-    pub(super) replies: BTreeMap<TxnId, Vec<Read>>,
-    /// The manager's incarnation, as far as known.
-    pub(super) incarnation: u64,
-}
-
 impl Participant {
-    pub(super) fn new(site: Arc<Site>, shard: ShardId) -> Self {
-        let me = site.participant(shard);
-        Self {
-            store: Store::new(&site.layout, shard),
-            journal: Journal::new(LOG, site.options.checkpoint_min_bytes()),
-            site,
-            me,
-            shard,
-            execution: Execution::new(me),
-            votes: BTreeMap::new(),
-            committed: BTreeSet::new(),
-            aborted: BTreeSet::new(),
-            alone: BTreeMap::new(),
-            mixed: BTreeSet::new(),
-            boot: 0,
-            ready: false,
-            early: Vec::new(),
-            ending: BTreeSet::new(),
-            refused: BTreeMap::new(),
-            replies: BTreeMap::new(),
-            incarnation: 1,
-        }
-    }
-
     /// Where a transaction stands here.
     pub fn view(&self, txn: TxnId) -> ParticipantView {
-        match self.votes.get(&txn) {
-            _ if self.mixed.contains(&txn) => ParticipantView::Mixed {
-                did: !self.committed.contains(&txn),
+        match self.phase(txn) {
+            _ if self.own.mixed.contains(&txn) => ParticipantView::Mixed {
+                did: !self.has_committed(txn),
             },
-            _ if self.committed.contains(&txn) => ParticipantView::Committed,
+            _ if self.has_committed(txn) => ParticipantView::Committed,
             Some(Phase::Preparing { .. }) => ParticipantView::Preparing,
-            Some(Phase::Prepared(_) | Phase::Committing(_) | Phase::DecidingAlone { .. }) => {
-                ParticipantView::Prepared
-            }
-            None => match (self.execution.grant(txn), self.alone.get(&txn)) {
+            Some(Phase::Prepared(_) | Phase::Committing { .. }) => ParticipantView::Prepared,
+            None => match (self.grant(txn), self.own.alone.get(&txn)) {
                 (Some(grant), _) => ParticipantView::Working(grant),
                 (None, Some(alone)) => ParticipantView::Alone { did: alone.did() },
                 (None, None) => ParticipantView::Absent,
@@ -250,662 +98,46 @@ impl Participant {
         }
     }
 
-    /// The shard.
-    pub fn shard(&self) -> ShardId {
-        self.shard
-    }
-
     /// The deployment's options.
     pub fn options(&self) -> &Options {
-        &self.site.options
+        &self.own.site.options
     }
 
     /// What this participant, as its initiator, has voted yes for, durably, and its manager.
     pub fn initiated(&self, txn: TxnId) -> Option<(Arc<Start>, Addr)> {
-        let vote = self.votes.get(&txn)?.vote()?;
-        Some((Arc::clone(&vote.origin.as_ref()?.start), vote.manager))
-    }
-
-    /// The transactions that have locks here.
-    pub fn open(&self) -> impl Iterator<Item = TxnId> + '_ {
-        self.execution.open()
+        let vote = self.phase(txn)?.vote()?;
+        Some((Arc::clone(&vote.origin.as_ref()?.start), vote.own.manager))
     }
 }
 
-impl Autopsy for Participant {
-    fn autopsy(&self) -> Option<ShardState> {
-        let region = self.site.layout.shards[usize::from(self.shard.0)].home;
-        let in_doubt = self
-            .votes
-            .iter()
-            .filter_map(|(txn, phase)| matches!(phase, Phase::Prepared(_)).then_some(*txn));
-        Some(self.store.autopsy(region, in_doubt.collect()))
-    }
-
-    /// It ends when this participant is in doubt about nothing, and its own votes and decisions are on the disk. Whoever needs
-    /// the manager's word is in doubt.
-    fn recovery(&self) -> Recovery {
-        if !self.ready {
-            return Recovery::waits("for its restart to be on the disk");
-        }
-        Recovery::waits_on(self.votes.keys().copied().collect(), "for the decision on")
-    }
-}
-
-impl Process for Participant {
+impl Commitment for Member {
     type Message = Message;
     type Timer = Timer;
+    type Vote = Others;
+    type Start = Arc<Start>;
+    type Record = heuristic::Record;
+    type Checkpoint = heuristic::Kept;
+    type Continuation = heuristic::Continuation;
 
-    fn step(&mut self, now: WallTime, input: Input<Message, Timer>, out: &mut Out) {
-        match input {
-            Input::Boot(disk) => self.boot(&disk, out),
-            Input::Message { from, message } if self.ready => {
-                self.receive(now, from, message, out);
-            }
-            Input::Message { from, message } => self.early.push((from, message)),
-            Input::Timer(timer) => self.on_timer(timer, out),
-            Input::Flushed(flush) => {
-                let settled = self.journal.flushed(flush);
-                for then in settled.durable {
-                    self.durable(now, then, out);
-                }
-                for then in settled.lost {
-                    self.lost(then, out);
-                }
-            }
-            Input::FlushFailed(flush) if zoo::planted(Bug::FailedFlushIgnored) => {
-                for then in self.journal.flushed(flush).durable {
-                    self.durable(now, then, out);
-                }
-            }
-            Input::FlushFailed(flush) => self.journal.flush_failed(flush, out),
-        }
-        while let Some(message) = self.execution.next_to_self() {
-            self.on_execution(now, self.me, message, out);
-        }
-        let snapshot = || Record::Checkpoint {
-            boot: self.boot,
-            store: Box::new(self.store.clone()),
-            prepared: { self.votes.values() }
-                .filter(|_| !zoo::planted(Bug::CheckpointDropsVotes))
-                .filter_map(|phase| phase.vote().map(Arc::clone))
-                .collect(),
-            committed: self.committed.clone(),
-            aborted: self.aborted.clone(),
-            refused: self.refused.clone(),
-            alone: self.alone.values().map(Alone::kept).collect(),
-            mixed: self.mixed.clone(),
-        };
-        self.journal.pump(snapshot, out);
-    }
-}
+    const MARKS: Marks = participant_marks!("2pc");
 
-impl Participant {
-    /// Runs a step of the execution, and passes on what it asks for.
-    pub(super) fn execute<R>(
-        &mut self,
-        out: &mut Out,
-        step: impl FnOnce(&mut Execution, &Around<'_>, &mut execution::Out) -> R,
-    ) -> R {
-        let around = Around {
+    fn setting(&self) -> Setting<'_> {
+        Setting {
             layout: &self.site.layout,
-            options: &self.site.execution,
-            shard: self.shard,
-            store: &self.store,
-        };
-        let mut effects = execution::Out::default();
-        let result = step(&mut self.execution, &around, &mut effects);
-        out.absorb(&mut effects, Message::Execution, Timer::Execution);
-        result
-    }
-
-    fn receive(&mut self, now: WallTime, from: Addr, message: Message, out: &mut Out) {
-        match message {
-            Message::Client(ClientMessage::Request { txn }) => self.on_request(now, from, txn, out),
-            Message::Execution(message) => self.on_execution(now, from, message, out),
-            Message::Prepare(request) => self.on_prepare(from, &request, out),
-            Message::Commit { txn } => self.on_commit(from, txn, out),
-            Message::Abort { txn, why } => self.on_abort(txn, why, out),
-            Message::PeerInquiry { txn } => self.on_peer_inquiry(from, txn, out),
-            Message::PeerAnswer { txn, commit } => {
-                out.observe(Observation::Mark("2pc.peer-knew"));
-                match commit {
-                    true => self.on_commit(self.site.manager(self.shard), txn, out),
-                    false => self.on_abort(txn, AbortReason::Presumed, out),
-                }
-            }
-            Message::Hello { incarnation } => self.incarnation = self.incarnation.max(incarnation),
-            Message::Restarted { shard, boot } => self.execute(out, |execution, around, out| {
-                execution.on_restarted(shard, boot, around, out);
-                execution.probe_those_of(from, around, out);
-            }),
-            Message::Client(ClientMessage::Reply { .. })
-            | Message::Start(_)
-            | Message::Prepared { .. }
-            | Message::Read { .. }
-            | Message::No { .. }
-            | Message::Ack { .. }
-            | Message::Inquiry { .. } => unreachable!("{message:?} is for a client or a manager"),
+            execution: &self.site.execution,
+            one_participant: self.site.options.one_participant_optimisation,
         }
     }
 
-    fn on_timer(&mut self, timer: Timer, out: &mut Out) {
-        match timer {
-            Timer::Execution(timer) => self.execute(out, |execution, around, out| {
-                execution.on_timer(timer, around, out);
-            }),
-            Timer::Inquire(_) if zoo::planted(Bug::NeverInquires) => {}
-            Timer::Inquire(txn) => self.inquire(txn, out),
-            Timer::Heuristic(txn) => self.decide_alone(txn, out),
-            Timer::Client(_) | Timer::Resend(_) | Timer::VoteTimeout(_) => {}
-        }
+    fn no(txn: TxnId, shard: ShardId) -> Message {
+        Message::No { txn, shard }
     }
 
-    // Execution.
-
-    fn on_execution(
-        &mut self,
-        now: WallTime,
-        from: Addr,
-        message: execution::Message,
-        out: &mut Out,
-    ) {
-        let txn = message.txn();
-        let is_over = self.committed.contains(&txn)
-            || self.aborted.contains(&txn)
-            || self.alone.contains_key(&txn);
-        let end = self.execute(out, |execution, around, out| {
-            execution.on_message(now, from, message, is_over, around, out)
-        });
-        if let Some(end) = end {
-            self.on_end(end);
-        }
+    fn ack(txn: TxnId, shard: ShardId) -> Message {
+        Message::Ack { txn, shard }
     }
 
-    /// Releases all locks of a transaction and drops it.
-    pub(super) fn forget(&mut self, txn: TxnId, out: &mut Out) {
-        if self.votes.remove(&txn).is_some() {
-            out.cancel_timer(Timer::Inquire(txn));
-            out.cancel_timer(Timer::Heuristic(txn));
-        }
-        self.execute(out, |execution, around, out| {
-            execution.forget(txn, around, out);
-        });
-    }
-
-    // Phase one.
-
-    fn on_prepare(&mut self, manager: Addr, request: &PrepareRequest, out: &mut Out) {
-        let (txn, shard) = (request.txn, self.shard);
-        if self.committed.contains(&txn) {
-            return self.acknowledge_again(manager, txn, out);
-        }
-        let holds_locks = self.execution.holds_under(txn, request.part.grant);
-        match self.votes.get(&txn) {
-            None if holds_locks && !request.peers.contains(&shard) => {
-                self.forget(txn, out);
-                out.send(manager, Message::Read { txn, shard });
-            }
-            None if holds_locks => {
-                let writes = request.part.writes.clone();
-                self.vote(txn, manager, request.peers.clone(), writes, None);
-                if zoo::planted(Bug::VoteNotForced) {
-                    out.send(manager, Message::Prepared { txn, shard });
-                }
-            }
-            Some(Phase::Prepared(_) | Phase::DecidingAlone { .. }) => {
-                out.send(manager, Message::Prepared { txn, shard });
-            }
-            None if self.alone.contains_key(&txn) => {
-                out.send(manager, Message::Prepared { txn, shard });
-            }
-            Some(Phase::Preparing { .. } | Phase::Committing(_)) => {}
-            None => {
-                // The locks under which it was read are gone: a crash, or an abort that this repeats.
-                if !self.aborted.contains(&txn) && request.peers.contains(&shard) {
-                    out.observe(Observation::Mark("2pc.grant-lost"));
-                    self.observe_no(txn, out);
-                }
-                out.send(manager, Message::No { txn, shard });
-            }
-        }
-    }
-
-    /// Forces a yes vote.
-    pub(super) fn vote(
-        &mut self,
-        txn: TxnId,
-        manager: Addr,
-        peers: BTreeSet<ShardId>,
-        writes: Vec<Write>,
-        origin: Option<Origin>,
-    ) {
-        let Kept {
-            stamp,
-            attempt,
-            initiator,
-            locks,
-        } = self.execution.keep(txn);
-        let vote = Arc::new(Vote {
-            txn,
-            stamp,
-            attempt,
-            initiator,
-            manager,
-            peers,
-            locks,
-            writes,
-            origin,
-        });
-        let record = Record::Prepared(Arc::clone(&vote));
-        let doomed = None;
-        self.votes.insert(txn, Phase::Preparing { vote, doomed });
-        self.journal.force(record, Then::Voted(txn));
-    }
-
-    fn observe_no(&mut self, txn: TxnId, out: &mut Out) {
-        let (shard, yes) = (self.shard, false);
-        out.observe(Observation::Voted { txn, shard, yes });
-    }
-
-    /// The vote is durable: from here on only the decision releases the locks.
-    fn vote_durable(&mut self, txn: TxnId, out: &mut Out) {
-        let phase = { self.votes.get_mut(&txn) }.expect("a vote under way is known");
-        let Phase::Preparing { vote, doomed } = phase else {
-            unreachable!("{txn} has voted in {phase:?}");
-        };
-        let (vote, doomed) = (Arc::clone(vote), *doomed);
-        *phase = Phase::Prepared(Arc::clone(&vote));
-        out.work(vote.writes.len() as u32);
-        let staged = self.store.prepare(txn, &vote.writes);
-        staged.expect("exclusive locks keep other writers out");
-        let (shard, yes) = (self.shard, true);
-        out.observe(Observation::Voted { txn, shard, yes });
-        out.cancel_timer(Timer::Execution(execution::Timer::Probe(txn)));
-        if zoo::planted(Bug::AckAtVote)
-            && let Some(Origin { client, reads, .. }) = &vote.origin
-        {
-            self.reply_committed(txn, *client, reads.clone(), out);
-        }
-        self.limit_doubt(txn, out);
-        match doomed {
-            Some(why) => self.on_abort(txn, why, out),
-            None => self.cast(&vote, out),
-        }
-    }
-
-    /// Sends the yes vote to the manager, and asks if nothing comes back.
-    fn cast(&mut self, vote: &Vote, out: &mut Out) {
-        let (txn, shard) = (vote.txn, self.shard);
-        let message = match &vote.origin {
-            Some(origin) => Message::Start(Arc::clone(&origin.start)),
-            None => Message::Prepared { txn, shard },
-        };
-        out.send(vote.manager, message);
-        let inquiry = self.site.options.inquiry_ms.about();
-        out.set_timer(Timer::Inquire(txn), inquiry);
-    }
-
-    // Phase two.
-
-    /// In doubt for a while: ask. The initiator repeats its vote, which says all that the manager needs to
-    /// begin, should the first one have been lost.
-    fn inquire(&mut self, txn: TxnId, out: &mut Out) {
-        let vote = match self.votes.get(&txn) {
-            Some(Phase::Prepared(vote)) => Arc::clone(vote),
-            Some(_) => return,
-            None => match self.alone.get(&txn) {
-                Some(alone) => Arc::clone(&alone.vote),
-                None => return,
-            },
-        };
-        if zoo::planted(Bug::InDoubtTimesOut) {
-            return self.on_abort(txn, AbortReason::Timeout, out);
-        }
-        out.observe(Observation::Mark("2pc.in-doubt"));
-        match &vote.origin {
-            Some(_) => self.cast(&vote, out),
-            None => out.send(vote.manager, Message::Inquiry { txn }),
-        }
-        if self.site.options.cooperative_termination {
-            for peer in { vote.peers.iter() }.filter(|peer| **peer != self.shard) {
-                out.send(self.site.participant(*peer), Message::PeerInquiry { txn });
-            }
-        }
-        let inquiry = self.site.options.inquiry_ms.about();
-        out.set_timer(Timer::Inquire(txn), inquiry);
-    }
-
-    /// Cooperative termination: who has not voted yet aborts, and can say so because it will vote no.
-    fn on_peer_inquiry(&mut self, from: Addr, txn: TxnId, out: &mut Out) {
-        if self.alone.contains_key(&txn) {
-            return;
-        }
-        let commit = match self.votes.get(&txn) {
-            Some(Phase::Prepared(_)) if zoo::planted(Bug::PeerInDoubtAnswersAbort) => false,
-            Some(Phase::Prepared(_) | Phase::Preparing { .. } | Phase::DecidingAlone { .. }) => {
-                return;
-            }
-            Some(Phase::Committing(_)) => true,
-            None if self.execution.grant(txn).is_some() => {
-                if !zoo::planted(Bug::WorkingPeerKeepsItsVote) {
-                    self.forget(txn, out);
-                }
-                false
-            }
-            None => self.committed.contains(&txn),
-        };
-        out.send(from, Message::PeerAnswer { txn, commit });
-    }
-
-    fn on_commit(&mut self, manager: Addr, txn: TxnId, out: &mut Out) {
-        if self.learn_late(txn, (true, AbortReason::Presumed), out) {
-            return;
-        }
-        let Some(phase) = self.votes.get_mut(&txn) else {
-            assert!(
-                self.committed.contains(&txn) || zoo::any(),
-                "{txn} commits without a vote"
-            );
-            return self.acknowledge_again(manager, txn, out);
-        };
-        match phase {
-            Phase::Prepared(vote) => {
-                let vote = Arc::clone(vote);
-                *phase = Phase::Committing(Arc::clone(&vote));
-                out.cancel_timer(Timer::Inquire(txn));
-                self.journal
-                    .force(Record::Committed(txn), Then::Committed(txn));
-                if let Some(Origin { client, reads, .. }) = &vote.origin {
-                    self.reply_committed(txn, *client, reads.clone(), out);
-                }
-            }
-            Phase::Committing(_) => {} // A duplicate: the acknowledgement will follow.
-            phase => assert!(
-                self.committed.contains(&txn) || zoo::any(),
-                "{txn} commits in {phase:?}"
-            ),
-        }
-    }
-
-    fn commit_durable(&mut self, txn: TxnId, out: &mut Out) {
-        let phase = self.votes.get(&txn).cloned();
-        let Some(Phase::Committing(vote)) = phase else {
-            unreachable!("{txn} has committed in {phase:?}");
-        };
-        let (shard, commit) = (self.shard, true);
-        self.committed.insert(txn);
-        out.observe(Observation::Resolved { txn, shard, commit });
-        self.finish(txn, &vote, commit, out);
-        self.forget(txn, out);
-        out.send(vote.manager, Message::Ack { txn, shard });
-    }
-
-    /// Makes the effects of a prepared transaction visible, or undoes them.
-    pub(super) fn finish(&mut self, txn: TxnId, vote: &Vote, commit: bool, out: &mut Out) {
-        if !commit {
-            let undone = self.store.rollback_prepared(txn);
-            return undone.expect("a prepared transaction can be rolled back");
-        }
-        let (shard, position) = (self.shard, self.store.next_position());
-        out.work(vote.writes.len() as u32);
-        let keys = self.store.commit_prepared(position, txn);
-        let keys = keys.expect("a prepared transaction commits");
-        if !keys.is_empty() {
-            out.observe(Observation::Applied {
-                txn,
-                shard,
-                position,
-                keys,
-            });
-        }
-    }
-
-    /// The first acknowledgement was lost, or a crash came between the record and the words.
-    fn acknowledge_again(&mut self, manager: Addr, txn: TxnId, out: &mut Out) {
-        let (shard, commit) = (self.shard, true);
-        out.observe(Observation::Resolved { txn, shard, commit });
-        out.send(manager, Message::Ack { txn, shard });
-    }
-
-    /// Presumed abort: lazily recorded, not acknowledged.
-    fn on_abort(&mut self, txn: TxnId, why: AbortReason, out: &mut Out) {
-        if self.learn_late(txn, (false, why), out) {
-            return;
-        }
-        let Some(phase) = self.votes.get_mut(&txn) else {
-            return self.forget(txn, out);
-        };
-        match phase {
-            Phase::Preparing { doomed, .. } => *doomed = Some(why),
-            Phase::Prepared(vote) => {
-                let vote = Arc::clone(vote);
-                let (shard, commit) = (self.shard, false);
-                self.journal.write_lazily(Record::Aborted(txn));
-                self.finish(txn, &vote, commit, out);
-                self.aborted.insert(txn);
-                out.observe(Observation::Resolved { txn, shard, commit });
-                self.forget(txn, out);
-                if let Some(Origin { client, .. }) = &vote.origin {
-                    self.refuse(txn, Outcome::Aborted { why }, *client);
-                }
-            }
-            phase => unreachable!("{txn} is aborted for {why:?} in {phase:?}"),
-        }
-    }
-
-    // The log.
-
-    fn durable(&mut self, now: WallTime, then: Then, out: &mut Out) {
-        match then {
-            Then::Boot => self.serve(now, out),
-            Then::Voted(txn) => self.vote_durable(txn, out),
-            Then::Committed(txn) => self.commit_durable(txn, out),
-            Then::DecidedAlone(txn) => self.decided_alone(txn, out),
-            Then::Learned { txn, decision } => self.learned(txn, decision, out),
-            Then::CommittedAlone {
-                txn,
-                writes,
-                client,
-                reads,
-            } => {
-                self.alone_durable(txn, &writes, out);
-                self.reply_committed(txn, client, reads, out);
-            }
-            Then::Refused {
-                txn,
-                outcome,
-                client,
-            } => self.refusal_durable(txn, outcome, client, out),
-        }
-    }
-
-    /// What a failed flush took for certain: a vote becomes a no, everything else is tried again.
-    fn lost(&mut self, then: Then, out: &mut Out) {
-        match then {
-            Then::Boot => self.journal.force(Record::Boot, then),
-            Then::Voted(txn) => self.vote_lost(txn, out),
-            Then::Committed(txn) => self.journal.force(Record::Committed(txn), then),
-            Then::DecidedAlone(txn) => self.force_decided_alone(txn),
-            Then::Learned { txn, decision } => self.force_learned(txn, decision),
-            Then::CommittedAlone { txn, client, .. } => {
-                let why = AbortReason::ApplyFailed;
-                self.forget(txn, out);
-                self.refuse(txn, Outcome::Aborted { why }, client);
-            }
-            Then::Refused {
-                txn,
-                outcome,
-                client,
-            } => self.refuse(txn, outcome, client),
-        }
-    }
-
-    fn vote_lost(&mut self, txn: TxnId, out: &mut Out) {
-        let phase = self.votes.get(&txn).cloned();
-        let Some(Phase::Preparing { vote, .. }) = phase else {
-            unreachable!("{txn} could not vote in {phase:?}");
-        };
-        out.observe(Observation::Mark("2pc.vote-not-durable"));
-        self.forget(txn, out);
-        match &vote.origin {
-            // No vote was cast: the manager has not heard of the transaction.
-            Some(Origin { client, start, .. }) => {
-                let shards = start.shards();
-                self.execute(out, |execution, around, out| {
-                    execution.release_others(txn, vote.attempt, shards, around, out);
-                });
-                self.aborted.insert(txn);
-                let why = AbortReason::VotedNo;
-                self.refuse(txn, Outcome::Aborted { why }, *client);
-            }
-            None => {
-                let shard = self.shard;
-                self.observe_no(txn, out);
-                out.send(vote.manager, Message::No { txn, shard });
-            }
-        }
-    }
-
-    // Recovery: whatever has a vote and no decision is in doubt again, with its locks.
-
-    fn boot(&mut self, disk: &Disk, out: &mut Out) {
-        let Ok(records) = self.journal.open(disk.file(LOG), out) else {
-            return out.halt("a participant's log is damaged");
-        };
-        let shard = self.shard;
-        for record in records {
-            if let Record::CommittedAlone { txn, .. } = record {
-                // Stated again, because the crash may have come between the record and the words.
-                let commit = true;
-                out.observe(Observation::Decided { txn, commit });
-                out.observe(Observation::Resolved { txn, shard, commit });
-                out.observe(Observation::Ended { txn, commit });
-            }
-            self.replay(record);
-        }
-        for (txn, phase) in &self.votes {
-            let txn = *txn;
-            if let Phase::Prepared(vote) = phase
-                && !zoo::planted(Bug::LocksLostAtRestart)
-            {
-                self.execution.retake(txn, vote.locks.iter().copied());
-            }
-            let yes = true;
-            out.observe(Observation::Mark("2pc.recovered-in-doubt"));
-            out.observe(Observation::Voted { txn, shard, yes });
-            out.observe(Observation::Locked { txn, shard });
-            out.set_timer(Timer::Inquire(txn), Delay::exactly(0));
-            self.limit_doubt(txn, out);
-        }
-        self.recall_alone(out);
-        if zoo::planted(Bug::InDoubtAbortsAtRestart) {
-            for txn in self.votes.keys().copied().collect::<Vec<_>>() {
-                self.on_abort(txn, AbortReason::Presumed, out);
-            }
-        }
-        self.journal.force(Record::Boot, Then::Boot);
-    }
-
-    fn replay(&mut self, record: Record) {
-        match record {
-            Record::Boot => self.boot += 1,
-            Record::Prepared(vote) => {
-                let staged = self.store.prepare(vote.txn, &vote.writes);
-                staged.expect("a prepared transaction had its rows to itself");
-                self.recover_vote(vote);
-            }
-            Record::Committed(txn) => {
-                let position = self.store.next_position();
-                let done = self.store.commit_prepared(position, txn);
-                done.expect("a commit follows its vote");
-                self.recover_end(txn);
-                self.committed.insert(txn);
-            }
-            Record::Aborted(txn) => {
-                // A checkpoint that came between the abort and this record has dropped it already.
-                if self.recover_end(txn).is_some() {
-                    let undone = self.store.rollback_prepared(txn);
-                    undone.expect("a prepared transaction can be rolled back");
-                }
-                self.aborted.insert(txn);
-            }
-            Record::DecidedAlone { txn, commit } => {
-                let phase = self.recover_end(txn).expect("a vote precedes it");
-                let vote = phase.vote().expect("only a vote is recovered");
-                let position = self.store.next_position();
-                let done = match commit {
-                    true => self.store.commit_prepared(position, txn).map(drop),
-                    false => self.store.rollback_prepared(txn),
-                };
-                done.expect("a decision follows its vote");
-                self.keep_decided_alone(Arc::clone(vote), commit);
-            }
-            Record::Learned { txn, commit, mixed } => {
-                self.alone.remove(&txn);
-                self.note_learned(txn, commit, mixed);
-            }
-            Record::CommittedAlone { txn, writes } => {
-                let position = self.store.next_position();
-                let writer = WriteId { txn, undo: false };
-                self.store.apply(position, writer, &writes);
-                self.committed.insert(txn);
-            }
-            Record::Refused { txn, outcome } => {
-                self.refused.insert(txn, outcome);
-            }
-            Record::Checkpoint {
-                boot,
-                store,
-                prepared,
-                committed,
-                aborted,
-                refused,
-                alone,
-                mixed,
-            } => {
-                self.boot = boot;
-                self.store = *store;
-                self.committed = committed;
-                self.aborted = aborted;
-                self.refused = refused;
-                self.mixed = mixed;
-                for (vote, commit) in alone {
-                    self.keep_decided_alone(vote, commit);
-                }
-                prepared
-                    .into_iter()
-                    .for_each(|vote| self.recover_vote(vote));
-            }
-        }
-    }
-
-    fn recover_vote(&mut self, vote: Arc<Vote>) {
-        self.execution
-            .recover(vote.txn, vote.stamp, vote.attempt, vote.initiator);
-        self.votes.insert(vote.txn, Phase::Prepared(vote));
-    }
-
-    fn recover_end(&mut self, txn: TxnId) -> Option<Phase> {
-        self.execution.recover_end(txn);
-        self.votes.remove(&txn)
-    }
-
-    /// This boot is durable: grants made from here on differ from all earlier ones.
-    fn serve(&mut self, now: WallTime, out: &mut Out) {
-        self.boot += 1;
-        self.execution.serve(self.boot);
-        self.ready = true;
-        if self.boot > 1 {
-            self.announce_restart(out);
-        }
-        for (from, message) in std::mem::take(&mut self.early) {
-            self.receive(now, from, message, out);
-        }
-    }
-
-    fn announce_restart(&mut self, out: &mut Out) {
-        let (shard, boot) = (self.shard, self.boot);
+    fn announce(&self, shard: ShardId, boot: u64, out: &mut Out) {
         let mut told = BTreeSet::from([self.site.manager(shard)]);
         if self.site.options.announce_restarts {
             told.extend(self.site.managers());
@@ -914,6 +146,267 @@ impl Participant {
         }
         for to in told {
             out.send(to, Message::Restarted { shard, boot });
+        }
+    }
+
+    fn inquiry(txn: TxnId) -> Timer {
+        Timer::Inquire(txn)
+    }
+
+    fn begin(initiator: &Participant, txn: TxnId, parts: Vec<Part>) -> (Others, Arc<Start>) {
+        let Member {
+            site, incarnation, ..
+        } = &initiator.own;
+        let start = Start {
+            txn,
+            initiator: initiator.shard(),
+            incarnation: *incarnation,
+            parts,
+        };
+        let others = Others {
+            manager: site.manager(initiator.shard()),
+            peers: start.stayers(&site.options),
+        };
+        (others, Arc::new(start))
+    }
+
+    fn coordinator(vote: &Vote) -> Addr {
+        vote.own.manager
+    }
+
+    fn members(vote: &Vote) -> BTreeSet<ShardId> {
+        { vote.origin.as_ref() }.map_or_else(BTreeSet::new, |origin| origin.start.shards())
+    }
+
+    fn on_voting(this: &mut Participant, vote: &Arc<Vote>, out: &mut Out) {
+        if zoo::planted(Bug::VoteNotForced) && vote.origin.is_none() {
+            this.send_vote(vote, out);
+        }
+    }
+
+    fn on_doubt(this: &mut Participant, txn: TxnId, out: &mut Out) {
+        this.limit_doubt(txn, out);
+    }
+
+    /// To the manager, which answers; if nothing comes back, the participant asks.
+    fn cast(this: &mut Participant, vote: &Arc<Vote>, out: &mut Out) {
+        if zoo::planted(Bug::AckAtVote)
+            && let Some(origin) = &vote.origin
+        {
+            this.reply_committed(vote.txn, origin.client, origin.reads.clone(), out);
+        }
+        this.send_vote(vote, out);
+        let inquiry = this.own.site.options.inquiry_ms.about();
+        out.set_timer(Timer::Inquire(vote.txn), inquiry);
+    }
+
+    fn on_message(
+        this: &mut Participant,
+        now: WallTime,
+        from: Addr,
+        message: Message,
+        out: &mut Out,
+    ) {
+        match message {
+            Message::Client(message) => this.on_client(now, from, message, out),
+            Message::Execution(message) => this.on_execution(now, from, message, out),
+            Message::Prepare(request) => this.on_prepare(from, &request, out),
+            Message::Commit { txn } => this.on_commit(from, txn, out),
+            Message::Abort { txn, why } => this.on_abort(txn, why, out),
+            Message::PeerInquiry { txn } => this.on_peer_inquiry(from, txn, out),
+            Message::PeerAnswer { txn, commit } => this.on_peer_answer(txn, commit, out),
+            Message::Hello { incarnation } => {
+                this.own.incarnation = this.own.incarnation.max(incarnation);
+            }
+            Message::Restarted { shard, boot } => this.on_restarted(from, shard, boot, out),
+            Message::Start(_)
+            | Message::Prepared { .. }
+            | Message::Read { .. }
+            | Message::No { .. }
+            | Message::Ack { .. }
+            | Message::Inquiry { .. } => unreachable!("{message:?} is for a manager"),
+        }
+    }
+
+    fn on_timer(this: &mut Participant, timer: Timer, out: &mut Out) {
+        match timer {
+            Timer::Execution(timer) => this.on_execution_timer(timer, out),
+            Timer::Inquire(_) if zoo::planted(Bug::NeverInquires) => {}
+            Timer::Inquire(txn) => this.inquire(txn, out),
+            Timer::Heuristic(txn) => this.decide_alone(txn, out),
+            Timer::Client(_) | Timer::Resend(_) | Timer::VoteTimeout(_) => {}
+        }
+    }
+
+    // What was decided alone.
+
+    fn on_forget(&mut self, txn: TxnId, out: &mut Out) {
+        out.cancel_timer(Timer::Heuristic(txn));
+    }
+
+    fn is_over(&self, txn: TxnId) -> bool {
+        self.alone.contains_key(&txn)
+    }
+
+    fn on_repeated(this: &mut Participant, txn: TxnId, client: Addr, out: &mut Out) -> Repeated {
+        if this.own.mixed.contains(&txn) {
+            this.reply_mixed(txn, client, out);
+            return Repeated::Settled;
+        }
+        if this.own.alone.contains_key(&txn) {
+            return Repeated::Settled; // The answer will come.
+        }
+        Repeated::NotMine
+    }
+
+    fn on_recovered(this: &mut Participant, out: &mut Out) {
+        this.recall_alone(out);
+        if zoo::planted(Bug::InDoubtAbortsAtRestart) {
+            for txn in this.voted().collect::<Vec<_>>() {
+                this.on_abort(txn, AbortReason::Presumed, out);
+            }
+        }
+    }
+
+    fn replay(this: &mut Participant, record: heuristic::Record) {
+        this.replay_alone(record);
+    }
+
+    fn checkpoint(&self) -> heuristic::Kept {
+        heuristic::Kept {
+            alone: self.alone.values().map(Alone::kept).collect(),
+            mixed: self.mixed.clone(),
+        }
+    }
+
+    fn restore(&mut self, kept: heuristic::Kept) {
+        self.mixed = kept.mixed;
+        for (vote, commit) in kept.alone {
+            self.keep_decided_alone(vote, commit);
+        }
+    }
+
+    fn on_durable(this: &mut Participant, next: heuristic::Continuation, out: &mut Out) {
+        match next {
+            heuristic::Continuation::Decided(txn) => this.decided_alone(txn, out),
+            heuristic::Continuation::Learned { txn, decision } => this.learned(txn, decision, out),
+        }
+    }
+
+    fn on_lost(this: &mut Participant, next: heuristic::Continuation, _: &mut Out) {
+        match next {
+            heuristic::Continuation::Decided(txn) => this.force_decided_alone(txn),
+            heuristic::Continuation::Learned { txn, decision } => this.force_learned(txn, decision),
+        }
+    }
+}
+
+impl Participant {
+    // Phase one.
+
+    fn on_prepare(&mut self, manager: Addr, request: &PrepareRequest, out: &mut Out) {
+        let (txn, shard, peers) = (request.txn, self.shard(), &request.peers);
+        if !peers.contains(&shard) {
+            let vote = if self.leave(txn, &request.part, out) {
+                Message::Read { txn, shard }
+            } else {
+                Message::No { txn, shard }
+            };
+            return out.send(manager, vote);
+        }
+        if self.in_doubt(txn).is_some() || self.own.alone.contains_key(&txn) {
+            return out.send(manager, Message::Prepared { txn, shard });
+        }
+        let peers = peers.clone();
+        self.prepare(manager, txn, &request.part, Others { manager, peers }, out);
+    }
+
+    /// Sends the yes vote to the manager. The initiator's says all that the manager needs to begin.
+    fn send_vote(&self, vote: &Vote, out: &mut Out) {
+        let (txn, shard) = (vote.txn, self.shard());
+        let message = match &vote.origin {
+            Some(origin) => Message::Start(Arc::clone(&origin.start)),
+            None => Message::Prepared { txn, shard },
+        };
+        out.send(vote.own.manager, message);
+    }
+
+    // Phase two.
+
+    /// In doubt for a while: ask. The initiator repeats its vote, should the first one have been lost.
+    fn inquire(&mut self, txn: TxnId, out: &mut Out) {
+        if self.own.deciding.contains_key(&txn) {
+            return;
+        }
+        let alone = || {
+            self.own
+                .alone
+                .get(&txn)
+                .map(|alone| Arc::clone(&alone.vote))
+        };
+        let Some(vote) = self.in_doubt(txn).or_else(alone) else {
+            return;
+        };
+        if zoo::planted(Bug::InDoubtTimesOut) {
+            return self.on_abort(txn, AbortReason::Timeout, out);
+        }
+        out.observe(Observation::Mark("2pc.in-doubt"));
+        let site = Arc::clone(&self.own.site);
+        match &vote.origin {
+            Some(_) => self.send_vote(&vote, out),
+            None => out.send(vote.own.manager, Message::Inquiry { txn }),
+        }
+        if site.options.cooperative_termination {
+            for peer in { vote.own.peers.iter() }.filter(|peer| **peer != self.shard()) {
+                out.send(site.participant(*peer), Message::PeerInquiry { txn });
+            }
+        }
+        out.set_timer(Timer::Inquire(txn), site.options.inquiry_ms.about());
+    }
+
+    /// Cooperative termination: who has not voted yet aborts, and can say so because it will vote no.
+    fn on_peer_inquiry(&mut self, from: Addr, txn: TxnId, out: &mut Out) {
+        if self.own.alone.contains_key(&txn) || self.own.deciding.contains_key(&txn) {
+            return;
+        }
+        let commit = match self.phase(txn) {
+            Some(Phase::Prepared(_)) if zoo::planted(Bug::PeerInDoubtAnswersAbort) => false,
+            Some(Phase::Prepared(_) | Phase::Preparing { .. }) => return,
+            Some(Phase::Committing { .. }) => true,
+            None if self.grant(txn).is_some() => {
+                if !zoo::planted(Bug::WorkingPeerKeepsItsVote) {
+                    self.forget(txn, out);
+                }
+                false
+            }
+            None => self.has_committed(txn),
+        };
+        out.send(from, Message::PeerAnswer { txn, commit });
+    }
+
+    fn on_peer_answer(&mut self, txn: TxnId, commit: bool, out: &mut Out) {
+        out.observe(Observation::Mark("2pc.peer-knew"));
+        if commit {
+            let manager = self.own.site.manager(self.shard());
+            self.on_commit(manager, txn, out);
+        } else {
+            self.on_abort(txn, AbortReason::Presumed, out);
+        }
+    }
+
+    fn on_commit(&mut self, from: Addr, txn: TxnId, out: &mut Out) {
+        let decision: Decision = (true, AbortReason::Presumed);
+        if self.learn_late(txn, decision, out) {
+            return;
+        }
+        // A peer may have told it; the manager waits for the acknowledgement.
+        let manager = { self.phase(txn) }.map_or(from, |phase| phase.any_vote().own.manager);
+        self.commit(manager, txn, out);
+    }
+
+    pub(super) fn on_abort(&mut self, txn: TxnId, why: AbortReason, out: &mut Out) {
+        if !self.learn_late(txn, (false, why), out) {
+            self.abort(txn, why, out);
         }
     }
 }
