@@ -221,3 +221,71 @@ fn an_override_that_cannot_be_applied_is_named() {
     assert_eq!(set("region.1.zones", "3"), Ok(()));
     insta::assert_snapshot!(set("region.9.zones", "3").expect_err("there are two regions"));
 }
+
+/// What is refused with a declared bound of 10 ms, more about machines, and another fault.
+fn refused_under_a_bound(machines: &str, fault: &str) -> String {
+    let bounded = format!("[machines]\nclock-bound = \"10ms\"\n{machines}\n[[table]]");
+    let good = GOOD.replacen("[[table]]", &bounded, 1);
+    let text = good.replacen("kind = \"crash\"", fault, 1);
+    read(&text).expect_err("the scenario must be refused")
+}
+
+fn assert_says(refused: &str, words: &[&str]) {
+    for said in words {
+        assert!(refused.contains(said), "{said:?} is not in\n{refused}");
+    }
+}
+
+#[test]
+fn a_liar_without_a_declared_bound_is_refused() {
+    let refused = refused("kind = \"crash\"", "kind = \"clock-liar\"\nby = \"1s\"");
+    assert_says(
+        &refused,
+        &[
+            "tiny.toml:32:8",
+            "no bound is declared",
+            "add `clock-bound`",
+        ],
+    );
+}
+
+#[test]
+fn a_liar_that_may_keep_the_bound_is_refused() {
+    let step = refused_under_a_bound("", "kind = \"clock-liar\"\nby = \"-20ms\"");
+    assert_says(&step, &["by as little as 20ms", "more than 20ms"]);
+    // One second at 2 percent.
+    let drift = refused_under_a_bound("", "kind = \"clock-liar\"\nppm = 20000");
+    assert_says(&drift, &["by as little as 20ms", "`ppm` or `for`"]);
+}
+
+#[test]
+fn a_lie_that_both_steps_and_drifts_is_refused() {
+    let both = "kind = \"clock-liar\"\nppm = 200000\nby = \"1s\"";
+    let refused = refused_under_a_bound("", both);
+    assert_says(&refused, &["one of the two", "give either `by` or `ppm`"]);
+}
+
+#[test]
+fn clocks_that_leave_their_bound_without_a_lie_are_refused() {
+    let machines = "clock-skew = \"8ms\"\nclock-drift-ppm = 20\n";
+    let step = "kind = \"clock-step\"\nby = \"5ms\"";
+    let refused = refused_under_a_bound(machines, step);
+    // 20 ppm of the longest run: 5 s, eleven settle phases of 5 s, and ten seconds of recovery.
+    assert_says(
+        &refused,
+        &[
+            "start up to 8ms off",
+            "1.4ms in 70s",
+            "move one by 5ms",
+            "at least 14.4ms",
+        ],
+    );
+}
+
+#[test]
+fn swarms_that_are_to_lie_without_a_declared_bound_are_refused() {
+    for swarm in ["clock-lies = true", "classes = [\"clock-liar\"]"] {
+        let refused = refused("[[table]]", &format!("[swarm]\n{swarm}\n\n[[table]]"));
+        assert_says(&refused, &["no bound is declared", "add `clock-bound`"]);
+    }
+}

@@ -50,6 +50,7 @@ fn layout() -> Layout {
         ],
         shards: vec![shard(0, EngineKind::Postgres), shard(1, EngineKind::Scylla)],
         nodes: 12,
+        clock_bound_ns: None,
     }
 }
 

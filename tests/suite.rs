@@ -21,6 +21,7 @@ mod check_sessions;
 mod check_smallest;
 mod check_workloads;
 mod cli;
+mod clocks;
 mod explore;
 mod fuzz;
 mod guide;

@@ -101,6 +101,45 @@ impl WallTime {
     pub const START: WallTime = WallTime(3_600_000_000_000);
 }
 
+/// What a clock with a declared bound knows: true time lies between `earliest` and `latest`, both included. It is what
+/// TrueTime's `TT.now()` returns (Corbett et al., OSDI 2012, section 3). It holds while the clock keeps its bound.
+///
+/// ```
+/// use ordain::base::process::{Interval, WallTime};
+///
+/// let interval = Interval::around(WallTime(100), 7);
+/// assert_eq!((interval.earliest, interval.latest), (WallTime(93), WallTime(107)));
+/// assert!(interval.is_after(WallTime(92)) && !interval.is_after(WallTime(93)));
+/// assert!(interval.is_before(WallTime(108)) && !interval.is_before(WallTime(107)));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Interval {
+    /// True time is not below this.
+    pub earliest: WallTime,
+    /// True time is not above this.
+    pub latest: WallTime,
+}
+
+impl Interval {
+    /// What a clock that shows `now` knows, if it is at most `bound_ns` from true time.
+    pub fn around(now: WallTime, bound_ns: u64) -> Self {
+        Self {
+            earliest: WallTime(now.0.saturating_sub(bound_ns)),
+            latest: WallTime(now.0.saturating_add(bound_ns)),
+        }
+    }
+
+    /// Whether `time` has passed for certain (`TT.after`).
+    pub fn is_after(&self, time: WallTime) -> bool {
+        time < self.earliest
+    }
+
+    /// Whether `time` has not come yet for certain (`TT.before`).
+    pub fn is_before(&self, time: WallTime) -> bool {
+        self.latest < time
+    }
+}
+
 /// One of a process's append-only files.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -14,7 +14,7 @@
 //! - client machines are cut off, paused and slowed, and never crash: they keep nothing on disk;
 //! - a crash takes what was not flushed, or a part of it, and nothing else; flushes that fail say so;
 //! - corrupted reads strike fewer than half of the fronts, and the copies in fewer than half of the regions;
-//! - wall clocks stay within the scenario's `clock-skew`, unless `[swarm] clock-lies` is set;
+//! - wall clocks stay within the scenario's `clock-skew`, and so within its `clock-bound`, but for the class `clock-liar`;
 //! - added delays, queues and slow flushes are short against the settle phase, even where faults compound: what
 //!   was asked for while a disk or a link was slow takes that long, also after it has healed;
 //! - the load is such that all of its transactions could pass through one row, one by one, in half of the settle
@@ -38,7 +38,7 @@ use crate::fault::{CrashLoss, Fault, FaultKind, Latency, When};
 use crate::plan::random::Stream;
 use crate::plan::{Plan, faults, workload};
 use crate::scenario::layout::Layout;
-use crate::scenario::swarm::{Class, OptionSpace};
+use crate::scenario::swarm::{Class, OptionSpace, RECOVERY_NS};
 use crate::scenario::units::Share;
 use crate::scenario::{Arrivals, Scenario, Workload};
 
@@ -48,8 +48,8 @@ const TRANSACTIONS_MAX: u32 = 100;
 const HOPS: u64 = 10;
 /// How much slower a machine may get, in percent of the usual time.
 const SLOW_PERCENT_MAX: u64 = 1_000;
-/// Shortest time to recover from the final power cut: eight election timeouts of the default log.
-const RECOVERY_NS: u64 = 10_000_000_000;
+/// Greatest drift of a lying clock: a twentieth.
+const LIAR_PPM_MAX: i32 = 50_000;
 /// Most of what a link loses that stays lossy and counts as one that works: its messages pass when they are resent, well within
 /// the settle phase.
 const LASTING_LOSS_PPM_MAX: u64 = 200_000;
@@ -141,7 +141,7 @@ fn faults_of(class: Class, scenario: &Scenario, plan: &Plan, seed: u64) -> Vec<F
         .collect();
     if matches!(
         class,
-        Class::ClockStep | Class::ClockDrift | Class::Slow | Class::SlowFlush
+        Class::ClockStep | Class::ClockDrift | Class::ClockLiar | Class::Slow | Class::SlowFlush
     ) {
         // One machine is struck once in a run: two steps add up, and two slowdowns multiply, beyond the bound.
         let mut struck = BTreeSet::new();
@@ -249,6 +249,7 @@ impl Draw<'_> {
             Class::CorruptRead => self.corrupt_read(),
             Class::ClockStep => self.clock_step(),
             Class::ClockDrift => self.clock_drift(),
+            Class::ClockLiar => self.clock_liar(),
             Class::Loss => self.degrade(|draw, link| {
                 link.loss_ppm = draw.log_uniform(10_000, 900_000) as u32;
             }),
@@ -665,12 +666,7 @@ impl Draw<'_> {
 
     /// How far the machine's clock may be from true time, and where it starts.
     fn clock_bounds(&self, node: NodeId) -> (i64, i64) {
-        let lies = if self.scenario.swarm.clock_lies {
-            10
-        } else {
-            1
-        };
-        let bound_ns = self.scenario.clocks.skew_ns as i64 * lies;
+        let bound_ns = self.scenario.clocks.skew_ns as i64;
         let machine = &self.plan.environment.machines[usize::from(node.0)];
         (bound_ns, machine.clock_offset_ns)
     }
@@ -721,6 +717,37 @@ impl Draw<'_> {
         let by_ppm = if fast { ppm } else { -ppm };
         let nodes = vec![node];
         vec![time.fault(FaultKind::ClockDrift { nodes, by_ppm })]
+    }
+
+    /// A clock leaves the declared bound: by more than three times as much, so that no honest fault of the same machine
+    /// brings it back, and up to ten times. It steps, or drifts where it gets that far.
+    fn clock_liar(&mut self) -> Vec<Fault> {
+        let Some(bound_ns) = self.scenario.clocks.bound_ns else {
+            return Vec::new();
+        };
+        let machines: Vec<NodeId> = self.everyone().collect();
+        let node = *self.stream.pick(&machines);
+        let by_ns = self.stream.between(3 * bound_ns + 1, 10 * bound_ns);
+        let forwards = self.stream.chance(0.5);
+        let drifts = self.stream.chance(0.33);
+        let time = self.time();
+        let nodes = vec![node];
+        let ppm = u128::from(by_ns) * 1_000_000 / u128::from(time.for_ns) + 1;
+        let kind = match i32::try_from(ppm) {
+            Ok(ppm) if drifts && ppm <= LIAR_PPM_MAX => FaultKind::ClockDrift {
+                nodes,
+                by_ppm: if forwards { ppm } else { -ppm },
+            },
+            _ => FaultKind::ClockStep {
+                nodes,
+                by_ns: if forwards {
+                    by_ns as i64
+                } else {
+                    -(by_ns as i64)
+                },
+            },
+        };
+        vec![time.fault(kind)]
     }
 
     // ---- Links -----------------------------------------------------------------------------------------

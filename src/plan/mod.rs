@@ -13,6 +13,7 @@ use crate::fault::{CrashLoss, Fault, FaultKind, Latency, Link, When};
 use crate::plan::random::{GENERATOR, Stream};
 use crate::scenario::{FaultSpec, Scenario, WhenSpec};
 
+pub mod clocks;
 pub mod fates;
 pub mod random;
 pub mod workload;

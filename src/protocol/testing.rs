@@ -47,6 +47,7 @@ pub fn layout(shards: u16, rows: u32, initial: Value) -> Layout {
             })
             .collect(),
         nodes: 2 * per_region,
+        clock_bound_ns: Some(5_000_000),
     }
 }
 

@@ -87,6 +87,20 @@ pub fn run(run: &Run) -> String {
     for idle in &run.never_struck {
         let _ = writeln!(out, "fault {} never struck: {}", idle.fault, idle.why);
     }
+    for lie in &run.clock_lies {
+        let _ = writeln!(
+            out,
+            "the clock of {} left its declared bound: up to {} {} true time, seen at {}",
+            lie.node,
+            human_ns(lie.most_ns.unsigned_abs()),
+            if lie.most_ns > 0 {
+                "ahead of"
+            } else {
+                "behind"
+            },
+            human_ns(lie.at_ns)
+        );
+    }
     for difference in &run.unexpected {
         let _ = writeln!(out, "not as the scenario expects: {difference}");
     }

@@ -18,6 +18,7 @@ use crate::base::txn::TxnId;
 use crate::fault::When;
 use crate::model::refine::{self, Tally};
 use crate::plan::Plan;
+use crate::plan::clocks::{Lie, lies};
 use crate::plan::fates::{FateSource, Fates};
 use crate::protocol::kit::client::ClientMessage;
 use crate::protocol::{Autopsy, Progress, Promises, Protocol};
@@ -67,6 +68,10 @@ pub struct Run {
     /// Faults of the plan that never struck, and what each of them waited for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub never_struck: Vec<NeverStruck>,
+    /// Machines whose clocks left the bound that the scenario declares, and when: what promises of protocols that read time as
+    /// an interval do not cover.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub clock_lies: Vec<Lie>,
     /// What differs from what the scenario expects; empty if the run is as expected.
     pub unexpected: Vec<String>,
     /// What only a failure folder needs.
@@ -258,6 +263,16 @@ fn judged<P: Protocol>(
     };
     let tally = tally.map(counted);
     let log_tally = log_tally.map(|tally| tally.map(counted));
+    let clock_lies = scenario.clocks.bound_ns.map_or_else(Vec::new, |bound_ns| {
+        let end_ns = record.marks.ended_ns;
+        lies(
+            &plan.environment,
+            &plan.faults,
+            &record.struck,
+            bound_ns,
+            end_ns,
+        )
+    });
     // A fault whose moment never came struck nobody, and excuses nothing.
     let struck = record.faults.len();
     let happened = (struck != plan.faults.len()).then(|| Plan {
@@ -342,6 +357,7 @@ fn judged<P: Protocol>(
         events: record.events,
         marks: marks_of(&record.observations),
         never_struck: never_struck(plan, &record.struck),
+        clock_lies,
         unexpected,
         kept,
     }

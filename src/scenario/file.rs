@@ -77,7 +77,7 @@ pub struct Region {
     pub zones: Option<Spanned<u16>>,
     /// Offset of the wall clocks of its machines from true time; may be negative. Default: drawn for
     /// each machine within `machines.clock-skew`.
-    pub clock_offset: Option<Span>,
+    pub clock_offset: Option<Spanned<Span>>,
 }
 
 /// The network without faults. Delays are one way.
@@ -130,7 +130,11 @@ pub struct Machines {
     pub flush: Option<Spanned<Span>>,
     /// Mean of the exponential jitter of a flush. Default `"100us"`.
     pub flush_jitter: Option<Spanned<Span>>,
-    /// Wall clocks start within this much of true time, either way. Default `"0s"`.
+    /// The declared bound: each wall clock is at most this far from true time, either way. Protocols that read time as an
+    /// interval rely on it. Only a `clock-liar` breaks it. Default: nothing is declared.
+    pub clock_bound: Option<Spanned<Span>>,
+    /// Wall clocks start within this much of true time, either way. Swarm plans move them within it, too. Default: what
+    /// `clock-bound` leaves beside drift and the scenario's own clock faults; `"0s"` without a bound.
     pub clock_skew: Option<Spanned<Span>>,
     /// Wall clocks drift by up to this many parts per million, either way. Default 0.
     #[serde(default)]
@@ -257,6 +261,9 @@ pub enum FaultName {
     ClockStep,
     /// Wall clocks drift by `ppm` more.
     ClockDrift,
+    /// Wall clocks leave the declared `machines.clock-bound`: they step by `by` (at `"0s"`: an offset), or drift by `ppm`
+    /// more. Always further than twice the bound, so that true time is outside of the interval whatever else the clock does.
+    ClockLiar,
 }
 
 /// A fault. Machines are named by region (`"tokyo"`), by cloud (`"cloud:north"`), by zone
@@ -308,9 +315,9 @@ pub struct FaultEntry {
     pub jitter: Option<Spanned<Span>>,
     /// Degrade: bandwidth while it lasts.
     pub bandwidth: Option<Spanned<Bandwidth>>,
-    /// Clock-step: by how much; may be negative.
+    /// Clock-step, clock-liar: by how much; may be negative.
     pub by: Option<Spanned<Span>>,
-    /// Clock-drift: parts per million; may be negative.
+    /// Clock-drift, clock-liar: parts per million; may be negative.
     pub ppm: Option<Spanned<i32>>,
     /// Corrupt-read: the process on the machine, from 0. Default 0.
     pub port: Option<Spanned<u8>>,
@@ -323,7 +330,7 @@ pub struct FaultEntry {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Swarm {
-    /// The classes of fault that may strike, by name: see [`super::swarm::Class`]. Default: all of them.
+    /// The classes of fault that may strike, by name: see [`super::swarm::Class`]. Default: all of them but `clock-liar`.
     pub classes: Option<Vec<Spanned<String>>>,
     /// Classes that may not.
     #[serde(default)]
@@ -349,10 +356,9 @@ pub struct Swarm {
     /// Most transactions in a run. Default: the workload's, at most 100, and at most as many as could pass one
     /// by one through a single row in half of the settle phase.
     pub transactions: Option<Spanned<u32>>,
-    /// Whether clocks may leave `machines.clock-skew` by up to ten times that much: lies about the declared
-    /// bound. Default false.
-    #[serde(default)]
-    pub clock_lies: bool,
+    /// Whether the class `clock-liar` may strike, besides `classes`: clocks leave `machines.clock-bound` by up to ten times
+    /// that much. Default false.
+    pub clock_lies: Option<Spanned<bool>>,
 }
 
 /// A moment to aim a fault at.

@@ -74,6 +74,9 @@ pub struct Layout {
     pub shards: Vec<Shard>,
     /// Number of machines: node ids are `0..nodes`.
     pub nodes: u16,
+    /// How far each machine's wall clock is from true time at most, as the scenario declares it; in nanoseconds. `None`:
+    /// nothing is declared.
+    pub clock_bound_ns: Option<u64>,
 }
 
 impl Layout {

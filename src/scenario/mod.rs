@@ -76,6 +76,8 @@ pub struct Scenario {
 /// How wall clocks differ from true time.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Clocks {
+    /// Each clock is at most this far from true time, either way, as the scenario declares; nanoseconds.
+    pub bound_ns: Option<u64>,
     /// Offsets are drawn within this much either way, nanoseconds.
     pub skew_ns: u64,
     /// Drifts are drawn within this much either way, parts per million.

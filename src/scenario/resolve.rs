@@ -8,8 +8,8 @@ use toml::Spanned;
 use super::file::{self, FaultEntry, FaultName, File, WorkloadKind};
 use super::layout::{Layout, Region, Shard, Table};
 use super::problem::Problem;
-use super::swarm::{Bounds, Class};
-use super::units::Span;
+use super::swarm::{Bounds, Class, RECOVERY_NS};
+use super::units::{Span, human_ns};
 use super::{Arrivals, Clocks, FaultSpec, Scenario, WhenSpec, Workload};
 use crate::base::process::NodeId;
 use crate::base::txn::{ShardId, TableId, Value};
@@ -67,6 +67,42 @@ fn list(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
         .map(|name| format!("`{}`", name.as_ref()))
         .collect();
     quoted.join(", ")
+}
+
+/// Longer than any run: its phases, with ten settle phases more for recovery ([`crate::plan::Environment`]).
+fn longest_run_ns(safety_ns: u64, settle_ns: u64, power_cycle_ns: u64) -> u64 {
+    safety_ns
+        .saturating_add(settle_ns.saturating_mul(11))
+        .saturating_add(power_cycle_ns.max(RECOVERY_NS))
+}
+
+/// What a drift gains in a time, rounded up.
+fn gained_ns(for_ns: u64, ppm: u32) -> u64 {
+    let gained_ns = (u128::from(for_ns) * u128::from(ppm)).div_ceil(1_000_000);
+    u64::try_from(gained_ns).unwrap_or(u64::MAX)
+}
+
+/// By how much a fault moves a clock from where it was, at least and at most, if it strikes at all.
+fn moved_by(spec: &FaultSpec, kind: &FaultKind, safety_ns: u64, run_ns: u64) -> (u64, u64) {
+    match kind {
+        FaultKind::ClockStep { by_ns, .. } => (by_ns.unsigned_abs(), by_ns.unsigned_abs()),
+        FaultKind::ClockDrift { by_ppm, .. } => {
+            let (first_ns, last_ns) = match spec.when {
+                WhenSpec::At { low_ns, high_ns } => (low_ns, high_ns),
+                WhenSpec::Moment { from_ns, .. } => (from_ns, safety_ns),
+            };
+            let end_ns = if spec.permanent { run_ns } else { safety_ns };
+            let longest = (
+                safety_ns.saturating_sub(last_ns),
+                end_ns.saturating_sub(first_ns),
+            );
+            let (least_ns, most_ns) = spec.for_ns.unwrap_or(longest);
+            let least_ns = least_ns.min(longest.0);
+            let ppm = by_ppm.unsigned_abs();
+            (gained_ns(least_ns, ppm), gained_ns(most_ns, ppm))
+        }
+        _ => (0, 0),
+    }
 }
 
 impl Resolver {
@@ -148,11 +184,17 @@ impl Resolver {
         let (layout, places) = self.layout(file)?;
         let workload = self.workload(&file.workload, file, &layout)?;
         let safety_ns = self.required_ns(&file.phases.safety);
-        let faults = file
-            .faults
-            .iter()
-            .filter_map(|entry| self.fault(entry, &places, &layout, safety_ns))
-            .collect();
+        let mut faults = Vec::new();
+        for entry in &file.faults {
+            let spec = self.fault(entry, &places, &layout, safety_ns);
+            faults.extend(spec.map(|spec| (entry, spec)));
+        }
+        let clocks = self.clocks(file, &faults, safety_ns);
+        let faults = faults.into_iter().map(|(_, spec)| spec).collect();
+        let layout = Layout {
+            clock_bound_ns: clocks.bound_ns,
+            ..layout
+        };
         let (links, link_classes) = self.links(&file.network, &places, &layout);
         let machines = &file.machines;
         Some(Scenario {
@@ -164,15 +206,7 @@ impl Resolver {
             settle_ns: self.required_ns(&file.phases.settle),
             power_cycle_ns: self.ns(&file.phases.power_cycle, 5_000_000_000),
             patience_ns: self.ns(&file.phases.patience, 1_000_000_000),
-            clocks: Clocks {
-                skew_ns: self.ns(&machines.clock_skew, 0),
-                drift_ppm: machines.clock_drift_ppm,
-                region_offset_ns: file
-                    .regions
-                    .iter()
-                    .map(|region| region.clock_offset.map(|span| span.ns))
-                    .collect(),
-            },
+            clocks,
             handle_ns: self.ns(&machines.handle, 10_000),
             operation_ns: self.ns(&machines.operation, 2_000),
             flush: Latency {
@@ -186,7 +220,7 @@ impl Resolver {
             link_classes,
             workload,
             faults,
-            swarm: self.swarm(&file.swarm, safety_ns),
+            swarm: self.swarm(&file.swarm, safety_ns, machines.clock_bound.is_some()),
             options: file
                 .protocol
                 .iter()
@@ -301,6 +335,7 @@ impl Resolver {
                 tables,
                 shards,
                 nodes,
+                clock_bound_ns: None,
             },
             places,
         ))
@@ -640,8 +675,105 @@ impl Resolver {
         found.map(|at| NodeId(at as u16))
     }
 
+    /// What is declared about wall clocks, and what they do. With a bound they keep it, but for liars, and those leave it.
+    fn clocks(
+        &mut self,
+        file: &File,
+        faults: &[(&FaultEntry, FaultSpec)],
+        safety_ns: u64,
+    ) -> Clocks {
+        let machines = &file.machines;
+        let bound_ns = { machines.clock_bound.as_ref() }.map(|bound| self.required_ns(bound));
+        let stated_skew_ns = { machines.clock_skew.as_ref() }.map(|skew| self.required_ns(skew));
+        let offsets = file.regions.iter();
+        let mut clocks = Clocks {
+            bound_ns,
+            skew_ns: stated_skew_ns.unwrap_or(0),
+            drift_ppm: machines.clock_drift_ppm,
+            region_offset_ns: offsets
+                .map(|region| {
+                    region
+                        .clock_offset
+                        .as_ref()
+                        .map(|offset| offset.get_ref().ns)
+                })
+                .collect(),
+        };
+        let is_liar = |entry: &FaultEntry| *entry.kind.get_ref() == FaultName::ClockLiar;
+        let (Some(bound_ns), Some(bound)) = (bound_ns, &machines.clock_bound) else {
+            for (entry, _) in faults.iter().filter(|(entry, _)| is_liar(entry)) {
+                self.refuse(
+                    entry.kind.span(),
+                    "no clock can lie where no bound is declared",
+                    "add `clock-bound` to [machines], or use `clock-step` or `clock-drift`",
+                );
+            }
+            return clocks;
+        };
+        if bound_ns == 0 {
+            self.refuse(
+                bound.span(),
+                "no clock is exact",
+                "use a bound above 0, such as \"1us\"",
+            );
+        }
+        let power_ns = self.ns(&file.phases.power_cycle, 5_000_000_000);
+        let run_ns = longest_run_ns(safety_ns, file.phases.settle.get_ref().as_ns(), power_ns);
+        // By how much the scenario's honest faults move each machine's clock, at worst.
+        let mut moved_ns: BTreeMap<NodeId, u64> = BTreeMap::new();
+        for (entry, spec) in faults {
+            for kind in &spec.kinds {
+                let (least_ns, most_ns) = moved_by(spec, kind, safety_ns, run_ns);
+                if is_liar(entry) && least_ns <= bound_ns.saturating_mul(2) {
+                    self.refuse(
+                        entry.kind.span(),
+                        format!(
+                            "this clock may stay within the bound: it moves by as little as {}",
+                            human_ns(least_ns)
+                        ),
+                        format!(
+                            "move it by more than {}, twice `machines.clock-bound`, with a larger `by`, `ppm` or `for`",
+                            human_ns(bound_ns.saturating_mul(2))
+                        ),
+                    );
+                }
+                if !is_liar(entry) {
+                    for node in kind.nodes() {
+                        let moved = moved_ns.entry(node).or_default();
+                        *moved = moved.saturating_add(most_ns);
+                    }
+                }
+            }
+        }
+        let moved_ns = moved_ns.into_values().max().unwrap_or(0);
+        let drifted_ns = gained_ns(run_ns, clocks.drift_ppm);
+        let left_ns = bound_ns.checked_sub(moved_ns.saturating_add(drifted_ns));
+        let farthest = clocks.region_offset_ns.iter().flatten();
+        let farthest_ns = farthest.map(|ns| ns.unsigned_abs()).max().unwrap_or(0);
+        let start_ns = stated_skew_ns.unwrap_or(0).max(farthest_ns);
+        clocks.skew_ns = stated_skew_ns.unwrap_or(left_ns.unwrap_or(0));
+        if left_ns.is_none_or(|left_ns| left_ns < start_ns) {
+            let worst_ns = start_ns.saturating_add(moved_ns).saturating_add(drifted_ns);
+            self.refuse(
+                bound.span(),
+                format!(
+                    "clocks leave this bound without a lie: they start up to {} off, drift by {} in {}, and clock faults move one by {}",
+                    human_ns(start_ns),
+                    human_ns(drifted_ns),
+                    human_ns(run_ns),
+                    human_ns(moved_ns)
+                ),
+                format!(
+                    "declare at least {}, or use `clock-liar` for faults that are to break the bound",
+                    human_ns(worst_ns)
+                ),
+            );
+        }
+        clocks
+    }
+
     /// How far swarm plans may go.
-    fn swarm(&mut self, raw: &file::Swarm, safety_ns: u64) -> Bounds {
+    fn swarm(&mut self, raw: &file::Swarm, safety_ns: u64, clocks_are_bounded: bool) -> Bounds {
         let names: Vec<String> = { Class::ALL.iter() }
             .map(|class| class.name().to_owned())
             .collect();
@@ -655,8 +787,24 @@ impl Resolver {
         let without = classes_of(&raw.without);
         let mut classes = match &raw.classes {
             Some(chosen) => classes_of(chosen),
-            None => Class::ALL.to_vec(),
+            None => { Class::ALL.into_iter() }
+                .filter(|class| *class != Class::ClockLiar)
+                .collect(),
         };
+        if raw.clock_lies.as_ref().is_some_and(|lies| *lies.get_ref()) {
+            classes.push(Class::ClockLiar);
+        }
+        if classes.contains(&Class::ClockLiar) && !clocks_are_bounded {
+            let named = raw.classes.iter().flatten();
+            let mut named = named.filter(|name| name.get_ref() == Class::ClockLiar.name());
+            let by_name = named.next().map(Spanned::span);
+            let span = by_name.or(raw.clock_lies.as_ref().map(Spanned::span));
+            self.refuse(
+                span.unwrap_or(0..0),
+                "no clock can lie where no bound is declared",
+                "add `clock-bound` to [machines]",
+            );
+        }
         classes.retain(|class| !without.contains(class));
         classes.sort_unstable();
         classes.dedup();
@@ -677,7 +825,6 @@ impl Resolver {
             transactions: count(&raw.transactions),
             options: raw.options.map_or(0.0, |share| share.probability()),
             permanent: raw.permanent.map_or(0.0, |share| share.probability()),
-            clock_lies: raw.clock_lies,
         }
     }
 
@@ -884,8 +1031,16 @@ impl Resolver {
                 entry.bandwidth.as_ref().map(Spanned::span),
                 &[Degrade],
             ),
-            ("by", entry.by.as_ref().map(Spanned::span), &[ClockStep]),
-            ("ppm", entry.ppm.as_ref().map(Spanned::span), &[ClockDrift]),
+            (
+                "by",
+                entry.by.as_ref().map(Spanned::span),
+                &[ClockStep, ClockLiar],
+            ),
+            (
+                "ppm",
+                entry.ppm.as_ref().map(Spanned::span),
+                &[ClockDrift, ClockLiar],
+            ),
             (
                 "port",
                 entry
@@ -1044,6 +1199,24 @@ impl Resolver {
                     by_ppm: ppm.unwrap_or(0),
                 }]
             }
+            FaultName::ClockLiar => match (&entry.by, &entry.ppm) {
+                (Some(by), None) => vec![FaultKind::ClockStep {
+                    nodes,
+                    by_ns: by.get_ref().ns,
+                }],
+                (None, Some(ppm)) => vec![FaultKind::ClockDrift {
+                    nodes,
+                    by_ppm: *ppm.get_ref(),
+                }],
+                _ => {
+                    self.refuse(
+                        entry.kind.span(),
+                        "a lying clock steps or drifts: one of the two",
+                        "give either `by` or `ppm`",
+                    );
+                    Vec::new()
+                }
+            },
         }
     }
 

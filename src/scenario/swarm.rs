@@ -7,6 +7,10 @@ use std::sync::{Arc, OnceLock};
 use super::Scenario;
 use crate::base::options::{Chosen, Described};
 
+/// Shortest time that swarm plans give machines to recover from the final power cut, in nanoseconds: eight election timeouts
+/// of the default log.
+pub const RECOVERY_NS: u64 = 10_000_000_000;
+
 /// A class of fault, on or off as a whole in a run (Groce, Zhang, Eide, Chen and Regehr, "Swarm Testing", ISSTA
 /// 2012). Its name is what `[swarm] classes` and `without` say.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -61,6 +65,8 @@ pub enum Class {
     ClockStep,
     /// `clock-drift`.
     ClockDrift,
+    /// `clock-liar`: a clock leaves `machines.clock-bound`. Only where a scenario names it, or sets `clock-lies`.
+    ClockLiar,
     // Links.
     /// `loss`.
     Loss,
@@ -91,7 +97,7 @@ pub enum Class {
 
 impl Class {
     /// Every class, in order.
-    pub const ALL: [Class; 34] = [
+    pub const ALL: [Class; 35] = [
         Class::Halves,
         Class::Minority,
         Class::Ring,
@@ -114,6 +120,7 @@ impl Class {
         Class::CorruptRead,
         Class::ClockStep,
         Class::ClockDrift,
+        Class::ClockLiar,
         Class::Loss,
         Class::Duplicate,
         Class::Reorder,
@@ -153,6 +160,7 @@ impl Class {
             Class::CorruptRead => "corrupt-read",
             Class::ClockStep => "clock-step",
             Class::ClockDrift => "clock-drift",
+            Class::ClockLiar => "clock-liar",
             Class::Loss => "loss",
             Class::Duplicate => "duplicate",
             Class::Reorder => "reorder",
@@ -190,8 +198,6 @@ pub struct Bounds {
     pub options: f64,
     /// Share of runs in which something stays broken.
     pub permanent: f64,
-    /// Whether clocks may leave the declared skew.
-    pub clock_lies: bool,
 }
 
 /// The options that a protocol has, for drawing some.

@@ -220,6 +220,7 @@ mod tests {
                 home: 0,
             }],
             nodes: 3,
+            clock_bound_ns: None,
         };
         Store::new(&layout, ShardId(0))
     }

@@ -383,6 +383,7 @@ mod tests {
                 home: 0,
             }],
             nodes: 3,
+            clock_bound_ns: None,
         };
         Versions::new(&layout, ShardId(0))
     }

@@ -64,6 +64,7 @@ pub fn layout() -> Layout {
         tables: vec![table(0), table(1)],
         shards: vec![shard(0), shard(1)],
         nodes: 4,
+        clock_bound_ns: None,
     }
 }
 

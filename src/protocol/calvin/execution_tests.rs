@@ -64,6 +64,7 @@ pub(super) fn layout() -> Layout {
         }],
         shards: shards.collect(),
         nodes: REGIONS * machines,
+        clock_bound_ns: None,
     }
 }
 
