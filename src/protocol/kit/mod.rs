@@ -1,4 +1,5 @@
-//! What protocols share, written once: clients, nodes, journals, deployment, execution, and a participant of atomic commitment.
+//! What protocols share, written once: clients, nodes, journals, deployment, execution, a participant of atomic commitment, and a
+//! replicated state machine.
 
 pub mod client;
 pub mod deploy;
@@ -7,5 +8,6 @@ pub mod execution;
 pub mod journal;
 pub mod node;
 pub mod participant;
+pub mod replicated;
 pub mod replies;
 pub mod votes;
