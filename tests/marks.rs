@@ -123,6 +123,14 @@ fn every_mark_of_percolator_is_reached() {
 }
 
 #[test]
+fn every_mark_of_the_monolith_is_reached() {
+    // What fails and is torn elsewhere strikes the one machine if it is called like the machine that is struck.
+    let there = [("protocol.monolith.checkpoint-kib", "1")];
+    let variants = [scenario("storm", &[]), scenario("crossfire", &there)];
+    assert_all_reached("monolith", &variants);
+}
+
+#[test]
 fn every_mark_of_commit_everywhere_is_reached() {
     assert_all_reached("naive", &[scenario("storm", &[])]);
 }

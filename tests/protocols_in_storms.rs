@@ -123,6 +123,17 @@ fn percolator_is_atomic_and_every_read_a_snapshot() {
 }
 
 #[test]
+fn the_monolith_is_atomic_and_strict_and_ends_once_its_machine_is_back() {
+    for region in ["\"east\"", "\"west\""] {
+        let options = [("protocol.monolith.region", region)];
+        let line = line(&shipped("storm", &options), "monolith");
+        assert_as_promised(&line);
+        let broken = |property| broken(&line, property);
+        assert_eq!((broken("atomicity"), broken("isolation")), (0, 0));
+    }
+}
+
+#[test]
 fn commit_everywhere_leaves_transactions_half_done() {
     let line = line(&shipped("storm", &[]), "naive");
     assert_work_was_done(&line);
@@ -137,7 +148,14 @@ fn commit_everywhere_leaves_transactions_half_done() {
 #[test]
 fn a_run_after_others_is_judged_like_the_first() {
     let scenario = shipped("storm", &[]);
-    for protocol in ["2pc", "paxos-commit", "saga", "calvin", "percolator"] {
+    for protocol in [
+        "2pc",
+        "paxos-commit",
+        "saga",
+        "calvin",
+        "percolator",
+        "monolith",
+    ] {
         let judged = |seed| {
             let plan = Plan::draw(&scenario, seed);
             let run = Registry::standard()

@@ -276,6 +276,7 @@ verdict = "kept"
 [protocol.calvin]
 [protocol.calvin.log]
 [protocol.percolator]
+[protocol.monolith]
 "#;
 
 /// The keys that the reader itself names when it meets an unknown one in this section.

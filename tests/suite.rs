@@ -33,6 +33,7 @@ mod linearizability;
 mod list_append_against_oracle;
 mod litmus;
 mod marks;
+mod monolith;
 mod numbers;
 mod options;
 mod oracle_definitions;

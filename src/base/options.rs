@@ -135,6 +135,24 @@ impl<const LEAST: u64, const MOST: u64> Number<LEAST, MOST> {
     }
 }
 
+/// The name of something in the scenario (a region, say). What the empty name means, the option's documentation says.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Name(String);
+
+impl Name {
+    /// The name; nothing if it is empty.
+    pub fn get(&self) -> Option<&str> {
+        (!self.0.is_empty()).then_some(self.0.as_str())
+    }
+}
+
+impl From<&str> for Name {
+    fn from(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+}
+
 impl<const LEAST: u64, const MOST: u64> Serialize for Millis<LEAST, MOST> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.serialize(serializer)
@@ -242,13 +260,15 @@ pub enum Domain {
         /// The largest.
         most: u64,
     },
+    /// A name of the scenario.
+    Name,
 }
 
 impl Domain {
     /// The smallest and the largest number, where it is one of numbers.
     pub fn bounds(&self) -> Option<(u64, u64)> {
         match *self {
-            Domain::Flag | Domain::Choice { .. } => None,
+            Domain::Flag | Domain::Choice { .. } | Domain::Name => None,
             Domain::Milliseconds { least, most }
             | Domain::MillisecondsRange { least, most }
             | Domain::Number { least, most } => Some((least, most)),
@@ -260,6 +280,7 @@ impl Display for Domain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Domain::Flag => f.write_str("`true` or `false`"),
+            Domain::Name => f.write_str("a name of the scenario"),
             Domain::Choice { values } => {
                 let quoted: Vec<String> = values.iter().map(|value| format!("`{value}`")).collect();
                 write!(f, "one of {}", quoted.join(", "))
@@ -361,10 +382,12 @@ pub struct Described {
 
 impl Described {
     /// The values that a campaign tries: each word of a choice; of a number the least, a small one and the default; of
-    /// a duration the default, a much shorter and a longer one, and 0 where that says never.
+    /// a duration the default, a much shorter and a longer one, and 0 where that says never. Of a name the default alone:
+    /// which others there are, only the scenario knows.
     pub fn tried(&self) -> Vec<OptionValue> {
         let mut values = match (&self.domain, &self.default) {
             (Domain::Flag, _) => [false, true].map(OptionValue::Flag).to_vec(),
+            (Domain::Name, name) => vec![name.clone()],
             (Domain::Choice { values }, _) => {
                 let words = values
                     .iter()
@@ -445,6 +468,13 @@ impl<const LEAST: u64, const MOST: u64> OptionType for Number<LEAST, MOST> {
         let (least, most) = (LEAST, MOST);
         let domain = Domain::Number { least, most };
         into.push(described(name, about, OptionValue::Number(self.0), domain));
+    }
+}
+
+impl OptionType for Name {
+    fn describe(&self, name: &str, about: &str, into: &mut Vec<Described>) {
+        let default = OptionValue::Word(self.0.clone());
+        into.push(described(name, about, default, Domain::Name));
     }
 }
 

@@ -301,6 +301,23 @@ bugs! {
         "The primary's shard does not look whether a transaction has committed: a repeated request takes effect again."
         "Ongaro 2014, section 6.3; TiDB, error 8027 (Undetermined): clients that retried wrote twice";
 
+    // The monolith.
+    MonolithAckBeforeFlush "monolith.ack-before-flush" "monolith" in "crossfire"
+        "The client is told of success when the commit record is queued, before it is on the disk."
+        "Gray 1978, section 5.8; MySQL, innodb_flush_log_at_trx_commit = 2; MongoDB, write concern without journal";
+    LocksReleasedBeforeFlush "monolith.locks-released-before-flush" "monolith" in "crossfire"
+        "Locks are released when the commit record is queued, and who reads then is answered without waiting for it."
+        "DeWitt et al., SIGMOD 1984, section 5.2: a transaction waits for the record of those that it depends on";
+    LostCommitAnswered "monolith.lost-commit-answered" "monolith" in "crossfire"
+        "A commit whose flush failed is answered as if it were on the disk."
+        "Rebello et al., Can Applications Recover from fsync Failures?, ATC 2020; PostgreSQL's fsyncgate, 2018";
+    CommitsForgottenAtRestart "monolith.commits-forgotten-at-restart" "monolith" in "crossfire"
+        "A restart forgets which requests have committed: one that is sent again is evaluated again, on its own effects."
+        "Birrell and Nelson, TOCS 2(1), 1984, section 3.4; Ongaro 2014, section 6.3";
+    CheckpointDropsRefusals "monolith.checkpoint-drops-refusals" "monolith" in "crossfire"
+        "The checkpoint that shortens the log leaves out which requests were refused: a late duplicate takes effect."
+        "Mohan et al., ARIES, TODS 17(1), 1992, section 5.4; Ongaro 2014, section 6.3: sessions belong to the snapshot";
+
     // Hybrid logical clocks.
     ReceiveNotMerged "hlc.receive-not-merged" "calvin" in "crossfire"
         "Stamps that a node hears of do not move its clock."

@@ -19,8 +19,8 @@ use std::fmt::Write as _;
 
 use super::testing::*;
 use super::{
-    Protocol, naive::Naive, paxos_commit::PaxosCommit, percolator::Percolator, saga::Saga,
-    two_phase::TwoPhase,
+    Protocol, monolith::Monolith, naive::Naive, paxos_commit::PaxosCommit, percolator::Percolator,
+    saga::Saga, two_phase::TwoPhase,
 };
 use crate::base::process::{Addr, NodeId, Wire};
 use crate::base::txn::{Guard, Key, Op, Target, Txn, Value};
@@ -224,6 +224,16 @@ fn check(name: &str, transcript: fn(&str) -> String) {
 #[test]
 fn naive_step_by_step() {
     check("naive", transcript::<Naive>);
+}
+
+#[test]
+fn monolith_step_by_step() {
+    check("monolith", transcript::<Monolith>);
+}
+
+#[test]
+fn monolith_with_a_restart_step_by_step() {
+    check("monolith_restart", transcript::<Monolith>);
 }
 
 #[test]

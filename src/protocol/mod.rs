@@ -4,6 +4,7 @@ pub mod calvin;
 #[cfg(test)]
 mod interaction;
 pub mod kit;
+pub mod monolith;
 pub mod naive;
 pub mod paxos_commit;
 pub mod percolator;
@@ -39,6 +40,11 @@ pub trait Autopsy: Process {
     /// The copy of a shard that this process keeps, if it keeps one.
     fn autopsy(&self) -> Option<ShardState> {
         None
+    }
+
+    /// All copies of shards that this process keeps: one at most, unless a protocol says otherwise.
+    fn copies(&self) -> Vec<ShardState> {
+        self.autopsy().into_iter().collect()
     }
 
     /// How far this process has recovered, by its own word. State is judged only where recovery has ended. By default it

@@ -391,7 +391,7 @@ impl<P: Process> Bench<P> {
 
 impl<P: Autopsy> Bench<P> {
     pub fn autopsy(&self) -> BTreeMap<ShardId, ShardState> {
-        let states = self.live.values().filter_map(|live| live.process.autopsy());
+        let states = self.live.values().flat_map(|live| live.process.copies());
         states.map(|state| (state.shard, state)).collect()
     }
 }

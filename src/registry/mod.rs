@@ -27,8 +27,8 @@ use crate::model::worlds::{InSmallWorlds, SmallWorld};
 use crate::plan::Plan;
 use crate::plan::fates::{FateSource, Fates};
 use crate::protocol::{
-    Promises, Protocol, calvin::Calvin, naive::Naive, paxos_commit::PaxosCommit,
-    percolator::Percolator, saga::Saga, two_phase::TwoPhase,
+    Promises, Protocol, calvin::Calvin, monolith::Monolith, naive::Naive,
+    paxos_commit::PaxosCommit, percolator::Percolator, saga::Saga, two_phase::TwoPhase,
 };
 use crate::run::{self, Run, Watch, Watchers};
 use crate::scenario::problem::meant;
@@ -157,6 +157,7 @@ impl Registry {
             .with_spec::<Saga>()
             .with_spec::<Calvin>()
             .with::<Percolator>()
+            .with::<Monolith>()
     }
 
     /// Adds a protocol.

@@ -252,7 +252,7 @@ fn judged<P: Protocol>(
     let unrecovered = recovering.unrecovered();
     // A process that has not read its disk shows an empty one.
     let read = { record.processes.iter() }.filter(|(of, _)| recovering.has_answered(*of));
-    let states: Vec<_> = read.filter_map(|(_, process)| process.autopsy()).collect();
+    let states: Vec<_> = read.flat_map(|(_, process)| process.copies()).collect();
     let log_safety = record.monitors.iter().find_map(|monitor| {
         let monitor: &dyn std::any::Any = monitor.as_ref();
         monitor.downcast_ref::<LogSafety>()

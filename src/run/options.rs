@@ -81,8 +81,17 @@ pub fn problems<P: Protocol>(scenario: &Scenario) -> Vec<Problem> {
     }
     match P::deploy(&scenario.layout, &options, &[]) {
         Ok(_) => Vec::new(),
-        Err(message) => vec![at(stated.span(), &message)],
+        Err(message) => {
+            let span = named_first(&message).and_then(|option| place_of(stated, option));
+            vec![at(span.unwrap_or(stated.span()), &message)]
+        }
     }
+}
+
+/// The option with whose name a message begins: that is the one to change.
+fn named_first(message: &str) -> Option<&str> {
+    let (option, _) = message.strip_prefix('`')?.split_once('`')?;
+    Some(option)
 }
 
 /// For each value below the table a table that holds nothing else.

@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::engine::{AnyEngine, Engine, EngineError};
 use crate::base::txn::{Key, Read, Row, ShardId, TxnId, Write, WriteId};
 use crate::base::zoo::{self, Bug};
-use crate::scenario::layout::Layout;
+use crate::scenario::layout::{EngineKind, Layout};
 use crate::shard::ShardState;
 use crate::shard::ledger::Ledger;
 
@@ -42,6 +42,25 @@ impl Store {
         }
         Self {
             shard,
+            engine,
+            ledger: Ledger::default(),
+            prepared: BTreeMap::new(),
+            position: 0,
+        }
+    }
+
+    /// The rows of all shards in one engine of this kind, under the name of the first shard: a database that is not
+    /// partitioned.
+    pub fn of_all(layout: &Layout, kind: EngineKind) -> Self {
+        let mut engine = AnyEngine::new(kind);
+        let rows = layout
+            .shard_ids()
+            .flat_map(|shard| layout.initial_rows(shard));
+        for (key, value) in rows {
+            engine.load(key, Row::initial(value));
+        }
+        Self {
+            shard: ShardId(0),
             engine,
             ledger: Ledger::default(),
             prepared: BTreeMap::new(),
@@ -194,7 +213,7 @@ mod tests {
 
     use super::*;
     use crate::base::txn::{Op, TableId, Value};
-    use crate::scenario::layout::{EngineKind, Region, Shard, Table};
+    use crate::scenario::layout::{Region, Shard, Table};
     use crate::shard::LedgerEntry;
     use crate::{base::process::NodeId, shard::postgres::Postgres};
 

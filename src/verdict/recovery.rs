@@ -90,11 +90,11 @@ pub(super) fn never_ended(evidence: &Evidence<'_>, judged: &[Property]) -> Optio
 }
 
 /// A process of a machine that is no client's.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Server {
     of: Addr,
-    /// The copy that it keeps.
-    shard: Option<ShardId>,
+    /// The copies that it keeps.
+    shards: Vec<ShardId>,
 }
 
 /// Asks every process, whenever a run is about to end.
@@ -121,7 +121,9 @@ impl Recovering {
                     node,
                     port: port as u8,
                 },
-                shard: process.autopsy().map(|state| state.shard),
+                shards: { process.copies().into_iter() }
+                    .map(|state| state.shard)
+                    .collect(),
             };
             processes.iter().enumerate().map(server)
         });
@@ -152,7 +154,7 @@ impl Recovering {
         let committed = self.answers.values().map(|answer| answer.committed_to);
         let committed_to = committed.max().unwrap_or(0);
         let mut recovered: BTreeSet<ShardId> = BTreeSet::new();
-        for Server { of, shard } in &self.servers {
+        for Server { of, shards } in &self.servers {
             let name = &self.names[usize::from(of.node.0)];
             let answer = self.answers.get(of);
             let lacks = match answer {
@@ -169,12 +171,10 @@ impl Recovering {
                 )),
                 Some(_) => None,
             };
-            match (shard, &lacks) {
-                (Some(shard), None) => {
-                    recovered.insert(*shard);
-                }
-                (None, Some(_)) => found.all = true,
-                _ => {}
+            if lacks.is_none() {
+                recovered.extend(shards);
+            } else if shards.is_empty() {
+                found.all = true;
             }
             found.reasons.extend(lacks);
             let unfinished = answer.and_then(|answer| answer.unfinished.as_ref());
@@ -191,8 +191,10 @@ impl Recovering {
                     .push(format!("{name} waits {what} {named}{more}"));
             }
         }
-        let shards = self.servers.iter().filter_map(|server| server.shard);
-        found.shards = shards.filter(|shard| !recovered.contains(shard)).collect();
+        let shards = self.servers.iter().flat_map(|server| &server.shards);
+        found.shards = { shards.copied() }
+            .filter(|shard| !recovered.contains(shard))
+            .collect();
         let mut servers = self.servers.iter();
         found.stuck = !found.reasons.is_empty()
             && servers.all(|server| self.answers.contains_key(&server.of));
@@ -232,7 +234,7 @@ mod tests {
         let shards = [None, Some(0), Some(0), Some(1)];
         let server = |(node, shard): (usize, &Option<u16>)| Server {
             of: addr(node as u16),
-            shard: shard.map(ShardId),
+            shards: shard.map(ShardId).into_iter().collect(),
         };
         let recovering = Recovering {
             servers: shards.iter().enumerate().map(server).collect(),

@@ -79,7 +79,7 @@ impl Seen {
 pub(super) fn standing<P: Autopsy>(world: &World<P, Seen>) -> Option<BTreeSet<ShardId>> {
     let states: Vec<ShardState> = world
         .processes()
-        .filter_map(|(_, process)| process.autopsy())
+        .flat_map(|(_, process)| process.copies())
         .collect();
     let stands = |state: &ShardState| {
         let mut of_txn = state.ledger.iter().filter(|entry| entry.write.txn == TXN);

@@ -167,6 +167,14 @@ where
         }
     }
 
+    fn copies(&self) -> Vec<ShardState> {
+        match self {
+            Node::Coordinator(coordinator) => coordinator.copies(),
+            Node::Shard(shard) => shard.copies(),
+            Node::Client(_) => Vec::new(),
+        }
+    }
+
     fn recovery(&self) -> Recovery {
         match self {
             Node::Coordinator(coordinator) => coordinator.recovery(),
