@@ -29,6 +29,7 @@ pub mod hlc;
 pub mod raft_disk;
 pub mod raft_log;
 pub mod saga;
+pub mod three_phase;
 pub mod two_phase;
 pub mod value;
 
@@ -429,6 +430,12 @@ instances! {
         "MCSagaSmall" "MCSagaOrphan" "MCSagaFaults" "MCSagaMisplaced" "MCSagaForeverWeak" "MCSagaForeverStrong"
         "MCSagaDirtyRead" "MCSagaSemanticLocks" "MCSagaLarge" "MCSagaCode" "MCSagaCodeLocks" "MCSagaCompensateBlindly"
         "MCSagaRushBack" "MCSagaGiveUpPivot"
+    }
+    "three_phase" as three_phase::ThreePhase {
+        "MCThreePhaseSmall" "MCThreePhaseStaysDown" "MCThreePhaseAllCrash" "MCThreePhaseTotalFailure" "MCThreePhaseThree"
+        "MCThreePhaseLast" "MCThreePhaseSuspicion" "MCThreePhasePartition" "MCThreePhaseOwnTimeout" "MCThreePhaseCode"
+        "MCThreePhaseCommitUnacked" "MCThreePhaseLeadFallen" "MCThreePhaseAbortUncertain" "MCThreePhaseCommitAtOnce"
+        "MCThreePhaseObeyReplaced" "MCThreePhaseCrashForgetsPreCommit"
     }
     "two_phase" as two_phase::TwoPhase {
         "MCTwoPhaseSmall" "MCTwoPhaseBlocking" "MCTwoPhasePeers" "MCTwoPhaseCrashes" "MCTwoPhaseNetwork" "MCTwoPhaseForeverWeak"
