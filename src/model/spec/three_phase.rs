@@ -514,8 +514,8 @@ impl ThreePhase {
     }
 
     fn commit_needs_votes(&self, state: &State) -> bool {
-        let committed = state.coord == Coordinator::Committed
-            || self.any(state, Participant::Committed);
+        let committed =
+            state.coord == Coordinator::Committed || self.any(state, Participant::Committed);
         !committed || self.each().all(|q| state.net.has(Message::Yes, q, 0))
     }
 
@@ -700,7 +700,10 @@ impl Spec for ThreePhase {
         } = state.budget;
         Value::record([
             ("coord", text(&state.coord)),
-            ("part", Value::seq(self.each().map(|p| text(&state.part(p))))),
+            (
+                "part",
+                Value::seq(self.each().map(|p| text(&state.part(p)))),
+            ),
             ("down", set(state.down)),
             ("fallen", set(state.fallen)),
             ("suspected", set(state.suspected)),
@@ -808,9 +811,7 @@ impl Spec for ThreePhase {
                     .constraint(
                         weak,
                         format!("EnterPreCommit({p}, {x}) while {x} is up"),
-                        move |before, action, _| {
-                            *action == EnterPreCommit(p, x) && before.alive(x)
-                        },
+                        move |before, action, _| *action == EnterPreCommit(p, x) && before.alive(x),
                     )
                     .constraint(
                         weak,
@@ -823,12 +824,11 @@ impl Spec for ThreePhase {
             |checker: FairChecker<'m, Self>| delivery(learning(suspicion(steps(checker))));
         Ok(match specification {
             "Spec" => progress(checker),
-            "SpecReturns" => progress(checker).each(
-                weak,
-                "RestartParticipant",
-                each(),
-                |p, action| *action == RestartParticipant(*p),
-            ),
+            "SpecReturns" => {
+                progress(checker).each(weak, "RestartParticipant", each(), |p, action| {
+                    *action == RestartParticipant(*p)
+                })
+            }
             "Safe"
             | "SpecCommitUnacked"
             | "SpecLeadFallen"
