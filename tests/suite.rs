@@ -37,6 +37,7 @@ mod monolith;
 mod numbers;
 mod options;
 mod oracle_definitions;
+mod pages;
 mod paired;
 mod parser_fuzz;
 mod percolator;

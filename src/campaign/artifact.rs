@@ -9,6 +9,7 @@
 //! | `history.ndjson` | what clients saw, one event a line, as `ordain check` reads it |
 //! | `trace.ndjson.gz` | every event, one a line, compressed: `zcat` shows it |
 //! | `report.txt` | what `run` prints |
+//! | `report.html` | the page that `report` writes; absent before |
 //!
 //! The plan rules: where scenario and plan differ (a shrunk plan has fewer transactions and a calmer network than
 //! its scenario says), the run follows the plan. From the scenario come the layout, the options
@@ -166,11 +167,14 @@ pub fn folder(store: &Path, scenario: &str, protocol: &str, seed: u64) -> PathBu
 /// Every event, one a line.
 const TRACE: &str = "trace.ndjson.gz";
 
+/// The page of the run, which `report` adds to the folder. A later run in its place removes it.
+pub const PAGE: &str = "report.html";
+
 /// All files of a run's folder.
-const FILES: [&str; 7] = {
+const FILES: [&str; 8] = {
     let [verdict, history, report] = DERIVED;
     let [scenario, plan, fates, trace] = ["scenario.toml", "plan.json", "fates.json", TRACE];
-    [scenario, plan, fates, trace, verdict, history, report]
+    [scenario, plan, fates, trace, verdict, history, report, PAGE]
 };
 
 /// Whether a run's folder may be written here: nothing is there, or an empty folder, or the folder of an earlier

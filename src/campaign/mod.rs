@@ -7,6 +7,7 @@
 pub mod artifact;
 pub mod compare;
 pub mod covering;
+pub mod explain;
 pub mod fuzz;
 #[cfg(feature = "zoo")]
 pub mod hunt;

@@ -18,7 +18,7 @@ use crate::campaign::hunt;
 use crate::campaign::shrink::{self, Shrunk};
 use crate::plan::Plan;
 use crate::registry::{Listed, Registry};
-use crate::report::{self, text};
+use crate::report::text;
 use crate::run::Run;
 use crate::run::failure::{self, Class};
 use crate::scenario::{BadInput, Scenario};
@@ -26,7 +26,9 @@ use crate::sim::trace::{Divergence, TraceEvent, first_difference};
 use crate::verdict::Conclusion;
 
 mod check;
+mod explain;
 mod fuzz;
+mod report;
 
 /// Exit codes.
 pub mod exit {
@@ -155,6 +157,9 @@ enum Command {
         /// serializability. The run's folder holds the whole run.
         #[arg(long)]
         stop_at_violation: bool,
+        /// Also write a page about the run: one HTML file that needs nothing else.
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
         /// Override a key of the scenario, as in `workload.rate=100` or `region.0.zones=3`.
         #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
         overrides: Vec<(String, String)>,
@@ -179,6 +184,9 @@ enum Command {
         /// Write the folders of failing runs below this one.
         #[arg(long, short, default_value = "store")]
         out: PathBuf,
+        /// Also write a page about the comparison: one HTML file that needs nothing else.
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
         /// Override a key of the scenario.
         #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
         overrides: Vec<(String, String)>,
@@ -188,6 +196,11 @@ enum Command {
         /// The folder that `run` or `compare` left.
         dir: PathBuf,
     },
+    /// Write a page about a recorded run: what broke, a timeline of everything that happened, and the plan.
+    Report(report::ReportArgs),
+    /// Say what made a recorded run fail: from which instant on it could not be saved, and without which fault, transaction
+    /// or message it passes.
+    Explain(explain::ExplainArgs),
     /// Find the smallest plan that fails in the same way, and write it as a folder of its own.
     Shrink {
         /// The folder that a failing run left.
@@ -307,6 +320,7 @@ pub fn main(registry: Registry) -> ExitCode {
         first_seed: 1,
         swarm: false,
         out: PathBuf::from("store"),
+        html: None,
         overrides: Vec::new(),
     });
     // Protocol panics are caught inside a run: what arrives here is a bug of ours.
@@ -340,8 +354,9 @@ fn execute(registry: &Registry, command: Command, json: bool) -> Result<u8, Fail
         Command::Run {
             plan: Some(plan),
             out,
+            html,
             ..
-        } => run_plan(registry, &plan, out.as_deref(), json),
+        } => run_plan(registry, &plan, (out.as_deref(), html.as_deref()), json),
         Command::Run {
             scenario,
             protocol,
@@ -349,6 +364,7 @@ fn execute(registry: &Registry, command: Command, json: bool) -> Result<u8, Fail
             swarm,
             out,
             stop_at_violation,
+            html,
             overrides,
             ..
         } => run(
@@ -356,7 +372,7 @@ fn execute(registry: &Registry, command: Command, json: bool) -> Result<u8, Fail
             &scenario.expect("clap asks for a scenario or a plan"),
             protocol.as_deref(),
             (seed, swarm, stop_at_violation),
-            out.as_deref(),
+            (out.as_deref(), html.as_deref()),
             &overrides,
             json,
         ),
@@ -367,6 +383,7 @@ fn execute(registry: &Registry, command: Command, json: bool) -> Result<u8, Fail
             first_seed,
             swarm,
             out,
+            html,
             overrides,
         } => {
             let seeds: Vec<u64> = (0..seeds).map(|n| first_seed.wrapping_add(n)).collect();
@@ -375,12 +392,14 @@ fn execute(registry: &Registry, command: Command, json: bool) -> Result<u8, Fail
                 &scenario,
                 protocols,
                 (&seeds, swarm),
-                &out,
+                (&out, html.as_deref()),
                 &overrides,
                 json,
             )
         }
         Command::Replay { dir } => replay(registry, &dir, json),
+        Command::Report(args) => report::report(registry, &args, json),
+        Command::Explain(args) => explain::explain(registry, &args, json),
         Command::Shrink {
             dir,
             budget,
@@ -532,6 +551,25 @@ fn again(scenario: &str, run: &Run, overrides: &[(String, String)], swarm: bool)
     )
 }
 
+/// The command that repeats a comparison.
+fn comparison_again(
+    scenario: &str,
+    protocols: &[String],
+    (seeds, swarm): (&[u64], bool),
+    overrides: &[(String, String)],
+) -> String {
+    let set: String = overrides
+        .iter()
+        .map(|(key, value)| format!(" --set '{key}={value}'"))
+        .collect();
+    let swarm = if swarm { " --swarm" } else { "" };
+    let (first, count) = (seeds.first().copied().unwrap_or(1), seeds.len());
+    format!(
+        "ordain compare {scenario}{swarm} --protocols {} --first-seed {first} --seeds {count}{set}",
+        protocols.join(",")
+    )
+}
+
 fn code(run: &Run) -> u8 {
     match (run.unexpected.is_empty(), run.verdict.verdict) {
         (true, _) => exit::OK,
@@ -545,7 +583,7 @@ fn run(
     name: &str,
     protocol: Option<&str>,
     (seed, swarm, stop_at_violation): (u64, bool, bool),
-    out: Option<&Path>,
+    (out, html): (Option<&Path>, Option<&Path>),
     overrides: &[(String, String)],
     json: bool,
 ) -> Result<u8, Failure> {
@@ -591,11 +629,17 @@ fn run(
             false => keep(registry, folder, &scenario, &plan, &run)?,
         }
     }
+    let command = again(name, &run, overrides, swarm);
+    if let Some(html) = html {
+        let mut commands = vec![command.clone()];
+        commands.extend({ folder.iter() }.map(|dir| format!("ordain replay {}", dir.display())));
+        report::of_plan(registry, &scenario, (&protocol, &plan), commands, html)?;
+    }
     if json {
         say_json(&run)?;
         return Ok(code);
     }
-    let again = format!("seed {seed}: {}", again(name, &run, overrides, swarm));
+    let again = format!("seed {seed}: {command}");
     say(format!("{again}\n\n{}", text::run(&run)))?;
     if let Some(folder) = &folder {
         say(format!("kept in {0}: ordain replay {0}", folder.display()))?;
@@ -622,8 +666,7 @@ fn keep(
         "the same plan gave two digests: ordain is not deterministic"
     );
     let kept = recorded.kept.plan.as_ref().unwrap_or(plan);
-    artifact::write(folder, scenario, kept, &recorded, report::text::run)
-        .map_err(|error| at(folder, error))
+    artifact::write(folder, scenario, kept, &recorded, text::run).map_err(|error| at(folder, error))
 }
 
 /// Refuses a folder that a run must not be written to, before the work begins.
@@ -643,7 +686,7 @@ fn at(path: &Path, error: io::Error) -> Failure {
 fn run_plan(
     registry: &Registry,
     file: &Path,
-    out: Option<&Path>,
+    (out, html): (Option<&Path>, Option<&Path>),
     json: bool,
 ) -> Result<u8, Failure> {
     let regression =
@@ -653,11 +696,21 @@ fn run_plan(
     if let Some(out) = out {
         keep(registry, out, &regression.scenario, &regression.plan, &run)?;
     }
+    let again = format!("ordain run --plan {}", file.display());
+    if let Some(html) = html {
+        let planned = (regression.protocol.as_str(), &regression.plan);
+        report::of_plan(
+            registry,
+            &regression.scenario,
+            planned,
+            vec![again.clone()],
+            html,
+        )?;
+    }
     if json {
         say_json(&run)?;
         return Ok(code(&run));
     }
-    let again = format!("ordain run --plan {}", file.display());
     let (about, class) = (&regression.about, &regression.class);
     say(format!("{again}\n\n{about}\n\n{}", text::run(&run)))?;
     say(match failure::shows(&run, class) {
@@ -725,14 +778,8 @@ fn shrink_folder(
     bar.finish_and_clear();
     let shrunk = shrunk.map_err(|error| Failure::Input(format!("{}: {error}", dir.display())))?;
     let as_happened = shrunk.run.kept.plan.as_ref().unwrap_or(&shrunk.plan);
-    artifact::write(
-        out,
-        &shrunk.scenario,
-        as_happened,
-        &shrunk.run,
-        report::text::run,
-    )
-    .map_err(|error| at(out, error))?;
+    artifact::write(out, &shrunk.scenario, as_happened, &shrunk.run, text::run)
+        .map_err(|error| at(out, error))?;
     if let Some(file) = output.regression {
         let regression = Regression {
             about: format!("Shrunk from seed {} of {}.", plan.seed, kept.scenario.name),
@@ -750,7 +797,7 @@ fn shrink_folder(
             dir: out,
         })?;
     } else {
-        say(report::plan::shrunk(&shrunk))?;
+        say(crate::report::plan::shrunk(&shrunk))?;
         say(format!("kept in {0}: ordain replay {0}", out.display()))?;
     }
     Ok(exit::OK)
@@ -767,22 +814,24 @@ fn class_to_keep(
     let run = registry
         .run(scenario, protocol, plan, false)
         .map_err(Failure::Input)?;
-    failure::class(&run).ok_or_else(|| {
-        let weaknesses = failure::weaknesses(&run).into_iter();
+    class_of(&run).map_err(|message| Failure::Input(format!("{}: {message}", dir.display())))
+}
+
+/// The class of a run, if it broke a promise.
+fn class_of(run: &Run) -> Result<Class, String> {
+    failure::class(run).ok_or_else(|| {
+        let weaknesses = failure::weaknesses(run).into_iter();
         let weaknesses: Vec<String> = weaknesses
             .map(|weakness| format!("--class '{weakness}'"))
             .collect();
         let help = match weaknesses.is_empty() {
             true => "name the folder of a failing run".to_owned(),
             false => format!(
-                "what it showed without a promise to the contrary can be shrunk: {}",
+                "what it showed without a promise to the contrary can be named: {}",
                 weaknesses.join(", ")
             ),
         };
-        Failure::Input(format!(
-            "{}: this run broke no promise\n  help: {help}",
-            dir.display()
-        ))
+        format!("this run broke no promise\n  help: {help}")
     })
 }
 
@@ -791,7 +840,7 @@ fn compare_protocols(
     name: &str,
     protocols: Vec<String>,
     (seeds, swarm): (&[u64], bool),
-    out: &Path,
+    (out, html): (&Path, Option<&Path>),
     overrides: &[(String, String)],
     json: bool,
 ) -> Result<u8, Failure> {
@@ -836,6 +885,10 @@ fn compare_protocols(
                 run,
             )?;
         }
+    }
+    if let Some(html) = html {
+        let command = comparison_again(name, &protocols, (seeds, swarm), overrides);
+        report::of_comparison(registry, &scenario, &comparison, (draw, command), html)?;
     }
     if json {
         say_json(&comparison)?;
@@ -906,7 +959,7 @@ fn replay(registry: &Registry, dir: &Path, json: bool) -> Result<u8, Failure> {
     let trace = run.kept.trace.as_deref().unwrap_or_default();
     let digest = run.digest.to_string();
     let first = first_difference(&artifact.trace, trace);
-    let derived = artifact::derived(&run, report::text::run);
+    let derived = artifact::derived(&run, text::run);
     let files = artifact::DERIVED
         .into_iter()
         .zip(&artifact.derived)

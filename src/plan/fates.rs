@@ -7,6 +7,9 @@
 //!
 //! A record may end before the run does: a shrunk plan may send messages that the recorded run did not. From
 //! there on the world is calm: no loss, no jitter, the middle of a timer's range.
+//!
+//! A record may also be followed up to an instant and drawn anew from there on, with another seed. Many such runs say how
+//! much of a failure was settled at that instant.
 
 use std::collections::BTreeMap;
 
@@ -52,6 +55,11 @@ impl MessageFate {
     /// Whether the network loses it.
     pub fn lost(self) -> bool {
         self.0 & LOST != 0
+    }
+
+    /// The same fate, but lost or not.
+    pub fn with_loss(self, lost: bool) -> Self {
+        Self((self.0 & !LOST) | (u64::from(lost) * LOST))
     }
 
     /// Whether later messages may overtake it.
@@ -161,6 +169,15 @@ pub enum FateSource {
     Seed(u64),
     /// Take them from a record.
     Recorded(Fates),
+    /// Take them from a record up to an instant, and draw them from there on.
+    Redrawn {
+        /// The record.
+        fates: Fates,
+        /// The first instant at which fates are drawn, nanoseconds of simulated time.
+        from_ns: u64,
+        /// The seed that they are drawn with.
+        seed: u64,
+    },
 }
 
 impl FateSource {
@@ -168,7 +185,7 @@ impl FateSource {
     pub fn seed(&self) -> u64 {
         match self {
             FateSource::Seed(seed) => *seed,
-            FateSource::Recorded(fates) => fates.seed,
+            FateSource::Recorded(fates) | FateSource::Redrawn { fates, .. } => fates.seed,
         }
     }
 
@@ -195,62 +212,77 @@ pub struct Sequence<F> {
 
 #[derive(Debug)]
 enum Origin<F> {
-    Drawn {
-        seed: u64,
-        concern: u64,
-        /// Made at the first draw: most links of a big world never need theirs.
-        stream: Option<Box<Stream>>,
-        /// The position that the stream stands at, in fates: calm links skip the drawing.
-        at: u64,
-    },
+    Drawn(Drawing),
     Recorded(std::vec::IntoIter<F>),
+    Redrawn {
+        recorded: std::vec::IntoIter<F>,
+        from_ns: u64,
+        drawing: Drawing,
+    },
+}
+
+/// Draws the fates of one sequence.
+#[derive(Debug)]
+struct Drawing {
+    seed: u64,
+    concern: u64,
+    /// Made at the first draw: most links of a big world never need theirs.
+    stream: Option<Box<Stream>>,
+    /// The position that the stream stands at, in fates: calm links skip the drawing.
+    at: u64,
+}
+
+impl Drawing {
+    fn new(seed: u64, concern: u64) -> Self {
+        Self {
+            seed,
+            concern,
+            stream: None,
+            at: 0,
+        }
+    }
+
+    /// The stream, at the position of this fate, `words` numbers wide.
+    fn stream_at(&mut self, position: u64, words: u64) -> &mut Stream {
+        let (seed, concern) = (self.seed, self.concern);
+        let stream = self
+            .stream
+            .get_or_insert_with(|| Box::new(Stream::new(seed, &concern)));
+        if self.at != position {
+            stream.seek(position * words);
+        }
+        self.at = position + 1;
+        stream
+    }
 }
 
 impl<F: Copy> Sequence<F> {
-    fn drawn(seed: u64, concern: u64, record: bool) -> Self {
+    fn of(origin: Origin<F>, record: bool) -> Self {
         Self {
             given: 0,
-            origin: Origin::Drawn {
-                seed,
-                concern,
-                stream: None,
-                at: 0,
-            },
+            origin,
             record: record.then(Vec::new),
         }
     }
 
-    fn recorded(fates: Vec<F>, record: bool) -> Self {
-        Self {
-            given: 0,
-            origin: Origin::Recorded(fates.into_iter()),
-            record: record.then(Vec::new),
-        }
-    }
-
-    /// The next fate: `draw` gets the stream at this fate's own position, `words` numbers wide.
+    /// The next fate, at an instant of true simulated time: `draw` gets the stream at this fate's own position, `words`
+    /// numbers wide.
     fn next(
         &mut self,
+        now_ns: u64,
         words: u64,
         calm: F,
         certain: bool,
         draw: impl FnOnce(&mut Stream) -> F,
     ) -> F {
         let fate = match &mut self.origin {
-            Origin::Recorded(fates) => fates.next().unwrap_or(calm),
-            Origin::Drawn { .. } if certain => calm,
-            Origin::Drawn {
-                seed,
-                concern,
-                stream,
-                at,
-            } => {
-                let stream = stream.get_or_insert_with(|| Box::new(Stream::new(*seed, &*concern)));
-                if *at != self.given {
-                    stream.seek(self.given * words);
-                }
-                *at = self.given + 1;
-                draw(stream)
+            Origin::Recorded(recorded) => recorded.next().unwrap_or(calm),
+            Origin::Redrawn {
+                recorded, from_ns, ..
+            } if now_ns < *from_ns => recorded.next().unwrap_or(calm),
+            Origin::Drawn(_) | Origin::Redrawn { .. } if certain => calm,
+            Origin::Drawn(drawing) | Origin::Redrawn { drawing, .. } => {
+                draw(drawing.stream_at(self.given, words))
             }
         };
         self.given += 1;
@@ -271,14 +303,18 @@ const MESSAGE_WORDS: u64 = 4;
 
 impl Sequence<MessageFate> {
     /// The fate of the next message on a link that behaves like `link`.
-    pub fn message(&mut self, link: &Link) -> MessageFate {
+    pub fn message(&mut self, link: &Link, now_ns: u64) -> MessageFate {
         let certain = link.latency.jitter_ns == 0
             && link.loss_ppm == 0
             && link.duplicate_ppm == 0
             && link.reorder_ppm == 0;
-        self.next(MESSAGE_WORDS, MessageFate::CALM, certain, |stream| {
-            draw_message(stream, link)
-        })
+        self.next(
+            now_ns,
+            MESSAGE_WORDS,
+            MessageFate::CALM,
+            certain,
+            |stream| draw_message(stream, link),
+        )
     }
 }
 
@@ -323,12 +359,14 @@ fn exponential(stream: &mut Stream, mean_ns: u64) -> u64 {
 
 impl Sequence<u64> {
     /// How long after the earliest possible instant the process's next timer fires, by its local clock.
-    pub fn timer(&mut self, delay: Delay) -> u64 {
+    pub fn timer(&mut self, delay: Delay, now_ns: u64) -> u64 {
         let width_ns = delay.max_ns - delay.min_ns;
         if width_ns == 0 {
             return 0;
         }
-        let chosen = self.next(1, width_ns / 2, false, |stream| stream.between(0, width_ns));
+        let chosen = self.next(now_ns, 1, width_ns / 2, false, |stream| {
+            stream.between(0, width_ns)
+        });
         chosen.min(width_ns)
     }
 }
@@ -336,9 +374,15 @@ impl Sequence<u64> {
 impl Sequence<FlushFate> {
     /// The fate of the machine's next flush: `jitter_ns` is the mean of its exponential tail. A failed one leaves bytes
     /// with the probability `kept_ppm`: as often all of them as a prefix.
-    pub fn flush(&mut self, jitter_ns: u64, fail_ppm: u32, kept_ppm: u32) -> FlushFate {
+    pub fn flush(
+        &mut self,
+        jitter_ns: u64,
+        fail_ppm: u32,
+        kept_ppm: u32,
+        now_ns: u64,
+    ) -> FlushFate {
         let certain = jitter_ns == 0 && fail_ppm == 0;
-        self.next(2, FlushFate::default(), certain, |stream| {
+        self.next(now_ns, 2, FlushFate::default(), certain, |stream| {
             let extra_ns = exponential(stream, jitter_ns);
             let word = stream.word();
             // `hits` looks at the upper half of a word only. The lower half has 16 bits for each of the other choices.
@@ -358,6 +402,8 @@ pub struct Teller {
     seed: u64,
     record: bool,
     recorded: Option<Recorded>,
+    /// From which instant on fates are drawn all the same, and with which seed.
+    redrawn: Option<(u64, u64)>,
 }
 
 #[derive(Debug, Default)]
@@ -367,67 +413,74 @@ struct Recorded {
     flushes: BTreeMap<NodeId, Vec<FlushFate>>,
 }
 
+impl Recorded {
+    fn of(fates: Fates) -> Self {
+        let links = fates.links.into_iter();
+        let timers = fates.timers.into_iter();
+        let flushes = fates.flushes.into_iter();
+        Self {
+            links: links.map(|l| ((l.from, l.to), l.messages)).collect(),
+            timers: timers.map(|t| (t.of, t.after_min_ns)).collect(),
+            flushes: flushes.map(|f| (f.node, f.flushes)).collect(),
+        }
+    }
+}
+
 impl Teller {
     /// Takes fates from `source`. The sequences keep a record if asked.
     pub fn new(source: FateSource, record: bool) -> Self {
         let seed = source.seed();
-        let recorded = match source {
-            FateSource::Seed(_) => None,
-            FateSource::Recorded(fates) => Some(Recorded {
-                links: fates
-                    .links
-                    .into_iter()
-                    .map(|l| ((l.from, l.to), l.messages))
-                    .collect(),
-                timers: fates
-                    .timers
-                    .into_iter()
-                    .map(|t| (t.of, t.after_min_ns))
-                    .collect(),
-                flushes: fates
-                    .flushes
-                    .into_iter()
-                    .map(|f| (f.node, f.flushes))
-                    .collect(),
-            }),
+        let (recorded, redrawn) = match source {
+            FateSource::Seed(_) => (None, None),
+            FateSource::Recorded(fates) => (Some(fates), None),
+            FateSource::Redrawn {
+                fates,
+                from_ns,
+                seed,
+            } => (Some(fates), Some((from_ns, seed))),
         };
         Self {
             seed,
             record,
-            recorded,
+            recorded: recorded.map(Recorded::of),
+            redrawn,
         }
+    }
+
+    /// A sequence of what concerns `concern`, of which `recorded` is the record, if there is one.
+    fn sequence<F: Copy>(&self, concern: u64, recorded: Option<Vec<F>>) -> Sequence<F> {
+        let recorded = recorded.map(Vec::into_iter);
+        let origin = match (recorded, self.redrawn) {
+            (None, _) => Origin::Drawn(Drawing::new(self.seed, concern)),
+            (Some(recorded), None) => Origin::Recorded(recorded),
+            (Some(recorded), Some((from_ns, seed))) => Origin::Redrawn {
+                recorded,
+                from_ns,
+                drawing: Drawing::new(seed, concern),
+            },
+        };
+        Sequence::of(origin, self.record)
     }
 
     /// The messages of a directed link. Each sequence can be had once.
     pub fn link(&mut self, from: NodeId, to: NodeId) -> Sequence<MessageFate> {
-        match &mut self.recorded {
-            Some(recorded) => Sequence::recorded(
-                recorded.links.remove(&(from, to)).unwrap_or_default(),
-                self.record,
-            ),
-            None => Sequence::drawn(self.seed, stable_hash(&("message", from, to)), self.record),
-        }
+        let recorded = self.recorded.as_mut();
+        let recorded = recorded.map(|all| all.links.remove(&(from, to)).unwrap_or_default());
+        self.sequence(stable_hash(&("message", from, to)), recorded)
     }
 
     /// The timers of a process. Each sequence can be had once.
     pub fn timers(&mut self, of: Addr) -> Sequence<u64> {
-        match &mut self.recorded {
-            Some(recorded) => {
-                Sequence::recorded(recorded.timers.remove(&of).unwrap_or_default(), self.record)
-            }
-            None => Sequence::drawn(self.seed, stable_hash(&("timer", of)), self.record),
-        }
+        let recorded = self.recorded.as_mut();
+        let recorded = recorded.map(|all| all.timers.remove(&of).unwrap_or_default());
+        self.sequence(stable_hash(&("timer", of)), recorded)
     }
 
     /// The flushes of a machine. Each sequence can be had once.
     pub fn flushes(&mut self, node: NodeId) -> Sequence<FlushFate> {
-        match &mut self.recorded {
-            Some(recorded) => Sequence::recorded(
-                recorded.flushes.remove(&node).unwrap_or_default(),
-                self.record,
-            ),
-            None => Sequence::drawn(self.seed, stable_hash(&("flush", node)), self.record),
-        }
+        let recorded = self.recorded.as_mut();
+        let recorded = recorded.map(|all| all.flushes.remove(&node).unwrap_or_default());
+        self.sequence(stable_hash(&("flush", node)), recorded)
     }
 }
 
@@ -472,7 +525,7 @@ mod tests {
     fn probabilities_are_met_on_average() {
         let mut messages = sequence(1);
         let stormy = link(250_000, 1_000);
-        let fates: Vec<_> = (0..100_000).map(|_| messages.message(&stormy)).collect();
+        let fates: Vec<_> = (0..100_000).map(|_| messages.message(&stormy, 0)).collect();
         for share in [
             fates.iter().filter(|fate| fate.lost()).count(),
             fates.iter().filter(|fate| fate.reordered()).count(),
@@ -494,11 +547,11 @@ mod tests {
         let (calm, stormy) = (link(0, 0), link(400_000, 9_000));
         for n in 0..100 {
             let fault = n % 7 == 3;
-            with.message(if fault { &stormy } else { &calm });
-            without.message(&calm);
+            with.message(if fault { &stormy } else { &calm }, 0);
+            without.message(&calm, 0);
         }
         for _ in 0..50 {
-            assert_eq!(with.message(&stormy), without.message(&stormy));
+            assert_eq!(with.message(&stormy, 0), without.message(&stormy, 0));
         }
     }
 
@@ -507,7 +560,7 @@ mod tests {
         let mut teller = Teller::new(FateSource::Seed(3), true);
         let mut drawn = teller.link(NodeId(0), NodeId(1));
         let stormy = link(300_000, 5_000);
-        let fates: Vec<_> = (0..20).map(|_| drawn.message(&stormy)).collect();
+        let fates: Vec<_> = (0..20).map(|_| drawn.message(&stormy, 0)).collect();
         let mut record = FateSource::Seed(3).blank_record();
         record.links.push(LinkFates {
             from: NodeId(0),
@@ -518,13 +571,41 @@ mod tests {
         let read: Fates = serde_json::from_str(&json).unwrap();
         let mut replayed =
             Teller::new(FateSource::Recorded(read), false).link(NodeId(0), NodeId(1));
-        let again: Vec<_> = (0..20).map(|_| replayed.message(&link(0, 0))).collect();
+        let again: Vec<_> = (0..20).map(|_| replayed.message(&link(0, 0), 0)).collect();
         assert_eq!(fates, again);
-        assert_eq!(replayed.message(&stormy), MessageFate::CALM);
+        assert_eq!(replayed.message(&stormy, 0), MessageFate::CALM);
         let mut timers = Teller::new(FateSource::Recorded(record), false).timers(Addr {
             node: NodeId(0),
             port: 0,
         });
-        assert_eq!(timers.timer(Delay::between(10, 30)), 10);
+        assert_eq!(timers.timer(Delay::between(10, 30), 0), 10);
+    }
+
+    #[test]
+    fn a_redrawn_record_is_followed_up_to_its_instant_and_drawn_with_the_new_seed_from_there_on() {
+        let stormy = link(300_000, 5_000);
+        let drawn = |seed| {
+            let mut messages = sequence(seed);
+            (0..20)
+                .map(|n| messages.message(&stormy, n))
+                .collect::<Vec<_>>()
+        };
+        let mut fates = FateSource::Seed(3).blank_record();
+        fates.links.push(LinkFates {
+            from: NodeId(0),
+            to: NodeId(1),
+            messages: drawn(3),
+        });
+        let redrawn = FateSource::Redrawn {
+            fates,
+            from_ns: 8,
+            seed: 4,
+        };
+        assert_eq!(redrawn.seed(), 3, "guests see the recorded seed");
+        let mut messages = Teller::new(redrawn, false).link(NodeId(0), NodeId(1));
+        let again: Vec<_> = (0..20).map(|n| messages.message(&stormy, n)).collect();
+        assert_eq!(again[..8], drawn(3)[..8]);
+        assert_eq!(again[8..], drawn(4)[8..]);
+        assert_ne!(drawn(3)[8..], drawn(4)[8..]);
     }
 }

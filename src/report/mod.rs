@@ -2,6 +2,7 @@
 
 pub mod fuzz;
 pub mod history;
+pub mod page;
 pub mod plan;
 pub mod text;
 #[cfg(feature = "zoo")]

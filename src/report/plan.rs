@@ -89,7 +89,8 @@ pub fn fault(fault: &Fault, environment: &Environment) -> String {
     format!("{when}, {lasts}: {}", what(&fault.kind, environment))
 }
 
-fn what(kind: &FaultKind, environment: &Environment) -> String {
+/// What a fault does, without its time.
+pub(super) fn what(kind: &FaultKind, environment: &Environment) -> String {
     let names = |nodes: &[NodeId]| machines(nodes, environment);
     let between = |from: &[NodeId], to: &[NodeId]| format!("{} <-> {}", names(from), names(to));
     match kind {

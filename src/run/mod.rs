@@ -25,6 +25,7 @@ use crate::protocol::{Autopsy, Progress, Promises, Protocol};
 use crate::scenario::Scenario;
 use crate::scenario::units::human_ns;
 use crate::sim;
+pub use crate::sim::trace;
 use crate::sim::trace::TraceEvent;
 use crate::verdict::along::Along;
 use crate::verdict::connectivity::Connectivity;
@@ -110,6 +111,10 @@ pub struct Kept {
     pub plan: Option<Plan>,
     /// When each operation that started did, in nanoseconds of true simulated time, if asked for.
     pub invoked_ns: Vec<(TxnId, u64)>,
+    /// What processes and clients stated, one for each line of the trace that says so, if asked for.
+    pub observations: Vec<Observed>,
+    /// What monitors reported while the run went on, if asked for.
+    pub violations: Vec<Violation>,
 }
 
 /// When a run's isolation is judged.
@@ -312,6 +317,7 @@ fn judged<P: Protocol>(
     let unexpected = verdict::meets(&verdict, scenario.expect.get(P::NAME))
         .err()
         .unwrap_or_default();
+    let marks = marks_of(&record.observations);
     let kept = match keep {
         false => Kept::default(),
         true => Kept {
@@ -322,6 +328,8 @@ fn judged<P: Protocol>(
                     _ => None,
                 })
                 .collect(),
+            observations: record.observations,
+            violations: record.violations,
             trace: record.trace,
             fates: record.fates,
             plan: Some(Plan {
@@ -355,7 +363,7 @@ fn judged<P: Protocol>(
         flushes: record.flushes,
         simulated_ms: record.simulated_ns as f64 / 1e6,
         events: record.events,
-        marks: marks_of(&record.observations),
+        marks,
         never_struck: never_struck(plan, &record.struck),
         clock_lies,
         unexpected,

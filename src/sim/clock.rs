@@ -134,7 +134,7 @@ impl<T: Clone + Ord> ClockState<T> {
         self.next_arming += 1;
         let clock = self.clocks[usize::from(of.node.0)];
         let timers = self.timers(of);
-        let after_ns = after.min_ns + timers.fates.timer(after);
+        let after_ns = after.min_ns + timers.fates.timer(after, now_ns);
         let local_ns = clock.local(now_ns).saturating_add(after_ns);
         let replaced = timers.armed.insert(timer, Armed { arming, local_ns });
         let at_ns = clock.true_at(local_ns).max(now_ns);

@@ -166,6 +166,7 @@ impl DiskState {
             machine.latency.jitter_ns,
             1_000_000 - alive as u32,
             kept_ppm.unwrap_or(0),
+            now_ns,
         );
         let service_ns = slowed(
             machine.latency.base_ns + fate.extra_ns(),

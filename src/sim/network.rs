@@ -124,7 +124,7 @@ impl NetworkState {
         let position = self.position(from, to);
         let link = &mut self.links[position];
         // The fate comes first, whatever happens to the link: the n-th message has the n-th fate.
-        let fate = link.fates.message(&link.current);
+        let fate = link.fates.message(&link.current, now_ns);
         let mut left_ns = now_ns;
         if link.current.bandwidth > 0 {
             let transfer_ns = (u128::from(size_bytes) * 1_000_000_000)
