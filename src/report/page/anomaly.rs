@@ -39,7 +39,9 @@ pub struct Edge {
 pub fn of(run: &Run, names: &Names<'_>) -> Option<(Option<Cycle>, Vec<TxnId>)> {
     let mut properties = run.verdict.properties.iter();
     let isolation = properties.find(|property| property.name == "isolation")?;
-    let model = isolation.promised.parse::<Model>();
+    // What the promise hangs on may follow the model's name.
+    let name = isolation.promised.split_whitespace().next();
+    let model = name.and_then(|name| name.parse::<Model>().ok());
     let model = model.unwrap_or(Model::StrictSerializable);
     isolation.counterexample.as_ref()?;
     let history = check::parse::read(

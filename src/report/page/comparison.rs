@@ -216,7 +216,7 @@ fn column(line: &Line, life: Option<Life>) -> Column {
     let promise = |property: &crate::campaign::compare::PropertyLine| {
         let promised = property.promised != "nothing";
         let status = match property {
-            property if property.broken > 0 && promised => "broken",
+            property if property.broken > property.released && promised => "broken",
             property if property.unknown > 0 => "unknown",
             property if property.vacuous == line.runs => "vacuous",
             _ if promised => "kept",
@@ -275,7 +275,9 @@ fn promises(lines: &[Line]) -> String {
     let broke = |line: &Line| {
         let broken = line.properties.iter();
         let broken: Vec<&str> = broken
-            .filter(|property| property.broken > 0 && property.promised != "nothing")
+            .filter(|property| {
+                property.broken > property.released && property.promised != "nothing"
+            })
             .map(|property| property.name)
             .collect();
         let runs = match line.runs {

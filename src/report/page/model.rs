@@ -465,7 +465,13 @@ fn promises(told: &Told<'_>, of_isolation: &[TxnId]) -> Vec<Promise> {
         Promise {
             name: property.name,
             promised: property.promised.clone(),
-            observed: told.names.sentence(&property.observed),
+            observed: match &property.released {
+                Some(how) => format!(
+                    "{} (not owed: {how})",
+                    told.names.sentence(&property.observed)
+                ),
+                None => told.names.sentence(&property.observed),
+            },
             status: match property.status {
                 Status::Kept => "kept",
                 Status::Violation => "broken",
