@@ -78,7 +78,11 @@ impl Index<'_> {
             // Of each key the newest.
             writes.sort_unstable_by_key(|write| (write.key, std::cmp::Reverse(write.rank)));
             writes.dedup_by_key(|write| write.key);
-            Viewer { reads, writes }
+            Viewer {
+                reads,
+                writes,
+                ..Viewer::default()
+            }
         };
         part.iter().map(viewer).collect()
     }
