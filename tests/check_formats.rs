@@ -146,7 +146,7 @@ fn records_of_whole_operations_come_in_any_order() {
             "beside records of whole operations",
         ),
     ] {
-        let error = verdict(&wrong).err().expect("no history").to_string();
+        let error = verdict(&wrong).expect_err("no history").to_string();
         assert!(error.contains(reason), "{error}");
     }
 }

@@ -62,7 +62,10 @@ fn draw(seed: u64) -> Case {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut below = |n: u64| random.next_u64() % n;
     let first: State = (0..KEYS)
-        .filter_map(|key| (below(2) == 0).then(|| (key, below(2) as i64)))
+        .filter_map(|key| match below(2) {
+            0 => Some((key, below(2) as i64)),
+            _ => None,
+        })
         .collect();
     let count = 2 + below(4) as usize;
     let several = below(8) == 0;
@@ -134,12 +137,12 @@ fn draw(seed: u64) -> Case {
         })
         .collect();
     let failed: Vec<bool> = txns.iter().map(|txn| txn.status == Status::Fail).collect();
-    for at in 0..count {
+    for (at, txn) in txns.iter_mut().enumerate() {
         let mut seen: Vec<bool> = Vec::new();
         let redraw = below(3) == 0;
         let mut state = State::new();
         let mut own = BTreeMap::<u32, Option<i64>>::new();
-        for op in &mut txns[at].ops {
+        for op in &mut txn.ops {
             if seen.is_empty() || redraw && below(3) == 0 {
                 let is_seen = |other: usize, roll: u64| match () {
                     () if failed[other] => roll < 3,
@@ -334,8 +337,11 @@ struct Graph {
     real: Matrix,
 }
 
+/// Whether a graph satisfies a level.
+type Holds = fn(&Graph) -> bool;
+
 /// The levels that the definitions decide, and how.
-const LEVELS: [(Model, fn(&Graph) -> bool); 8] = [
+const LEVELS: [(Model, Holds); 8] = [
     (Model::ReadCommitted, |g| !has_cycle(&g.depends)),
     (Model::StrongSessionReadCommitted, |g| {
         !has_cycle(&union(&g.depends, &g.session))

@@ -352,10 +352,8 @@ impl Checker<'_> {
                 Op::Read { key, value } if !own.contains(&key) => {
                     claims.push((key, value.map_or(Claim::Nothing, Claim::Is)));
                 }
-                Op::Cas { key, expected, .. } => {
-                    if own.insert(key) {
-                        claims.push((key, Claim::Is(expected)));
-                    }
+                Op::Cas { key, expected, .. } if own.insert(key) => {
+                    claims.push((key, Claim::Is(expected)));
                 }
                 Op::Write { key, .. } | Op::Delete { key } => drop(own.insert(key)),
                 Op::ReadPredicate {
