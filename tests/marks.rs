@@ -131,6 +131,29 @@ fn every_mark_of_the_monolith_is_reached() {
 }
 
 #[test]
+fn every_mark_of_spanner_is_reached() {
+    let short = [
+        ("protocol.spanner.log-entries", "4"),
+        ("protocol.spanner.log.election-ms", "[150, 300]"),
+        ("protocol.spanner.log.heartbeat-ms", "40"),
+        ("protocol.spanner.inquire-ms", "200"),
+    ];
+    let paxos = [
+        short[0],
+        short[1],
+        short[2],
+        short[3],
+        ("protocol.spanner.log.algorithm", "multi-paxos"),
+    ];
+    let variants = [
+        scenario("bounded-clocks", &[]),
+        scenario("bounded-clocks", &short),
+        scenario("bounded-clocks", &paxos),
+    ];
+    assert_all_reached("spanner", &variants);
+}
+
+#[test]
 fn every_mark_of_commit_everywhere_is_reached() {
     assert_all_reached("naive", &[scenario("storm", &[])]);
 }

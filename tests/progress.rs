@@ -145,6 +145,7 @@ impl Told {
             plan: &self.plan,
             promises,
             entry: P::ENTRY,
+            clock_lies: &[],
             requests_delivered: 1,
             events: 1,
             needs: &needs,

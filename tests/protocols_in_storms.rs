@@ -134,6 +134,20 @@ fn the_monolith_is_atomic_and_strict_and_ends_once_its_machine_is_back() {
 }
 
 #[test]
+fn spanner_is_atomic_and_strictly_serializable_while_clocks_keep_their_bound() {
+    let short = [
+        ("protocol.spanner.log-entries", "4"),
+        ("protocol.spanner.log.election-ms", "[150, 300]"),
+        ("protocol.spanner.log.heartbeat-ms", "40"),
+    ];
+    let paxos = [("protocol.spanner.log.algorithm", "multi-paxos")];
+    let off = [("protocol.spanner.commit-wait", "false")];
+    for options in [&[][..], &short, &paxos, &off] {
+        assert_as_promised(&line(&shipped("bounded-clocks", options), "spanner"));
+    }
+}
+
+#[test]
 fn commit_everywhere_leaves_transactions_half_done() {
     let line = line(&shipped("storm", &[]), "naive");
     assert_work_was_done(&line);

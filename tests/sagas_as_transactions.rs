@@ -254,6 +254,7 @@ impl Hand {
             plan: &self.plan,
             promises: &<protocol::saga::Saga as Protocol>::promises(&options),
             entry: protocol::saga::Saga::ENTRY,
+            clock_lies: &[],
             requests_delivered: 1,
             events: 1,
             needs: &[],

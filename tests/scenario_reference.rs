@@ -252,6 +252,7 @@ cloud = "a"
 between = ["here", "there"]
 latency = "1ms"
 [machines]
+clock-bound = "1ms"
 [[table]]
 name = "accounts"
 engine = "postgres"
@@ -277,6 +278,8 @@ verdict = "kept"
 [protocol.calvin.log]
 [protocol.percolator]
 [protocol.monolith]
+[protocol.spanner]
+[protocol.spanner.log]
 "#;
 
 /// The keys that the reader itself names when it meets an unknown one in this section.

@@ -59,6 +59,7 @@ mod replay;
 mod sagas_as_transactions;
 mod scenario_reference;
 mod shrink;
+mod spanner;
 mod stop_at_violation;
 mod swarm;
 mod tidy;

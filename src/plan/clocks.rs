@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Environment;
 use crate::base::process::NodeId;
-use crate::fault::{Fault, FaultKind};
+use crate::fault::{Fault, FaultKind, When};
 
 /// Clocks count whole nanoseconds: each change of rate or reading rounds once.
 const ROUNDING_NS: i128 = 16;
@@ -83,6 +83,19 @@ pub fn lies(
     nodes.filter_map(lie_of).collect()
 }
 
+/// When each fault strikes if it does, as far as the plan tells; at worst from the start and for good.
+pub fn planned(environment: &Environment, faults: &[Fault]) -> Vec<Struck> {
+    let end_ns = environment.safety_ns;
+    let strikes = |fault: &Fault| match fault.when {
+        When::At(at_ns) => {
+            let ends_ns = fault.for_ns.map_or(end_ns, |for_ns| at_ns + for_ns);
+            Some((at_ns, (!fault.permanent).then_some(ends_ns.min(end_ns))))
+        }
+        When::AfterEvent(_) | When::Moment { .. } => Some((0, None)),
+    };
+    faults.iter().map(strikes).collect()
+}
+
 /// By how much a fault has moved a machine's clock at a time: just before what happens at that instant, or just after it.
 fn moved_ns(fault: &Fault, struck: Struck, node: NodeId, at_ns: u64, after: bool) -> i128 {
     let Some((began_ns, ended_ns)) = struck else {
@@ -104,7 +117,7 @@ fn moved_ns(fault: &Fault, struck: Struck, node: NodeId, at_ns: u64, after: bool
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fault::{Latency, When};
+    use crate::fault::Latency;
     use crate::plan::Machine;
 
     fn environment(offset_ns: i64, drift_ppm: i32) -> Environment {

@@ -10,6 +10,7 @@ pub mod paxos_commit;
 pub mod percolator;
 pub mod promises;
 pub mod saga;
+pub mod spanner;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod two_phase;

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::consensus::connectivity::Shape;
 use crate::fault::{Fault, FaultKind, Latency};
 use crate::plan::Plan;
+use crate::plan::clocks::Lie;
 
 /// The isolation that a protocol promises for the transactions that it acknowledges, from weak to strong.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -172,6 +173,8 @@ pub enum Assumption {
         /// The bound.
         within_ns: u64,
     },
+    /// Every wall clock keeps the scenario's declared bound (`machines.clock-bound`): only a `clock-liar` breaks it.
+    BoundedClocks,
 }
 
 /// A delay is cut at so many times its mean jitter: see [`Latency`].
@@ -181,6 +184,8 @@ impl Assumption {
     /// How the plan breaks it, in words; nothing if it does not.
     pub fn broken_by(&self, plan: &Plan) -> Option<String> {
         match *self {
+            // The run says it: see `in_force`.
+            Assumption::BoundedClocks => None,
             Assumption::Synchrony { within_ns } => {
                 let links = &plan.environment.link_classes;
                 let usual = links.iter().find_map(|link| {
@@ -200,6 +205,7 @@ impl Assumption {
 impl fmt::Display for Assumption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Assumption::BoundedClocks => f.write_str("while every clock keeps its declared bound"),
             Assumption::Synchrony { within_ns } => {
                 let ms = within_ns / 1_000_000;
                 write!(f, "while whoever is up answers within {ms} ms")
@@ -368,14 +374,19 @@ impl Promises {
             .is_some()
     }
 
-    /// Those whose assumptions the plan keeps, and the others, each with how the plan breaks its assumption.
-    pub fn in_force(&self, plan: &Plan) -> (Promises, Vec<(Promised, String)>) {
+    /// Those whose assumptions the plan keeps, and the others, each with how the plan breaks its assumption. `lies` are the
+    /// clocks that left their bound in the run.
+    pub fn in_force(&self, plan: &Plan, lies: &[Lie]) -> (Promises, Vec<(Promised, String)>) {
         let mut kept = Promises::nothing();
         let mut released = Vec::new();
         for promised in &self.0 {
-            let broken = promised
-                .assuming
-                .and_then(|assumption| assumption.broken_by(plan));
+            let broken = promised.assuming.and_then(|assumption| match assumption {
+                Assumption::BoundedClocks => lies.first().map(|lie| {
+                    let machine = &plan.environment.machines[usize::from(lie.node.0)];
+                    format!("the clock of {} left it", machine.name)
+                }),
+                Assumption::Synchrony { .. } => assumption.broken_by(plan),
+            });
             match broken {
                 None => kept.0.push(*promised),
                 Some(how) => released.push((*promised, how)),
@@ -514,12 +525,12 @@ mod tests {
         let promises = Promises::of([Promise::Atomicity(Atomicity::AllOrNothing)])
             .assuming(BOUND)
             .and(Promise::Durability);
-        let (kept, released) = promises.in_force(&plan(&[]));
+        let (kept, released) = promises.in_force(&plan(&[]), &[]);
         assert_eq!((kept, released.len()), (promises.clone(), 0));
         let pause = FaultKind::Pause {
             nodes: vec![NodeId(0)],
         };
-        let (kept, released) = promises.in_force(&plan(&[(pause, None)]));
+        let (kept, released) = promises.in_force(&plan(&[(pause, None)]), &[]);
         assert_eq!(kept, Promises::of([Promise::Durability]));
         let [(promised, how)] = &released[..] else {
             panic!("{released:?}");
@@ -529,5 +540,24 @@ mod tests {
             "all effects or none while whoever is up answers within 2000 ms"
         );
         assert!(how.ends_with(" paused"), "{how}");
+    }
+
+    #[test]
+    fn a_clock_that_left_its_bound_releases_what_hangs_on_bounded_clocks_and_nothing_else() {
+        let promises = Promises::of([Promise::Isolation(Isolation::StrictSerializable)])
+            .assuming(Assumption::BoundedClocks)
+            .and(Promise::Durability);
+        let plan = plan(&[]);
+        let (kept, released) = promises.in_force(&plan, &[]);
+        assert_eq!((kept, released.len()), (promises.clone(), 0));
+        let lie = Lie {
+            node: NodeId(0),
+            at_ns: 5,
+            most_ns: 7,
+        };
+        let (kept, released) = promises.in_force(&plan, &[lie]);
+        assert_eq!(kept, Promises::of([Promise::Durability]));
+        let name = &plan.environment.machines[0].name;
+        assert_eq!(released[0].1, format!("the clock of {name} left it"));
     }
 }

@@ -28,7 +28,8 @@ use crate::plan::Plan;
 use crate::plan::fates::{FateSource, Fates};
 use crate::protocol::{
     Promises, Protocol, calvin::Calvin, monolith::Monolith, naive::Naive,
-    paxos_commit::PaxosCommit, percolator::Percolator, saga::Saga, two_phase::TwoPhase,
+    paxos_commit::PaxosCommit, percolator::Percolator, saga::Saga, spanner::Spanner,
+    two_phase::TwoPhase,
 };
 use crate::run::{self, Run, Watch, Watchers};
 use crate::scenario::problem::meant;
@@ -158,6 +159,7 @@ impl Registry {
             .with_spec::<Calvin>()
             .with::<Percolator>()
             .with::<Monolith>()
+            .with_worlds::<Spanner>()
     }
 
     /// Adds a protocol.

@@ -18,7 +18,7 @@ use crate::base::txn::TxnId;
 use crate::fault::When;
 use crate::model::refine::{self, Tally};
 use crate::plan::Plan;
-use crate::plan::clocks::{Lie, lies};
+use crate::plan::clocks::{self, Lie};
 use crate::plan::fates::{FateSource, Fates};
 use crate::protocol::kit::client::ClientMessage;
 use crate::protocol::{Autopsy, Progress, Promises, Protocol};
@@ -175,8 +175,13 @@ pub fn execute<P: Protocol>(
     let tally = watched(watchers.own);
     let log_tally = watchers.logs.map(watched);
     if watch == Watch::Along {
-        // What a broken assumption releases is not stopped at.
-        let (promises, _) = P::promises(&options).in_force(plan);
+        // What a broken assumption releases is not stopped at. Whether a clock lies is told as far as the plan does.
+        let expected = scenario.clocks.bound_ns.map_or_else(Vec::new, |bound_ns| {
+            let struck = clocks::planned(&plan.environment, &plan.faults);
+            let end_ns = plan.environment.safety_ns;
+            clocks::lies(&plan.environment, &plan.faults, &struck, bound_ns, end_ns)
+        });
+        let (promises, _) = P::promises(&options).in_force(plan, &expected);
         let along = Along::new(scenario, plan, promises.isolation());
         monitors.push(Box::new(along.ok_or_else(|| {
             format!(
@@ -270,7 +275,7 @@ fn judged<P: Protocol>(
     let log_tally = log_tally.map(|tally| tally.map(counted));
     let clock_lies = scenario.clocks.bound_ns.map_or_else(Vec::new, |bound_ns| {
         let end_ns = record.marks.ended_ns;
-        lies(
+        clocks::lies(
             &plan.environment,
             &plan.faults,
             &record.struck,
@@ -297,6 +302,7 @@ fn judged<P: Protocol>(
             .map_or(0, |counts| counts.delivered),
         events: record.events,
         needs,
+        clock_lies: &clock_lies,
         observations: &record.observations,
         struck: &times,
         states: &states,

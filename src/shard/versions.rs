@@ -168,6 +168,14 @@ impl Versions {
         Ok(newest)
     }
 
+    /// When the newest version of a row at or below a timestamp was committed, whether or not the row can be read then.
+    pub fn version_of(&self, key: Key, at: Timestamp) -> Option<Timestamp> {
+        let versions = self.rows.get(&key)?;
+        let mut below = versions.range(..=at).rev();
+        let newest = below.find(|(_, version)| version.row.is_some());
+        newest.map(|(at, _)| *at)
+    }
+
     /// Who has locked a row.
     pub fn lock_of(&self, key: Key) -> Option<Lock> {
         let start = self.locked.get(&key)?;

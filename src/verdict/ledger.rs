@@ -782,6 +782,7 @@ mod tests {
             promises: &saga::Saga::promises(&saga::Options::default()),
             entry: saga::Saga::ENTRY,
             requests_delivered: 2,
+            clock_lies: &[],
             events: 1,
             needs: &[],
             observations: &observations,

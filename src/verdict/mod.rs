@@ -15,6 +15,7 @@ use crate::base::process::NodeId;
 use crate::check;
 use crate::model::refine::{self, Tally};
 use crate::plan::Plan;
+use crate::plan::clocks::Lie;
 use crate::protocol::promises::Promised;
 use crate::protocol::{Atomicity, Promises};
 use crate::scenario::Scenario;
@@ -60,6 +61,8 @@ pub struct Evidence<'a> {
     /// What the operations of the plan need under [`Progress::AllBack`](crate::protocol::Progress): see
     /// [`Protocol::needs`](crate::protocol::Protocol::needs). May be empty where nothing stays broken.
     pub needs: &'a [Vec<(NodeId, NodeId)>],
+    /// The machines whose clocks left their declared bound.
+    pub clock_lies: &'a [Lie],
     /// What processes and clients stated, in order.
     pub observations: &'a [Observed],
     /// When the faults struck that did.
@@ -224,7 +227,9 @@ type Released = [(Promised, String)];
 
 /// Judges a run.
 pub fn judge(evidence: &Evidence<'_>) -> Verdict {
-    let (in_force, released) = evidence.promises.in_force(evidence.plan);
+    let (in_force, released) = evidence
+        .promises
+        .in_force(evidence.plan, evidence.clock_lies);
     let all = evidence.promises;
     let evidence = &Evidence {
         promises: &in_force,

@@ -41,6 +41,7 @@ pub fn judge<P: Autopsy>(
         plan,
         promises,
         entry: "a coordinator",
+        clock_lies: &[],
         requests_delivered: { record.messages.get(ClientMessage::REQUEST) }
             .map_or(0, |counts| counts.delivered),
         events: record.events,

@@ -13,6 +13,7 @@ pub mod calvin;
 pub mod paxos_commit;
 pub mod replicas;
 pub mod saga;
+mod spanner;
 pub mod stack;
 pub mod two_phase;
 pub mod world;
