@@ -76,6 +76,22 @@ fn every_mark_of_paxos_commit_is_reached() {
 }
 
 #[test]
+fn every_mark_of_three_phase_commit_is_reached() {
+    let alone = ("protocol.3pc.termination", "\"own-timeout\"");
+    let hasty = ("protocol.3pc.vote-timeout-ms", "500");
+    let short = ("protocol.3pc.silence-ms", "600");
+    let silent = ("protocol.3pc.announce-restarts", "false");
+    let variants = [
+        scenario("crash-storm", &[]),
+        scenario("crash-storm", &[hasty, silent]),
+        scenario("storm", &[short]),
+        scenario("crossfire", &[silent, short]),
+        scenario("storm", &[alone, short]),
+    ];
+    assert_all_reached("3pc", &variants);
+}
+
+#[test]
 fn every_mark_of_sagas_is_reached() {
     let locks = ("protocol.saga.semantic-locks", "wait");
     let small = ("workload.transactions", "100");

@@ -186,7 +186,8 @@ fn commit_cost(trace: &[TraceEvent]) -> Cost {
             TraceKind::Sent {
                 from, to, label, ..
             } if from.node != to.node => match label.as_ref() {
-                "begin-commit" | "prepare" | "prepared" | "accepted" | "commit" => messages += 1,
+                "begin-commit" | "prepare" | "prepared" | "accepted" | "pre-commit" | "pre-committed"
+                | "commit" => messages += 1,
                 "request" | "lock" | "locked" | "ack" | "end" | "reply" => {}
                 label => other.push(label.to_owned()),
             },
@@ -235,6 +236,26 @@ fn the_trace_of_a_failure_free_commit_has_3n_minus_1_messages_and_n_plus_1_force
     }
 }
 
+/// Skeen 1981, figure 3, in Gray and Lamport's convention: two-phase commit's 3N - 1 messages and four delays, and an exchange
+/// with every participant more. Each forces its vote and its PreCommit before the decision; the coordinator forces nothing.
+#[test]
+fn three_phase_commit_has_an_exchange_and_a_forced_write_of_each_participant_more() {
+    for n in 2..=8 {
+        let forced = 2 * n;
+        let cost = |coordinator| {
+            let options = format!("coordinator = \"{coordinator}\"");
+            commit_cost(&one_transfer(n, "3pc", &options))
+        };
+        let expected = |messages, delays| Cost {
+            messages,
+            delays,
+            forced,
+        };
+        assert_eq!(cost("separate"), expected(5 * n - 1, 6), "N = {n}");
+        assert_eq!(cost("co-located"), expected(5 * n - 5, 5), "N = {n}");
+    }
+}
+
 /// Gray and Lamport 2006, section 4.3 and table 1, with their conventions: F + 1 of the 2F + 1 acceptors are used, the leader
 /// hosts one of them, the first vote travels with its `begin-commit`, and acknowledgements are not counted.
 #[test]
@@ -271,11 +292,16 @@ fn paxos_commit_costs_what_gray_and_lamport_count() {
 
 /// The same plan: an initiator's coordinator dies for ever after the votes.
 #[test]
-fn paxos_commit_goes_on_where_two_phase_commit_blocks_behind_a_dead_coordinator() {
+fn paxos_commit_and_three_phase_commit_go_on_where_two_phase_commit_blocks_behind_a_dead_coordinator() {
     let scenario = shipped("coordinator-dead", &[]);
     let seeds = 5;
     let two_phase = line(&scenario, "2pc", seeds);
     assert_eq!(two_phase.kept, seeds, "blocking is what it promises");
+    let three_phase = line(&scenario, "3pc", seeds);
+    assert_eq!(three_phase.kept, seeds, "{:?}", three_phase.properties);
+    assert_eq!(three_phase.counts.indeterminate, 0);
+    assert!(two_phase.blocked_txn_s > 10.0 * three_phase.blocked_txn_s);
+    assert!(three_phase.counts.committed > 2 * two_phase.counts.committed);
     let paxos = line(&scenario, "paxos-commit", seeds);
     assert_eq!(paxos.kept, seeds, "{:?}", paxos.properties);
     assert_eq!(paxos.counts.indeterminate, 0);

@@ -96,6 +96,18 @@ fn paxos_commit_is_atomic_and_strict_and_ends() {
     }
 }
 
+/// Its assumption holds: whatever is silent has crashed.
+#[test]
+fn three_phase_commit_is_atomic_and_strict_and_ends_in_a_storm_of_crashes() {
+    for coordinator in ["\"separate\"", "\"co-located\""] {
+        let options = [("protocol.3pc.coordinator", coordinator)];
+        let line = line(&shipped("crash-storm", &options), "3pc");
+        assert_as_promised(&line);
+        let promised = { line.properties.iter() }.find(|found| found.name == "atomicity");
+        assert_eq!(promised.expect("it is judged").released, 0, "it is owed");
+    }
+}
+
 #[test]
 fn every_saga_ends_all_done_or_all_compensated() {
     for locks in ["\"none\"", "\"wait\"", "\"refuse\""] {
@@ -164,6 +176,7 @@ fn a_run_after_others_is_judged_like_the_first() {
     let scenario = shipped("storm", &[]);
     for protocol in [
         "2pc",
+        "3pc",
         "paxos-commit",
         "saga",
         "calvin",

@@ -62,6 +62,7 @@ mod shrink;
 mod spanner;
 mod stop_at_violation;
 mod swarm;
+mod three_phase;
 mod tidy;
 mod world_determinism;
 mod world_faults;

@@ -119,6 +119,35 @@ bugs! {
         "The initiator tells its client of success when it has voted, before the decision."
         "Gray and Lamport 2006, section 2";
 
+    // Three-phase commit.
+    ThreePhaseCommitUnacked "3pc.commit-unacked" "3pc" in "crash-storm"
+        "The coordinator commits when it has sent PreCommit, without waiting for the acknowledgements."
+        "Skeen, Nonblocking Commit Protocols, SIGMOD 1981, section 4: no committable state beside an uncertain one";
+    ThreePhaseRestartedLeads "3pc.restarted-leads" "3pc" in "crash-storm"
+        "A participant that restarted in doubt takes part in the termination as if it had never been away."
+        "Bernstein, Hadzilacos and Goodman 1987, section 7.5: a recovering process asks, and does not decide";
+    ThreePhaseElectedGoesByItself "3pc.elected-goes-by-itself" "3pc" in "crash-storm"
+        "An elected coordinator that is uncertain aborts, although a participant has told it that it is pre-committed."
+        "Bernstein, Hadzilacos and Goodman 1987, section 7.5, rule TR4";
+    ThreePhaseElectedCommitsAtOnce "3pc.elected-commits-at-once" "3pc" in "crash-storm"
+        "An elected coordinator that is pre-committed commits without bringing the others to PreCommit."
+        "Skeen 1981, section 6, phase 1 of the backup coordinator";
+    ThreePhaseObeysReplaced "3pc.obeys-replaced" "3pc" in "crash-storm"
+        "A participant enters PreCommit by the word of a coordinator that was replaced."
+        "Keidar and Dolev, Increasing the Resilience of Distributed and Replicated Database Systems, JCSS 57(3), 1998";
+    ThreePhasePreCommitNotForced "3pc.pre-commit-not-forced" "3pc" in "crash-storm"
+        "A participant acknowledges PreCommit while the record is still on the way to the disk."
+        "Skeen and Stonebraker, TSE 9(3), 1983: recovery reads the state from the log";
+    ThreePhaseVoteNotForced "3pc.vote-not-forced" "3pc" in "crash-storm"
+        "A participant votes while its prepare record is still on the way to the disk."
+        "Gray 1978, section 5.8.3; Skeen 1981, section 2";
+    ThreePhaseNobodyElected "3pc.nobody-elected" "3pc" in "crash-storm"
+        "Participants wait for their coordinator for ever."
+        "Skeen 1981, section 6";
+    ThreePhaseAckAtVote "3pc.ack-at-vote" "3pc" in "crash-storm"
+        "The initiator tells its client of success when it has voted, before the decision."
+        "Skeen 1981, section 2";
+
     // Locks.
     ReadersIgnoreWriters "locks.readers-ignore-writers" "2pc" in "crossfire"
         "A shared lock is granted beside an exclusive one."

@@ -65,6 +65,14 @@ pub const SHIPPED: [(&str, &str); 16] = [
         include_str!("../../scenarios/coordinator-dead.toml"),
     ),
     (
+        "three-phase-split-brain",
+        include_str!("../../scenarios/three-phase-split-brain.toml"),
+    ),
+    (
+        "crash-storm",
+        include_str!("../../scenarios/crash-storm.toml"),
+    ),
+    (
         "seat-booking",
         include_str!("../../scenarios/seat-booking.toml"),
     ),

@@ -20,7 +20,7 @@ use std::fmt::Write as _;
 use super::testing::*;
 use super::{
     Protocol, monolith::Monolith, naive::Naive, paxos_commit::PaxosCommit, percolator::Percolator,
-    saga::Saga, two_phase::TwoPhase,
+    saga::Saga, three_phase::ThreePhase, two_phase::TwoPhase,
 };
 use crate::base::process::{Addr, NodeId, Wire};
 use crate::base::txn::{Guard, Key, Op, Target, Txn, Value};
@@ -254,6 +254,21 @@ fn another_acceptor_takes_over_step_by_step() {
 #[test]
 fn a_free_instance_aborts_step_by_step() {
     check("paxos_commit_free_instance", transcript::<PaxosCommit>);
+}
+
+#[test]
+fn three_phase_commit_step_by_step() {
+    check("three_phase", transcript::<ThreePhase>);
+}
+
+#[test]
+fn an_elected_participant_commits_step_by_step() {
+    check("three_phase_election", transcript::<ThreePhase>);
+}
+
+#[test]
+fn three_phase_commit_splits_step_by_step() {
+    check("three_phase_split", transcript::<ThreePhase>);
 }
 
 #[test]

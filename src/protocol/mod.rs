@@ -13,6 +13,7 @@ pub mod saga;
 pub mod spanner;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod three_phase;
 pub mod two_phase;
 
 use serde::Serialize;

@@ -28,8 +28,8 @@ use crate::plan::Plan;
 use crate::plan::fates::{FateSource, Fates};
 use crate::protocol::{
     Promises, Protocol, calvin::Calvin, monolith::Monolith, naive::Naive,
-    paxos_commit::PaxosCommit, percolator::Percolator, saga::Saga, spanner::Spanner,
-    two_phase::TwoPhase,
+    paxos_commit::PaxosCommit, percolator::Percolator, ramp::Ramp, saga::Saga, spanner::Spanner,
+    three_phase::ThreePhase, two_phase::TwoPhase,
 };
 use crate::run::{self, Run, Watch, Watchers};
 use crate::scenario::problem::meant;
@@ -154,6 +154,7 @@ impl Registry {
         Self::empty()
             .with::<Naive>()
             .with_spec::<TwoPhase>()
+            .with_spec::<ThreePhase>()
             .with_worlds::<PaxosCommit>()
             .with_spec::<Saga>()
             .with_spec::<Calvin>()

@@ -52,6 +52,7 @@ pub mod calvin;
 pub mod raft;
 pub mod saga;
 mod transactions;
+pub mod three_phase;
 pub mod two_phase;
 
 /// A process, perhaps inside another one that interferes with it.

@@ -15,6 +15,7 @@ pub mod replicas;
 pub mod saga;
 mod spanner;
 pub mod stack;
+pub mod three_phase;
 pub mod two_phase;
 pub mod world;
 
