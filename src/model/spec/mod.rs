@@ -28,6 +28,7 @@ pub mod calvin;
 pub mod hlc;
 pub mod raft_disk;
 pub mod raft_log;
+pub mod ramp;
 pub mod saga;
 pub mod three_phase;
 pub mod two_phase;
@@ -425,6 +426,10 @@ instances! {
         "MCRaftLogSuccession" "MCRaftLogFigure8"
         "MCRaftLogCrashForgetsVote" "MCRaftLogCrashForgetsEntry" "MCRaftLogCommitAlone"
         "MCRaftLogVoteBlindly" "MCRaftLogCommitOldTerm" "MCRaftLogKeepConflict"
+    }
+    "ramp" as ramp::Ramp {
+        "MCRampSmall" "MCRampAlone" "MCRampMany" "MCRampThree" "MCRampSkipSecondRound" "MCRampFetchLatest" "MCRampGetPrepared"
+        "MCRampCommitEarly" "MCRampGiveUpInDoubt" "MCRampPrepareBarred" "MCRampCrashForgets"
     }
     "saga" as saga::Saga {
         "MCSagaSmall" "MCSagaOrphan" "MCSagaFaults" "MCSagaMisplaced" "MCSagaForeverWeak" "MCSagaForeverStrong"

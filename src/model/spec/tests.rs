@@ -154,4 +154,4 @@ macro_rules! specs {
     )*};
 }
 
-specs! { calvin hlc raft_disk raft_log saga three_phase two_phase }
+specs! { calvin hlc raft_disk raft_log ramp saga three_phase two_phase }
