@@ -10,7 +10,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
 digests() { # name, program, threads
-    RAYON_NUM_THREADS=$3 "$2" compare scenarios/storm.toml --protocols naive,2pc,3pc,paxos-commit,saga,calvin,percolator,monolith \
+    RAYON_NUM_THREADS=$3 "$2" compare scenarios/storm.toml --protocols naive,2pc,3pc,paxos-commit,saga,calvin,percolator,monolith,ramp \
         --set workload.transactions=40 --seeds "$seeds" --out "$folder/store" --json >"$folder/$1.json" || [ $? -le 2 ]
     # Commit wait would take two seconds in the storm.
     RAYON_NUM_THREADS=$3 "$2" compare scenarios/bounded-clocks.toml --protocols spanner \

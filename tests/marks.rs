@@ -139,6 +139,20 @@ fn every_mark_of_percolator_is_reached() {
 }
 
 #[test]
+fn every_mark_of_ramp_is_reached() {
+    let hasty = [
+        ("protocol.ramp.termination-ms", "500"),
+        ("protocol.ramp.gc-life-ms", "1000"),
+    ];
+    let variants = [
+        scenario("storm", &[]),
+        scenario("storm", &hasty),
+        scenario("crossfire", &hasty),
+    ];
+    assert_all_reached("ramp", &variants);
+}
+
+#[test]
 fn every_mark_of_the_monolith_is_reached() {
     // What fails and is torn elsewhere strikes the one machine if it is called like the machine that is struck.
     let there = [("protocol.monolith.checkpoint-kib", "1")];

@@ -186,8 +186,8 @@ fn commit_cost(trace: &[TraceEvent]) -> Cost {
             TraceKind::Sent {
                 from, to, label, ..
             } if from.node != to.node => match label.as_ref() {
-                "begin-commit" | "prepare" | "prepared" | "accepted" | "pre-commit" | "pre-committed"
-                | "commit" => messages += 1,
+                "begin-commit" | "prepare" | "prepared" | "accepted" | "pre-commit"
+                | "pre-committed" | "commit" => messages += 1,
                 "request" | "lock" | "locked" | "ack" | "end" | "reply" => {}
                 label => other.push(label.to_owned()),
             },
@@ -292,7 +292,8 @@ fn paxos_commit_costs_what_gray_and_lamport_count() {
 
 /// The same plan: an initiator's coordinator dies for ever after the votes.
 #[test]
-fn paxos_commit_and_three_phase_commit_go_on_where_two_phase_commit_blocks_behind_a_dead_coordinator() {
+fn paxos_commit_and_three_phase_commit_go_on_where_two_phase_commit_blocks_behind_a_dead_coordinator()
+ {
     let scenario = shipped("coordinator-dead", &[]);
     let seeds = 5;
     let two_phase = line(&scenario, "2pc", seeds);

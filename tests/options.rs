@@ -209,7 +209,8 @@ fn a_protocol_that_the_machines_do_not_carry_runs_only_where_it_is_named() {
             "calvin",
             "percolator",
             "monolith",
-            "spanner"
+            "spanner",
+            "ramp"
         ]
     );
     for named in [

@@ -135,6 +135,25 @@ fn percolator_is_atomic_and_every_read_a_snapshot() {
 }
 
 #[test]
+fn ramp_is_atomic_and_no_read_is_fractured() {
+    let short = [
+        ("protocol.ramp.termination-ms", "500"),
+        ("protocol.ramp.gc-life-ms", "1000"),
+        ("protocol.ramp.timestamp-lease", "2"),
+        ("protocol.ramp.checkpoint-kib", "1"),
+    ];
+    for options in [&[][..], &short] {
+        let line = line(&shipped("storm", options), "ramp");
+        assert_as_promised(&line);
+        let broken = |property| broken(&line, property);
+        assert_eq!(
+            (broken("atomicity"), broken("no-intermediate-states")),
+            (0, 0)
+        );
+    }
+}
+
+#[test]
 fn the_monolith_is_atomic_and_strict_and_ends_once_its_machine_is_back() {
     for region in ["\"east\"", "\"west\""] {
         let options = [("protocol.monolith.region", region)];
@@ -182,6 +201,7 @@ fn a_run_after_others_is_judged_like_the_first() {
         "calvin",
         "percolator",
         "monolith",
+        "ramp",
     ] {
         let judged = |seed| {
             let plan = Plan::draw(&scenario, seed);

@@ -280,6 +280,7 @@ verdict = "kept"
 [protocol.monolith]
 [protocol.spanner]
 [protocol.spanner.log]
+[protocol.ramp]
 "#;
 
 /// The keys that the reader itself names when it meets an unknown one in this section.

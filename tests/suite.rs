@@ -50,6 +50,7 @@ mod raft_connectivity;
 mod raft_interaction;
 mod raft_random;
 mod raft_sim;
+mod ramp;
 mod readme;
 mod refinement;
 mod refinement_calvin;

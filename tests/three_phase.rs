@@ -33,13 +33,23 @@ fn a_partition_after_pre_commit_reached_one_side_tears_a_transaction_apart_and_i
         torn += u64::from(atomicity.outcome == Finding::Broken);
         assert_ne!(atomicity.status, Status::Violation, "{atomicity:?}");
         assert!(atomicity.released.is_some(), "{atomicity:?}");
-        assert_ne!(run.verdict.verdict, Conclusion::Violation, "{:?}", run.verdict);
+        assert_ne!(
+            run.verdict.verdict,
+            Conclusion::Violation,
+            "{:?}",
+            run.verdict
+        );
         // The code has done nothing that its spec does not allow.
         let refinement = property(&run, "refinement");
         assert_eq!(refinement.outcome, Finding::Held, "{refinement:?}");
         // Two-phase commit waits, on the same plan.
         let patient = play(&scenario, "2pc", &plan);
-        assert_eq!(patient.verdict.verdict, Conclusion::Kept, "{:?}", patient.verdict);
+        assert_eq!(
+            patient.verdict.verdict,
+            Conclusion::Kept,
+            "{:?}",
+            patient.verdict
+        );
     }
     assert_eq!(torn, 5, "each time, one side commits and the other aborts");
 }
@@ -92,7 +102,12 @@ fn the_swarm_finds_the_split_brain() {
     let scenario = shipped("three-phase-split-brain", &[("swarm.own-faults", "false")]);
     let found = (1..=100).find(|seed| {
         let run = play(&scenario, "3pc", &swarm::draw(&scenario, *seed));
-        assert_ne!(run.verdict.verdict, Conclusion::Violation, "{seed}: {:?}", run.verdict);
+        assert_ne!(
+            run.verdict.verdict,
+            Conclusion::Violation,
+            "{seed}: {:?}",
+            run.verdict
+        );
         property(&run, "atomicity").outcome == Finding::Broken
     });
     assert!(found.is_some(), "none of 100 plans splits it");

@@ -347,6 +347,38 @@ bugs! {
         "The checkpoint that shortens the log leaves out which requests were refused: a late duplicate takes effect."
         "Mohan et al., ARIES, TODS 17(1), 1992, section 5.4; Ongaro 2014, section 6.3: sessions belong to the snapshot";
 
+    // RAMP.
+    MetadataIgnored "ramp.metadata-ignored" "ramp" in "fractured-reads"
+        "A reader does not look at the write sets of what it has read."
+        "Bailis et al., SIGMOD 2014, algorithm 1, lines 18 to 21";
+    SecondRoundOfLatest "ramp.second-round-of-latest" "ramp" in "fractured-reads"
+        "The second round asks for the latest version again instead of naming a timestamp."
+        "Bailis et al. 2014, section 4.1: a version that has not committed where it lies is fetched by timestamp";
+    CommitBeforeAllPrepared "ramp.commit-before-all-prepared" "ramp" in "crossfire"
+        "The coordinator commits at each server as soon as that one has prepared."
+        "Bailis et al. 2014, section 4.1: commit once all have prepared";
+    RampPrepareNotForced "ramp.prepare-not-forced" "ramp" in "crossfire"
+        "A server says that it has prepared while the versions are still on the way to the disk."
+        "Bailis et al. 2014, section 4.3; Gray 1978, section 5.8.3";
+    ReadServesPrepared "ramp.read-serves-prepared" "ramp" in "fractured-reads"
+        "A server answers a reader that names no timestamp with its newest version, committed or not."
+        "Bailis et al. 2014, algorithm 1, line 9: the latest committed version";
+    CheckpointDropsMetadata "ramp.checkpoint-drops-metadata" "ramp" in "crossfire"
+        "The checkpoint that shortens a server's log keeps values and timestamps, and no write sets."
+        "Bailis et al. 2014, section 4.1: versions are stored with their metadata; ARIES, section 5.4";
+    TimestampsReused "ramp.timestamps-reused" "ramp" in "crossfire"
+        "A restarted coordinator counts its timestamps from the beginning of its last lease again."
+        "Bailis et al. 2014, section 4.1: timestamps are unique, a client id and a sequence number";
+    TerminationAborts "ramp.termination-aborts-prepared" "ramp" in "crossfire"
+        "A server in doubt that finds that all have prepared discards its versions, which may have committed elsewhere."
+        "Bailis et al. 2014, section 4.3: if all have prepared, it can safely commit";
+    PromiseNotKept "ramp.promise-not-kept" "ramp" in "crossfire"
+        "A server that has promised never to prepare prepares when the request comes."
+        "Bailis et al. 2014, section 4.3: it promises never to prepare or commit";
+    RampRequestRunsAgain "ramp.repeated-request-runs-again" "ramp" in "crossfire"
+        "The home of a transaction does not look whether another attempt has prepared or committed."
+        "Birrell and Nelson, TOCS 2(1), 1984; Ongaro 2014, section 6.3";
+
     // Hybrid logical clocks.
     ReceiveNotMerged "hlc.receive-not-merged" "calvin" in "crossfire"
         "Stamps that a node hears of do not move its clock."

@@ -91,6 +91,10 @@ pub const SHIPPED: [(&str, &str); 16] = [
         "write-skew",
         include_str!("../../scenarios/write-skew.toml"),
     ),
+    (
+        "fractured-reads",
+        include_str!("../../scenarios/fractured-reads.toml"),
+    ),
     // Public incidents.
     (
         "cloudflare-2020",

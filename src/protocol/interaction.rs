@@ -5,7 +5,7 @@
 //! ```text
 //! options KEY = VALUE         before `begin`, as in a scenario
 //! txn add 0/0 -5, add 1/0 5, at-least 0/0 5, read 2/0, pivot 1
-//!                             before `begin`: the next transaction; rows are SHARD/ROW and start with 10
+//!                             before `begin`: the next transaction (`put 0/0 7` too); rows are SHARD/ROW and start with 10
 //! begin                       deploy on three shards, and flush what every process writes at boot
 //! fire                        the timer that is due first
 //! deliver LABEL [FROM TO]     the oldest such message; `lose` and `repeat` likewise
@@ -43,6 +43,10 @@ fn transaction(id: u64, text: &str) -> Txn {
     for part in text.split(',') {
         let words: Vec<&str> = part.split_whitespace().collect();
         match words[..] {
+            ["put", key, value] => result.effects.push(crate::base::txn::Effect {
+                target: Target::Key(row(key)),
+                op: Op::Put(value.parse().unwrap()),
+            }),
             ["add", key, by] => result.effects.push(crate::base::txn::Effect {
                 target: Target::Key(row(key)),
                 op: Op::Add(by.parse().unwrap()),
@@ -299,4 +303,14 @@ fn percolator_step_by_step() {
 #[test]
 fn percolator_with_a_crashed_coordinator_step_by_step() {
     check("percolator_crash", transcript::<Percolator>);
+}
+
+#[test]
+fn ramp_step_by_step() {
+    check("ramp", transcript::<Ramp>);
+}
+
+#[test]
+fn ramp_with_a_crashed_coordinator_step_by_step() {
+    check("ramp_termination", transcript::<Ramp>);
 }

@@ -9,6 +9,7 @@ pub mod naive;
 pub mod paxos_commit;
 pub mod percolator;
 pub mod promises;
+pub mod ramp;
 pub mod saga;
 pub mod spanner;
 #[cfg(test)]

@@ -41,6 +41,14 @@ pub enum Isolation {
     StrictSerializable,
 }
 
+impl Isolation {
+    /// Whether a transaction that is as promised may overwrite what it has not seen: the update of another one is lost, and
+    /// a row is not what its writes, one after the other, make of it (Bailis et al., TODS 41(3), 2016, section 3).
+    pub fn allows_lost_updates(self) -> bool {
+        matches!(self, Isolation::ReadCommitted | Isolation::ReadAtomic)
+    }
+}
+
 /// The atomicity that a protocol promises.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -161,6 +161,7 @@ impl Registry {
             .with::<Percolator>()
             .with::<Monolith>()
             .with_worlds::<Spanner>()
+            .with::<Ramp>()
     }
 
     /// Adds a protocol.

@@ -50,7 +50,9 @@ pub(super) fn version_number(write: WriteId) -> u64 {
 
 /// The history of a run's clients.
 pub fn of_clients(evidence: &Evidence<'_>, lives: &Lives, ledger: &Ledger) -> Seen {
-    let lists = evidence.scenario.workload.kind == WorkloadKind::ListAppend;
+    // Where updates may be lost, a list is not the history of its appends. Then versions are told apart by who wrote them.
+    let is_history = !evidence.promises.isolation().allows_lost_updates();
+    let lists = evidence.scenario.workload.kind == WorkloadKind::ListAppend && is_history;
     let mut builder = HistoryBuilder::new();
     let mut txns = Vec::new();
     let mut undone = Vec::new();

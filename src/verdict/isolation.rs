@@ -24,6 +24,16 @@ fn model_of(isolation: Isolation) -> Option<Model> {
 pub(super) fn judge(evidence: &Evidence<'_>, lives: &Lives, ledger: &Ledger) -> Property {
     let promised = model_of(evidence.promises.isolation());
     let model = promised.unwrap_or(Model::StrictSerializable);
+    checked(("isolation", promised, model), evidence, lives, ledger)
+}
+
+/// What clients saw, held against a model: the property's name, what is promised, and the model.
+fn checked(
+    (name, promised, model): (&'static str, Option<Model>, Model),
+    evidence: &Evidence<'_>,
+    lives: &Lives,
+    ledger: &Ledger,
+) -> Property {
     let seen = history::of_clients(evidence, lives, ledger);
     let report = check::check(&seen.history, &check::Options::new(model));
     let outcome = match report.verdict {
@@ -48,7 +58,7 @@ pub(super) fn judge(evidence: &Evidence<'_>, lives: &Lives, ledger: &Ledger) -> 
         .first()
         .map(|anomaly| seen.explain(anomaly));
     property(
-        "isolation",
+        name,
         promised.map(Model::name),
         outcome,
         observed,
@@ -62,6 +72,14 @@ pub(super) fn judge(evidence: &Evidence<'_>, lives: &Lives, ledger: &Ledger) -> 
             .map_or("", |worst| worst.kind.name()),
     )
     .counted(report.counts.values().sum::<u64>() as usize)
+}
+
+/// Where less is promised than that no update is lost: what a serializable history would not have, by the names of the
+/// anomalies (lost update, write skew). A measurement.
+pub(super) fn beyond(evidence: &Evidence<'_>, lives: &Lives, ledger: &Ledger) -> Option<Property> {
+    let beyond = ("serializability", None, Model::Serializable);
+    let is_asked = evidence.promises.isolation().allows_lost_updates();
+    is_asked.then(|| checked(beyond, evidence, lives, ledger))
 }
 
 /// Reads that saw some of a transaction's effects and not others, or effects that were compensated later:

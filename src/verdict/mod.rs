@@ -262,6 +262,7 @@ fn properties(evidence: &Evidence<'_>, lives: &Lives) -> Vec<Property> {
     if evidence.promises.atomicity() == Atomicity::Saga {
         properties.extend(sagas::properties(evidence, lives, &ledger));
     }
+    properties.extend(isolation::beyond(evidence, lives, &ledger));
     properties.push(isolation::intermediate_states(evidence, lives, &ledger));
     properties.extend(ledger.properties(evidence, lives));
     properties.push(progress::judge(evidence, lives));

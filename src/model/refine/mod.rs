@@ -51,8 +51,8 @@ use crate::protocol::naive::Naive;
 pub mod calvin;
 pub mod raft;
 pub mod saga;
-mod transactions;
 pub mod three_phase;
+mod transactions;
 pub mod two_phase;
 
 /// A process, perhaps inside another one that interferes with it.

@@ -180,7 +180,9 @@ impl Instance {
         self.suspect(participant.suspects(txn));
         let voted_yes = !matches!(part, Part::Working | Part::Aborted);
         if before == Part::Working && voted_yes {
-            self.state.net.put(Sent::Yes, rank, three_phase::COORDINATOR);
+            self.state
+                .net
+                .put(Sent::Yes, rank, three_phase::COORDINATOR);
         }
         if before == Part::Working && part == Part::Aborted {
             self.state.net.put(Sent::No, rank, three_phase::COORDINATOR);

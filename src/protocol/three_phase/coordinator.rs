@@ -203,10 +203,7 @@ impl Coordinator {
 
     fn greet_one(&self, shard: ShardId, out: &mut Out) {
         let incarnation = self.incarnation.number();
-        out.send(
-            self.site.participant(shard),
-            Message::Hello { incarnation },
-        );
+        out.send(self.site.participant(shard), Message::Hello { incarnation });
     }
 
     fn receive(&mut self, from: Addr, message: Message, out: &mut Out) {

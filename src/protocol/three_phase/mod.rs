@@ -454,10 +454,7 @@ impl Protocol for ThreePhase {
                 "3pc.suspected",
                 "a participant in doubt took the coordinator for crashed",
             ),
-            (
-                "3pc.pre-committed",
-                "a participant has forced PreCommit",
-            ),
+            ("3pc.pre-committed", "a participant has forced PreCommit"),
             (
                 "3pc.coordinator-avoided",
                 "an initiator was left in doubt, and begins with another coordinator for a while",
@@ -474,10 +471,7 @@ impl Protocol for ThreePhase {
                 "3pc.committed-without-all",
                 "a coordinator committed although a participant had crashed after its vote",
             ),
-            (
-                "3pc.elected",
-                "a participant took the coordinator's place",
-            ),
+            ("3pc.elected", "a participant took the coordinator's place"),
             (
                 "3pc.elected-aborts",
                 "all whom the elected coordinator heard were uncertain",
@@ -553,9 +547,7 @@ impl Protocol for ThreePhase {
         };
         Ok(Deployment::on(layout)
             .homes(|shard| participant::participant(Arc::clone(&site), shard))
-            .coordinators(site.coordinators(), |_| {
-                Coordinator::new(Arc::clone(&site))
-            })
+            .coordinators(site.coordinators(), |_| Coordinator::new(Arc::clone(&site)))
             .clients(operations, patience, entry))
     }
 }

@@ -214,7 +214,9 @@ impl Commitment for Member {
                 shard,
                 committable,
             } => this.on_state(from, txn, shard, committable, out),
-            Message::PreCommitted { txn, shard, by } => this.on_pre_committed(from, txn, shard, by, out),
+            Message::PreCommitted { txn, shard, by } => {
+                this.on_pre_committed(from, txn, shard, by, out)
+            }
             Message::Hello { incarnation } => this.on_hello(from, incarnation),
             Message::Restarted { shard, boot } => this.on_restarted(from, shard, boot, out),
             Message::BeginCommit(_)

@@ -182,7 +182,11 @@ impl Participant {
         let mine = vote.own.rank(shard);
         let is_free = !doubt.fallen && doubt.entering.is_none() && doubt.leading.is_none();
         let is_first = (0..mine).all(|rank| doubt.silence.suspects(rank, rounds));
-        if !is_free || !is_first || doubt.follows >= mine || zoo::planted(Bug::ThreePhaseNobodyElected) {
+        if !is_free
+            || !is_first
+            || doubt.follows >= mine
+            || zoo::planted(Bug::ThreePhaseNobodyElected)
+        {
             return;
         }
         doubt.follows = mine;

@@ -28,7 +28,9 @@ struct Cost {
 /// One failure-free commit over the first `n` shards.
 fn cost(n: u8, options: &Options) -> Cost {
     let layout = layout(8, 2, Value::Int(100));
-    let effects: Vec<_> = (0..n).map(|shard| (key(shard.into(), 0), Op::Add(1))).collect();
+    let effects: Vec<_> = (0..n)
+        .map(|shard| (key(shard.into(), 0), Op::Add(1)))
+        .collect();
     let operations = [operation(1, txn(1, &effects, vec![]))];
     let mut table = Bench::new(ThreePhase::deploy(&layout, options, &operations).unwrap());
     for addr in table.flushing() {
@@ -226,7 +228,10 @@ fn under_crashes_duplicates_and_failing_disks_every_transaction_ends_all_or_noth
     }
     let broken = ["3pc.split", "3pc.decided-alone"];
     for mark in broken {
-        assert!(!reached.contains(mark), "{mark}: nobody is suspected falsely");
+        assert!(
+            !reached.contains(mark),
+            "{mark}: nobody is suspected falsely"
+        );
     }
     let rare = [
         "3pc.elected",
@@ -249,8 +254,7 @@ fn without_faults_nothing_is_aborted_by_the_system() {
         for seed in 0..60 {
             let operations = contended(&layout, 12, &mut Dice(seed));
             let calm = Trouble { timer: 0, ..CALM };
-            let table =
-                run::<ThreePhase>(&layout, &options(coordinator), &operations, calm, seed);
+            let table = run::<ThreePhase>(&layout, &options(coordinator), &operations, calm, seed);
             check_strictly_serializable(&table);
             let outcomes = table.outcomes();
             let aborted = |outcome: &&Outcome| matches!(outcome, Outcome::Aborted { .. });
