@@ -19,6 +19,8 @@ pub mod fault;
 pub mod model;
 pub mod plan;
 pub mod protocol;
+#[cfg(feature = "record")]
+pub mod record;
 pub mod registry;
 pub mod report;
 pub mod run;

@@ -202,7 +202,7 @@ fn only_the_command_line_prints_or_reads_the_environment() {
 }
 
 /// The rooms of the house, from the ground up: each may know those before it, and none after it.
-const ROOMS: [&str; 16] = [
+const ROOMS: [&str; 17] = [
     "base",
     "fault",
     "scenario",
@@ -212,6 +212,7 @@ const ROOMS: [&str; 16] = [
     "protocol",
     "sim",
     "check",
+    "record",
     "model",
     "verdict",
     "run",

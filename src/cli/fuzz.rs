@@ -78,7 +78,7 @@ pub(super) struct MergeArgs {
     junit: Option<PathBuf>,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let quoted = toml::Value::String(text.to_owned());
     let span: Span = quoted
         .try_into()

@@ -4,6 +4,8 @@ pub mod fuzz;
 pub mod history;
 pub mod page;
 pub mod plan;
+#[cfg(feature = "record")]
+pub mod recording;
 pub mod text;
 #[cfg(feature = "zoo")]
 pub mod zoo;
