@@ -41,6 +41,30 @@ pub enum CrashLoss {
     Torn(u16),
 }
 
+/// Whether a fault strikes links in one direction only.
+///
+/// Both directions hash as nothing, so that faults have the digests that they had before there was a choice.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OneWay(pub bool);
+
+impl OneWay {
+    /// Messages of both directions are struck.
+    pub const NO: OneWay = OneWay(false);
+
+    fn is_no(&self) -> bool {
+        !self.0
+    }
+}
+
+impl std::hash::Hash for OneWay {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        if self.0 {
+            state.write_u8(1);
+        }
+    }
+}
+
 /// A fault, without its time.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
@@ -66,7 +90,7 @@ pub enum FaultKind {
         /// How long it works in between, in nanoseconds.
         up_ns: u64,
     },
-    /// Links from `from` to `to`, both ways, behave worse than usual.
+    /// Links from `from` to `to`, both ways unless `one_way`, behave worse than usual.
     Degrade {
         /// One side.
         from: Vec<NodeId>,
@@ -82,6 +106,9 @@ pub enum FaultKind {
         latency: Latency,
         /// Replaces the usual bandwidth, in bytes a second, if not 0.
         bandwidth: u64,
+        /// Whether messages from `to` to `from` are as usual.
+        #[serde(default, skip_serializing_if = "OneWay::is_no")]
+        one_way: OneWay,
     },
     /// The machines stop, and start again when the fault ends.
     Crash {

@@ -8,11 +8,12 @@ use ordain::base::options::Described;
 
 const FILE: &str = include_str!("../src/scenario/file.rs");
 const LAYOUT: &str = include_str!("../src/scenario/layout.rs");
+const LOAD: &str = include_str!("../src/scenario/load.rs");
 const SWARM: &str = include_str!("../src/scenario/swarm.rs");
 const COMMITTED: &str = include_str!("../scenarios/REFERENCE.md");
 
 /// Sections of the file by the struct that reads each.
-const SECTIONS: [(&str, &str); 12] = [
+const SECTIONS: [(&str, &str); 16] = [
     ("File", "At the top"),
     ("Phases", "[phases]"),
     ("Region", "[[region]]"),
@@ -21,15 +22,30 @@ const SECTIONS: [(&str, &str); 12] = [
     ("Machines", "[machines]"),
     ("Table", "[[table]]"),
     ("Workload", "[workload]"),
+    ("ProfileEntry", "[workload.profile]"),
+    ("TransactionEntry", "[[workload.transaction]]"),
+    ("StepEntry", "[[workload.transaction.step]]"),
+    ("Clients", "[clients]"),
     ("FaultEntry", "[[fault]]"),
     ("Moment", "`after` of a fault"),
     ("Swarm", "[swarm]"),
     ("Expectation", "[expect.PROTOCOL]"),
 ];
 
-const VALUES: [(&str, &str, &str); 4] = [
+const VALUES: [(&str, &str, &str); 7] = [
     ("EngineKind", "Values of `engine`", LAYOUT),
     ("WorkloadKind", "Values of `kind` in [workload]", FILE),
+    ("ShapeName", "Values of `shape` in [workload.profile]", LOAD),
+    (
+        "ActionName",
+        "Values of `do` in [[workload.transaction.step]]",
+        FILE,
+    ),
+    (
+        "RowName",
+        "Values of `row` in [[workload.transaction.step]]",
+        FILE,
+    ),
     ("FaultName", "Values of `kind` in [[fault]]", FILE),
     (
         "Class",
@@ -68,10 +84,12 @@ fn words(kind: &str) -> &'static str {
         "Share" => "percentage",
         "Ranged" => "duration, or a range of two",
         "Bandwidth" => "bandwidth",
+        "Quantity" => "integer, or a range of two",
         "bool" => "`true` or `false`",
         "f64" => "number",
         "u8" | "u16" | "u32" | "u64" | "usize" | "i32" | "i64" => "integer",
-        "String" | "EngineKind" | "WorkloadKind" | "FaultName" => "text",
+        "String" | "EngineKind" | "WorkloadKind" | "FaultName" | "ActionName" | "RowName"
+        | "ShapeName" => "text",
         "Vec<String" => "list of texts",
         "(String>, String" => "two texts",
         _ => "table",
@@ -259,9 +277,18 @@ engine = "postgres"
 rows = 10
 homes = ["here"]
 [workload]
-kind = "transfer"
 transactions = 10
 rate = 5.0
+[workload.profile]
+shape = "peak"
+times = 2.0
+for = "1s"
+[[workload.transaction]]
+name = "payment"
+[[workload.transaction.step]]
+table = "accounts"
+do = "read"
+[clients]
 [[fault]]
 kind = "crash"
 nodes = ["here/front0"]

@@ -171,6 +171,7 @@ fn assert_operations(scenario: &Scenario, plan: &Plan) {
                 assert!(at_ns < 2 * scenario.safety_ns, "{at_ns}");
             }
             Start::Think(think_ns) => *last_ns.entry(operation.session).or_default() += think_ns,
+            Start::Retry { .. } => unreachable!("these scenarios retry under the same id"),
         }
     }
     assert!(last_ns.values().all(|ns| *ns < scenario.settle_ns));

@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use ordain::base::process::{Delay, WallTime};
-use ordain::fault::{CrashLoss, Fault, FaultKind, Latency, When};
+use ordain::fault::{CrashLoss, Fault, FaultKind, Latency, OneWay, When};
 use ordain::sim::trace::TraceKind;
 
 /// What a ticker's echo receives without faults: one number every 10 ms, less the last one's way.
@@ -33,6 +33,7 @@ fn degrade() -> FaultKind {
             jitter_ns: 0,
         },
         bandwidth: 0,
+        one_way: OneWay::NO,
     }
 }
 
@@ -152,6 +153,7 @@ fn a_lossy_link_loses_and_recovers() {
             jitter_ns: 0,
         },
         bandwidth: 0,
+        one_way: OneWay::NO,
     };
     let record = ping(&world(2), &[fault(95, 100, lossy)]);
     let expected: Vec<u64> = (10..20).collect();
@@ -205,6 +207,37 @@ fn added_latency_delays_and_goes_away() {
         let late_ms = if (10..20).contains(number) { 4 } else { 0 };
         assert_eq!(ms(*now), number * 10 + 1 + late_ms);
     }
+}
+
+#[test]
+fn links_that_are_degraded_one_way_carry_the_other_as_usual() {
+    let later = |there: [u16; 2], one_way| {
+        let mut kind = degrade();
+        let FaultKind::Degrade {
+            from,
+            to,
+            latency,
+            one_way: of_kind,
+            ..
+        } = &mut kind
+        else {
+            unreachable!("it degrades");
+        };
+        (*from, *to) = (nodes(&there[..1]), nodes(&there[1..]));
+        latency.base_ns = 4 * MS;
+        *of_kind = one_way;
+        let record = ping(&world(2), &[fault(95, 100, kind)]);
+        let late = |(_, number, now): &(_, u64, WallTime)| ms(*now) == number * 10 + 5;
+        actor(&record, 1)
+            .seen
+            .iter()
+            .filter(|seen| late(seen))
+            .count()
+    };
+    // Machine 0 sends to machine 1; ten messages pass while the fault lasts.
+    assert_eq!(later([0, 1], OneWay(true)), 10);
+    assert_eq!(later([1, 0], OneWay(true)), 0, "the other direction");
+    assert_eq!(later([1, 0], OneWay::NO), 10);
 }
 
 #[test]

@@ -318,6 +318,8 @@ pub enum AbortReason {
     WriteConflict,
     /// Its locks were older than their time to live, and others rolled it back.
     LockExpired,
+    /// Its client machine had too many requests under way and waiting: it was turned away, and never sent.
+    Shed,
 }
 
 impl AbortReason {
@@ -332,6 +334,7 @@ impl AbortReason {
             AbortReason::ApplyFailed => "apply-failed",
             AbortReason::WriteConflict => "write-conflict",
             AbortReason::LockExpired => "lock-expired",
+            AbortReason::Shed => "shed",
         }
     }
 }

@@ -421,6 +421,7 @@ fn times(plan: &Plan) -> Vec<u64> {
     times.extend(
         { plan.operations.iter() }.map(|operation| match operation.start {
             Start::At(ns) | Start::Think(ns) => ns,
+            Start::Retry { .. } => 0,
         }),
     );
     times

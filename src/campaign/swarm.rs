@@ -34,10 +34,11 @@ use super::covering;
 use crate::base::options::{self, Chosen, Described};
 use crate::base::process::NodeId;
 use crate::base::txn::{ShardId, Value};
-use crate::fault::{CrashLoss, Fault, FaultKind, Latency, When};
+use crate::fault::{CrashLoss, Fault, FaultKind, Latency, OneWay, When};
 use crate::plan::random::Stream;
 use crate::plan::{Plan, faults, workload};
 use crate::scenario::layout::Layout;
+use crate::scenario::steps::Rows;
 use crate::scenario::swarm::{Class, OptionSpace, RECOVERY_NS};
 use crate::scenario::units::Share;
 use crate::scenario::{Arrivals, Scenario, Workload};
@@ -117,9 +118,9 @@ fn own_faults(scenario: &Scenario, seed: u64) -> Vec<Fault> {
         let mut stream = Stream::new(seed, &("swarm", "own", at));
         bounds.own_faults && stream.chance(bounds.probability)
     };
-    let specs = scenario.faults.iter().enumerate();
-    let on = specs.filter(|(at, _)| is_on(*at));
-    on.flat_map(|(at, spec)| faults(spec, seed, at)).collect()
+    let on = (0..scenario.faults.len()).filter(|at| is_on(*at));
+    on.flat_map(|at| faults(&scenario.faults, seed, at))
+        .collect()
 }
 
 /// What a class does in this run; nothing if it is off.
@@ -1059,6 +1060,7 @@ impl Worse {
             reorder_ppm: self.reorder_ppm,
             latency: self.latency,
             bandwidth: self.bandwidth,
+            one_way: OneWay::NO,
         }
     }
 }
@@ -1145,8 +1147,10 @@ fn swarm_workload(scenario: &Scenario, seed: u64) -> Scenario {
         workload.skew = *skew.pick(&[0.0, 0.5, 0.99, 2.0]);
     }
     let mut rows = stream("rows");
-    for table in &mut swarmed.layout.tables {
-        let least = (workload.legs + 2).max(2 * table.shards.len() as u32);
+    for (position, table) in swarmed.layout.tables.iter_mut().enumerate() {
+        let of_mix = { workload.transactions_of_steps.iter() }.map(|one| one.rows_of(position));
+        let legs = workload.legs.max(of_mix.max().unwrap_or(0) as u32);
+        let least = (legs + 2).max(2 * table.shards.len() as u32);
         if least < table.rows && rows.chance(0.75) {
             let doublings = u64::from((table.rows / least).ilog2());
             table.rows = (least << rows.between(0, doublings)).min(table.rows);
@@ -1163,11 +1167,44 @@ fn swarm_workload(scenario: &Scenario, seed: u64) -> Scenario {
     if legs.chance(0.75) {
         workload.legs = legs.between(1, u64::from(fewest.min(5))) as u32;
     }
+    swarm_mix(&mut swarmed, &mut stream("mix"));
+    let workload = &mut swarmed.workload;
     let last_rows = swarmed.layout.tables.last().map_or(1, |table| table.rows);
     workload.hot_rows = workload.hot_rows.min(last_rows);
     swarm_amount(&mut swarmed, &mut stream("amount"));
     swarm_arrivals(&mut swarmed, &mut stream("arrivals"));
     swarmed
+}
+
+/// Other weights, another choice of rows, and other chances to be refused, transaction by transaction.
+fn swarm_mix(scenario: &mut Scenario, stream: &mut Stream) {
+    let tables = &scenario.layout.tables;
+    for transaction in &mut scenario.workload.transactions_of_steps {
+        if stream.chance(0.5) {
+            transaction.weight = *stream.pick(&[1, 10, 100]);
+        }
+        for step in &mut transaction.steps {
+            if step.refused.is_some() && stream.chance(0.5) {
+                let ppm = *stream.pick(&[0, 50_000, 300_000]);
+                step.refused = Some(Share { ppm });
+            }
+            let is_drawn = !matches!(step.rows, Rows::SameAs(_) | Rows::Next { .. });
+            if is_drawn && stream.chance(0.5) {
+                let share = Share { ppm: 800_000 };
+                let others = [
+                    Rows::Usual,
+                    Rows::Uniform,
+                    Rows::Zipf(0.99),
+                    Rows::Latest,
+                    Rows::Hot { rows: 1, share },
+                ];
+                step.rows = *stream.pick(&others);
+            }
+            if let Rows::Hot { rows, .. } = &mut step.rows {
+                *rows = (*rows).min(tables[step.table].rows);
+            }
+        }
+    }
 }
 
 /// Now and then amounts so large that guards decline.

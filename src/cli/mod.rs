@@ -28,8 +28,10 @@ use crate::verdict::Conclusion;
 mod check;
 mod explain;
 mod fuzz;
+mod new;
 mod record;
 mod report;
+mod show;
 
 /// Exit codes.
 pub mod exit {
@@ -52,7 +54,7 @@ pub mod exit {
 }
 
 /// The scenarios that come with the program, by name.
-pub const SHIPPED: [(&str, &str); 16] = [
+pub const SHIPPED: [(&str, &str); 24] = [
     (
         "settlement",
         include_str!("../../scenarios/settlement.toml"),
@@ -96,6 +98,15 @@ pub const SHIPPED: [(&str, &str); 16] = [
         "fractured-reads",
         include_str!("../../scenarios/fractured-reads.toml"),
     ),
+    ("payments", include_str!("../../scenarios/payments.toml")),
+    (
+        "duplicate-payment",
+        include_str!("../../scenarios/duplicate-payment.toml"),
+    ),
+    // Mixes of benchmarks.
+    ("ycsb", include_str!("../../scenarios/ycsb.toml")),
+    ("smallbank", include_str!("../../scenarios/smallbank.toml")),
+    ("tpcc", include_str!("../../scenarios/tpcc.toml")),
     // Public incidents.
     (
         "cloudflare-2020",
@@ -144,6 +155,16 @@ A SCENARIO is a TOML file, or the name of one that comes with the program (see `
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Write a commented scenario to start from.
+    New(new::NewArgs),
+    /// Say what a scenario means: machines, distances, load, hot rows, warnings.
+    Show {
+        /// The scenario: a file, or a name from `ordain list`.
+        scenario: String,
+        /// Override a key of the scenario.
+        #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+        overrides: Vec<(String, String)>,
+    },
     /// Run one protocol on a scenario and judge it.
     Run {
         /// The scenario: a file, or a name from `ordain list`.
@@ -368,6 +389,11 @@ pub fn main(registry: Registry) -> ExitCode {
 
 fn execute(registry: &Registry, command: Command, json: bool) -> Result<u8, Failure> {
     match command {
+        Command::New(args) => new::new(registry, &args, json),
+        Command::Show {
+            scenario,
+            overrides,
+        } => show::show(registry, &scenario, &overrides, json),
         Command::Run {
             plan: Some(plan),
             out,

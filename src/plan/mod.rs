@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::base::options::Chosen;
-use crate::base::txn::Txn;
+use crate::base::txn::{Txn, TxnId};
 use crate::fault::{CrashLoss, Fault, FaultKind, Latency, Link, When};
 use crate::plan::random::{GENERATOR, Stream};
 use crate::scenario::{FaultSpec, Scenario, WhenSpec};
@@ -54,11 +54,8 @@ impl Plan {
             scenario: scenario.name.clone(),
             seed,
             environment: environment(scenario, seed),
-            faults: scenario
-                .faults
-                .iter()
-                .enumerate()
-                .flat_map(|(at, spec)| faults(spec, seed, at))
+            faults: (0..scenario.faults.len())
+                .flat_map(|at| faults(&scenario.faults, seed, at))
                 .collect(),
             operations: workload::draw(scenario, seed),
             options: BTreeMap::new(),
@@ -85,7 +82,7 @@ fn environment(scenario: &Scenario, seed: u64) -> Environment {
                 .unwrap_or(drawn_ns),
             clock_drift_ppm: clock.between(0, 2 * u64::from(drift)) as i32 - drift as i32,
             handle_ns: scenario.handle_ns,
-            operation_ns: scenario.operation_ns,
+            operation_ns: place.operation_ns.unwrap_or(scenario.operation_ns),
             flush: scenario.flush,
         }
     };
@@ -100,12 +97,49 @@ fn environment(scenario: &Scenario, seed: u64) -> Environment {
     }
 }
 
-/// Draws what a scenario leaves open about a fault. Each entry has a stream of its own; its parts begin
-/// and end together.
-pub(crate) fn faults(spec: &FaultSpec, seed: u64, position: usize) -> Vec<Fault> {
+/// Draws what a scenario leaves open about the fault at a position. Each entry has a stream of its own; its parts begin
+/// and end together, each time that it comes.
+pub(crate) fn faults(specs: &[FaultSpec], seed: u64, position: usize) -> Vec<Fault> {
+    let spec = &specs[position];
     let mut stream = Stream::new(seed, &("fault", position));
+    let times = 0..u64::from(spec.times);
+    times
+        .flat_map(|nth| once(specs, spec, seed, &mut stream, nth * spec.every_ns))
+        .collect()
+}
+
+/// When the given part of a fault's drawn course ends, nanoseconds: parts that strike together end together.
+fn end_of(specs: &[FaultSpec], seed: u64, position: usize, nth: u32) -> u64 {
+    let parts = specs[position].kinds.len();
+    let course = faults(specs, seed, position);
+    match course.get(nth as usize * parts) {
+        Some(Fault {
+            when: When::At(at_ns),
+            for_ns: Some(for_ns),
+            ..
+        }) => at_ns + for_ns,
+        _ => unreachable!("scenarios are validated so that it begins at a time and ends"),
+    }
+}
+
+/// One occurrence of a fault, so much later than the first.
+fn once(
+    specs: &[FaultSpec],
+    spec: &FaultSpec,
+    seed: u64,
+    stream: &mut Stream,
+    later_ns: u64,
+) -> Vec<Fault> {
     let when = match &spec.when {
-        WhenSpec::At { low_ns, high_ns } => When::At(stream.between(*low_ns, *high_ns)),
+        WhenSpec::At { low_ns, high_ns } => When::At(stream.between(*low_ns, *high_ns) + later_ns),
+        WhenSpec::EndOf {
+            fault,
+            nth,
+            delay_ns: (low_ns, high_ns),
+        } => {
+            let end_ns = end_of(specs, seed, *fault, *nth);
+            When::At(end_ns + stream.between(*low_ns, *high_ns) + later_ns)
+        }
         WhenSpec::Moment {
             from_ns,
             observation,
@@ -114,11 +148,11 @@ pub(crate) fn faults(spec: &FaultSpec, seed: u64, position: usize) -> Vec<Fault>
             latest_ns,
             ..
         } => When::Moment {
-            from_ns: *from_ns,
+            from_ns: *from_ns + later_ns,
             observation: observation.clone(),
             by: *by,
             count: *count,
-            latest_ns: *latest_ns,
+            latest_ns: latest_ns.map(|latest_ns| latest_ns + later_ns),
         },
     };
     let for_ns = spec.for_ns.map(|(low, high)| stream.between(low, high));
@@ -151,6 +185,13 @@ pub enum Start {
     /// Closed loop: this long, in nanoseconds, after the session's previous operation returned (after the
     /// start of the run, for the first).
     Think(u64),
+    /// After the client's wait, when it has given up the attempt before; never if that was answered.
+    Retry {
+        /// The first attempt.
+        of: TxnId,
+        /// Which retry of it, from 1.
+        nth: u32,
+    },
 }
 
 /// One client operation of a plan.

@@ -1,18 +1,27 @@
 //! What clients do, drawn from a scenario and a seed: the operations of a plan.
 
-use crate::base::txn::{Effect, Guard, Key, Op, TableId, Target, Txn, TxnId};
+use std::collections::BTreeMap;
+
+use crate::base::txn::{Effect, Guard, Key, Op, TableId, Target, Txn, TxnId, Value};
 use crate::plan::random::{Stream, Zipf};
 use crate::plan::{PlannedOperation, Start};
 use crate::scenario::layout::{Layout, Table};
+use crate::scenario::load::Profile;
+use crate::scenario::steps::{Action, Amount, Rows, Step, Transaction};
+use crate::scenario::units::Quantity;
 use crate::scenario::{Arrivals, Scenario, Workload, WorkloadKind};
 
 /// Draws every operation of a run. The same scenario and seed give the same operations, whatever the
 /// protocol and the faults.
 pub fn draw(scenario: &Scenario, seed: u64) -> Vec<PlannedOperation> {
     let workload = &scenario.workload;
+    let mix = workload.mix(&scenario.layout);
     let mut generator = Generator {
         layout: &scenario.layout,
         workload,
+        skewed: skewed(&scenario.layout, &mix),
+        mix: &mix,
+        next_rows: vec![0; scenario.layout.tables.len()],
         rows: Stream::new(seed, &"rows"),
         shape: Stream::new(seed, &"shape"),
         zipfs: scenario
@@ -27,40 +36,65 @@ pub fn draw(scenario: &Scenario, seed: u64) -> Vec<PlannedOperation> {
     let mut arrivals = Stream::new(seed, &"arrivals");
     let mut regions = Stream::new(seed, &"regions");
     let mut due_ns = workload.start_ns as f64;
-    (0..workload.transactions)
-        .map(|position| {
-            let txn = generator.next(TxnId(u64::from(position) + 1));
-            let (region, session, start) = match workload.arrivals {
-                Arrivals::Open { per_s, evenly } => {
-                    let gap_ns = 1e9 / per_s;
-                    let at_ns = due_ns as u64;
-                    due_ns += if evenly {
-                        gap_ns
-                    } else {
-                        arrivals.exponential(gap_ns)
-                    };
-                    (*regions.pick(&workload.clients), position, Start::At(at_ns))
-                }
-                Arrivals::Closed { sessions, think_ns } => {
-                    let session = position % sessions;
-                    let region = workload.clients[session as usize % workload.clients.len()];
-                    let think_ns = arrivals.exponential(think_ns as f64) as u64;
-                    let first = if position < sessions {
-                        workload.start_ns
-                    } else {
-                        0
-                    };
-                    (region, session, Start::Think(first + think_ns))
-                }
-            };
-            PlannedOperation {
-                region: region as u16,
-                session,
-                start,
-                txn,
+    let mut operations = Vec::with_capacity(workload.transactions as usize);
+    let mut last_id = u64::from(workload.transactions);
+    for position in 0..workload.transactions {
+        let txn = generator.next(TxnId(u64::from(position) + 1));
+        let (region, session, start) = match workload.arrivals {
+            Arrivals::Open { per_s, evenly } => {
+                let gap_ns = 1e9 / per_s;
+                let at_ns = due_ns as u64;
+                due_ns = match (&workload.profile, evenly) {
+                    (None, true) => due_ns + gap_ns,
+                    (None, false) => due_ns + arrivals.exponential(gap_ns),
+                    (Some(profile), true) => due_ns + gap_ns / profile.factor(due_ns),
+                    (Some(profile), false) => thinned(&mut arrivals, profile, gap_ns, due_ns),
+                };
+                (*regions.pick(&workload.clients), position, Start::At(at_ns))
             }
-        })
-        .collect()
+            Arrivals::Closed { sessions, think_ns } => {
+                let session = position % sessions;
+                let region = workload.clients[session as usize % workload.clients.len()];
+                let think_ns = arrivals.exponential(think_ns as f64) as u64;
+                let first = if position < sessions {
+                    workload.start_ns
+                } else {
+                    0
+                };
+                (region, session, Start::Think(first + think_ns))
+            }
+        };
+        let first = PlannedOperation {
+            region: region as u16,
+            session,
+            start,
+            txn,
+        };
+        let of = first.txn.id;
+        operations.push(first.clone());
+        for nth in 1..scenario.clients.ids_each() {
+            last_id += 1;
+            operations.push(PlannedOperation {
+                start: Start::Retry { of, nth },
+                txn: generator.again(&first.txn, TxnId(last_id)),
+                ..first.clone()
+            });
+        }
+    }
+    operations
+}
+
+/// The next arrival of a Poisson process whose rate changes: arrivals at the highest rate come up for choice, and each is
+/// kept with the probability that the rate at its time gives it (Lewis and Shedler, "Simulation of nonhomogeneous Poisson
+/// processes by thinning", Naval Research Logistics Quarterly 26(3), 1979).
+fn thinned(arrivals: &mut Stream, profile: &Profile, gap_ns: f64, mut due_ns: f64) -> f64 {
+    let highest = profile.highest();
+    loop {
+        due_ns += arrivals.exponential(gap_ns / highest);
+        if arrivals.chance(profile.factor(due_ns) / highest) {
+            return due_ns;
+        }
+    }
 }
 
 /// How many recent transactions a reader chooses from, so that it meets some that are under way.
@@ -69,11 +103,16 @@ const RECENT: usize = 8;
 struct Generator<'a> {
     layout: &'a Layout,
     workload: &'a Workload,
+    mix: &'a [Transaction],
     /// Which rows and amounts.
     rows: Stream,
     /// Which kind of transaction: a stream of its own, so that shares do not move the choice of rows.
     shape: Stream,
     zipfs: Vec<Zipf>,
+    /// Those of steps with an exponent of their own, by table and the exponent's bits.
+    skewed: BTreeMap<(usize, u64), Zipf>,
+    /// How many rows of each table were given out one after another.
+    next_rows: Vec<u64>,
     /// The rows of the latest transactions that write.
     latest: Vec<Vec<Key>>,
     element: u64,
@@ -96,14 +135,18 @@ impl Generator<'_> {
         }
         let mut txn = match self.workload.kind {
             WorkloadKind::Settlement => self.settlement(spread),
-            WorkloadKind::Transfer => self.transfer(spread),
             WorkloadKind::ListAppend => self.lists(spread, Self::append),
             WorkloadKind::Register => self.lists(spread, Self::put),
-            WorkloadKind::SeatBooking => self.booking(),
+            WorkloadKind::Transfer | WorkloadKind::SeatBooking | WorkloadKind::Steps => {
+                self.of_steps(spread)
+            }
         };
         txn.id = id;
         if dependent {
             self.make_dependent(&mut txn);
+        }
+        if self.workload.kind == WorkloadKind::Steps && txn.is_read_only() {
+            return txn;
         }
         let footprint = txn.footprint(|_| 0);
         if self.latest.len() == RECENT {
@@ -189,34 +232,139 @@ impl Generator<'_> {
         txn
     }
 
-    /// Moves an amount from one row to `legs - 1` others.
-    fn transfer(&mut self, spread: bool) -> Txn {
-        let last = self.layout.tables.len() - 1;
-        let from = self.row(0);
-        let amount = self.amount();
-        let mut keys = vec![from];
-        for leg in 1..self.workload.legs {
-            let table = if last == 0 {
-                0
-            } else {
-                1 + (leg as usize - 1) % last
-            };
-            let key = match (last, keys.len()) {
-                // With tables for each role the row is drawn freely, so that hot rows are hot.
-                (1.., _) if !keys.iter().any(|key| usize::from(key.table.0) == table) => {
-                    self.row(table)
-                }
-                _ => self.another(table, &keys, spread),
-            };
-            keys.push(key);
-        }
-        let credits = keys.len() as i64 - 1;
+    /// A transaction of the mix, by its steps.
+    fn of_steps(&mut self, spread: bool) -> Txn {
+        let transaction = match self.mix {
+            [one] => one,
+            mix => {
+                let total = mix.iter().map(|one| u64::from(one.weight)).sum();
+                let mut left = self.shape.below(total);
+                let chosen = mix.iter().find(|one| {
+                    let is_it = left < u64::from(one.weight);
+                    left = left.saturating_sub(u64::from(one.weight));
+                    is_it
+                });
+                chosen.expect("the draw is below the sum of all weights")
+            }
+        };
         let mut txn = empty();
-        txn.guards = vec![at_least(from, amount * credits.max(1))];
-        txn.effects = vec![add(from, -amount * credits)];
-        txn.effects
-            .extend(keys[1..].iter().map(|key| add(*key, amount)));
+        let mut amount = None;
+        let mut taken: Vec<Key> = Vec::new();
+        let mut first_rows: Vec<Key> = Vec::new();
+        for (position, step) in transaction.steps.iter().enumerate() {
+            for nth in 0..self.quantity(step.repeat) {
+                let mut key = self.row_of(step, &taken, &first_rows, spread);
+                if step.action.writes() && is_written(&txn, key) {
+                    // Two steps on one row, by way of tables of different sizes.
+                    key = self.another(step.table, &taken, spread);
+                }
+                if nth == 0 {
+                    first_rows.push(key);
+                }
+                if step.needs_amount() && amount.is_none() {
+                    amount = Some(i64::from(self.quantity(transaction.amount)));
+                }
+                let of_amount = |quantity: Amount| match quantity {
+                    Amount::Fixed(fixed) => fixed,
+                    Amount::Times(times) => times * amount.unwrap_or(1),
+                };
+                let is_refused =
+                    { step.refused }.is_some_and(|refused| self.shape.chance_ppm(refused.ppm));
+                let keys = || {
+                    let others = step.with.iter().map(|other| first_rows[*other]);
+                    let mut keys: Vec<Key> = others.chain([key]).collect();
+                    keys.sort_unstable();
+                    keys.dedup();
+                    keys
+                };
+                // Who is refused asks for more than any row holds.
+                let at_least = match is_refused {
+                    true => Some(i64::MAX / 4),
+                    false => step.at_least.map(of_amount),
+                };
+                if let Some(at_least) = at_least {
+                    let keys = keys();
+                    txn.guards.push(Guard::SumAtLeast { keys, at_least });
+                }
+                if let Some(at_most) = step.at_most {
+                    let keys = keys();
+                    txn.guards.push(Guard::SumAtMost { keys, at_most });
+                }
+                let op = match step.action {
+                    Action::Read => {
+                        txn.reads.push(Target::Key(key));
+                        None
+                    }
+                    Action::Guard => None,
+                    Action::Add(quantity) => Some(Op::Add(of_amount(quantity))),
+                    Action::Put => Some(self.put()),
+                    Action::Append => Some(self.append()),
+                };
+                let target = Target::Key(key);
+                txn.effects.extend(op.map(|op| Effect { target, op }));
+                taken.push(key);
+            }
+            if transaction.pivot == Some(position) {
+                txn.pivot = txn.effects.len().checked_sub(1).map(|at| at as u16);
+            }
+        }
         txn
+    }
+
+    fn quantity(&mut self, quantity: Quantity) -> u32 {
+        match quantity {
+            Quantity::Fixed(fixed) => fixed,
+            Quantity::Range(low, high) => self.rows.between(u64::from(low), u64::from(high)) as u32,
+        }
+    }
+
+    /// The row of a step, which is none of `taken` unless the step asks for the one of another step.
+    fn row_of(&mut self, step: &Step, taken: &[Key], first_rows: &[Key], spread: bool) -> Key {
+        let (table, of) = self.table(step.table);
+        let rows = of.rows;
+        let key = |row: u32| Key { table, row };
+        let drawn = match step.rows {
+            Rows::Usual if taken.iter().any(|key| key.table == table) => {
+                return self.another(step.table, taken, spread);
+            }
+            Rows::Usual => return self.row(step.table),
+            Rows::SameAs(other) => return key(first_rows[other].row % rows),
+            Rows::Uniform => self.any_row(rows),
+            Rows::Zipf(skew) => self.skewed[&(step.table, skew.to_bits())].draw(&mut self.rows),
+            Rows::Hot { rows: hot, share } => match self.shape.chance_ppm(share.ppm) {
+                true => self.any_row(hot),
+                false => self.any_row(rows),
+            },
+            Rows::Latest => self.recent(table).unwrap_or_else(|| self.any_row(rows)),
+            Rows::Next { again } => {
+                let again = self.shape.chance_ppm(again.ppm) && !self.latest.is_empty();
+                match again.then(|| self.recent(table)).flatten() {
+                    Some(row) => row,
+                    None => {
+                        let next = &mut self.next_rows[step.table];
+                        *next += 1;
+                        ((*next - 1) % u64::from(rows)) as u32
+                    }
+                }
+            }
+        };
+        let mut candidates = (0..rows).map(|further| key((drawn + further) % rows));
+        let free = candidates.find(|candidate| !taken.contains(candidate));
+        free.unwrap_or_else(|| key(drawn))
+    }
+
+    fn any_row(&mut self, rows: u32) -> u32 {
+        self.rows.below(u64::from(rows)) as u32
+    }
+
+    /// A row of the table that one of the latest transactions touched, if that one touched any.
+    fn recent(&mut self, table: TableId) -> Option<u32> {
+        if self.latest.is_empty() {
+            return None;
+        }
+        let keys = self.rows.pick(&self.latest);
+        let found = keys.iter().find(|key| key.table == table);
+        found.map(|key| key.row)
     }
 
     /// Reads of some rows, writes of others, as Elle's generators mix them.
@@ -245,6 +393,20 @@ impl Generator<'_> {
         txn
     }
 
+    /// The same under another id, with elements and numbers of its own.
+    fn again(&mut self, txn: &Txn, id: TxnId) -> Txn {
+        let mut again = txn.clone();
+        again.id = id;
+        for effect in &mut again.effects {
+            effect.op = match effect.op {
+                Op::Append(_) => self.append(),
+                Op::Put(_) => self.put(),
+                op => op,
+            };
+        }
+        again
+    }
+
     fn append(&mut self) -> Op {
         self.element += 1;
         Op::Append(self.element)
@@ -253,37 +415,6 @@ impl Generator<'_> {
     fn put(&mut self) -> Op {
         self.element += 1;
         Op::Put(self.element as i64)
-    }
-
-    /// Reserve a seat (1 is free), charge the wallet (a broke one declines), then one row in every further
-    /// table: emit the ticket, notify.
-    fn booking(&mut self) -> Txn {
-        let seats = self.layout.tables[0].rows;
-        let again = self.shape.chance_ppm(self.workload.again.ppm) && !self.latest.is_empty();
-        let seat = match again {
-            true => self.rows.pick(&self.latest)[0],
-            false => {
-                self.element += 1;
-                Key {
-                    table: TableId(0),
-                    row: ((self.element - 1) % u64::from(seats)) as u32,
-                }
-            }
-        };
-        let wallet = self.row(1);
-        let price = self.amount();
-        // A broke customer asks for more than any wallet holds.
-        let broke = self.shape.chance_ppm(self.workload.broke.ppm);
-        let wanted = if broke { i64::MAX / 4 } else { price };
-        let mut txn = empty();
-        txn.guards = vec![at_least(seat, 1), at_least(wallet, wanted)];
-        txn.effects = vec![add(seat, -1), add(wallet, -price)];
-        for table in 2..self.layout.tables.len() {
-            let key = self.row(table);
-            txn.effects.push(add(key, 1));
-        }
-        txn.pivot = Some(1);
-        txn
     }
 
     /// Lets the last effect go to one of two rows, depending on a third row of the same table.
@@ -308,7 +439,10 @@ impl Generator<'_> {
             // in the course of the run.
             WorkloadKind::ListAppend => 1 + self.shape.below(6) as i64,
             WorkloadKind::Register => 1 + self.shape.below(self.element + 1) as i64,
-            _ => self.layout.tables[table].initial.as_int(),
+            _ => match &self.layout.tables[table].initial {
+                Value::Int(initial) => *initial,
+                Value::List(_) => 1 + self.shape.below(6) as i64,
+            },
         };
         let target = Target::Choice {
             on,
@@ -318,6 +452,25 @@ impl Generator<'_> {
         };
         *txn.effects.last_mut().expect("checked above") = Effect { target, op };
     }
+}
+
+fn is_written(txn: &Txn, key: Key) -> bool {
+    let mut effects = txn.effects.iter();
+    effects.any(|effect| effect.target == Target::Key(key))
+}
+
+/// The distributions of steps with an exponent of their own.
+fn skewed(layout: &Layout, mix: &[Transaction]) -> BTreeMap<(usize, u64), Zipf> {
+    let steps = mix.iter().flat_map(|transaction| &transaction.steps);
+    let mut skewed = BTreeMap::new();
+    for step in steps {
+        if let Rows::Zipf(skew) = step.rows {
+            let of = (step.table, skew.to_bits());
+            let rows = layout.tables[step.table].rows;
+            skewed.entry(of).or_insert_with(|| Zipf::new(rows, skew));
+        }
+    }
+    skewed
 }
 
 fn empty() -> Txn {

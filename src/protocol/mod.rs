@@ -24,6 +24,7 @@ use crate::base::observation::Mark;
 use crate::base::options::{OptionType, Unfit};
 use crate::base::process::{NodeId, Process};
 use crate::plan::PlannedOperation;
+use crate::scenario::clients::Behaviour;
 use crate::scenario::layout::Layout;
 use crate::shard::ShardState;
 use crate::shard::recovery::Recovery;
@@ -55,6 +56,10 @@ pub trait Autopsy: Process {
     fn recovery(&self) -> Recovery {
         Recovery::ended()
     }
+
+    /// Tells client sessions how the scenario wants them to behave, before the run. Other processes, and clients that do as
+    /// they like, do nothing.
+    fn behave(&mut self, _: Behaviour) {}
 }
 
 /// A protocol: how it is deployed, and what it promises.

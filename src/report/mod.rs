@@ -6,6 +6,7 @@ pub mod page;
 pub mod plan;
 #[cfg(feature = "record")]
 pub mod recording;
+pub mod show;
 pub mod text;
 #[cfg(feature = "zoo")]
 pub mod zoo;

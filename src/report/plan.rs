@@ -111,8 +111,14 @@ pub(super) fn what(kind: &FaultKind, environment: &Environment) -> String {
             exact(*down_ns),
             exact(*up_ns)
         ),
-        FaultKind::Degrade { from, to, .. } => {
-            format!("degrade {} ({})", between(from, to), degradation(kind))
+        FaultKind::Degrade {
+            from, to, one_way, ..
+        } => {
+            let links = match one_way.0 {
+                true => format!("{} -> {}", names(from), names(to)),
+                false => between(from, to),
+            };
+            format!("degrade {links} ({})", degradation(kind))
         }
         FaultKind::Crash { nodes, loss } => {
             let loss = match loss {
@@ -261,6 +267,7 @@ pub fn listing(plan: &crate::plan::Plan, scenario: &Scenario) -> String {
         let start = match operation.start {
             Start::At(ns) => format!("at {}", exact(ns)),
             Start::Think(ns) => format!("in session {} after {}", operation.session, exact(ns)),
+            Start::Retry { of, nth } => format!("if {of} is given up, as its retry {nth}"),
         };
         format!(
             "{} {start} from {region}: {}",

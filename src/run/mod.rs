@@ -17,9 +17,9 @@ use crate::base::process::{NodeId, Process};
 use crate::base::txn::TxnId;
 use crate::fault::When;
 use crate::model::refine::{self, Tally};
-use crate::plan::Plan;
 use crate::plan::clocks::{self, Lie};
 use crate::plan::fates::{FateSource, Fates};
+use crate::plan::{Plan, Start};
 use crate::protocol::kit::client::ClientMessage;
 use crate::protocol::{Autopsy, Progress, Promises, Protocol};
 use crate::scenario::Scenario;
@@ -159,7 +159,10 @@ pub fn execute<P: Protocol>(
 ) -> Result<Run, String> {
     let drawn = plan.options.get(P::NAME).cloned().unwrap_or_default();
     let options = options::with::<P>(scenario, &drawn)?;
-    let deployment = P::deploy(&scenario.layout, &options, &plan.operations)?;
+    let mut deployment = P::deploy(&scenario.layout, &options, &plan.operations)?;
+    for process in deployment.processes.iter_mut().flatten() {
+        process.behave(scenario.clients);
+    }
     let mut monitors: Vec<Box<dyn Monitor<P::Process>>> = vec![
         Box::new(Settling::new(plan)),
         Box::new(LogSafety::default()),
@@ -425,6 +428,8 @@ impl Settling {
             unreturned: plan
                 .operations
                 .iter()
+                // Whether somebody has to try again, nobody knows before.
+                .filter(|operation| !matches!(operation.start, Start::Retry { .. }))
                 .map(|operation| operation.txn.id)
                 .collect(),
             owed: Obligations::default(),
@@ -435,8 +440,10 @@ impl Settling {
 impl<P: Process> Monitor<P> for Settling {
     fn observe(&mut self, observed: &Observed) -> Result<(), Violation> {
         self.owed.observe(&observed.what);
-        if let Observation::Returned { txn, .. } = observed.what {
-            self.unreturned.remove(&txn);
+        match observed.what {
+            Observation::Invoked { txn, .. } => drop(self.unreturned.insert(txn)),
+            Observation::Returned { txn, .. } => drop(self.unreturned.remove(&txn)),
+            _ => {}
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ pub fn of<P: Protocol>(scenario: &Scenario) -> Vec<String> {
             "the log has {replicas} of the front machines for replicas, and none of them may fail: give three zones or regions in all"
         ));
     }
-    if promises.atomicity() == Atomicity::Saga && scenario.workload.reads.ppm == 0 {
+    if promises.atomicity() == Atomicity::Saga && !scenario.workload.has_readers() {
         warnings.push(
             "no transaction only reads, so that nobody sees what stands between the steps: give `reads` to the workload"
                 .to_owned(),

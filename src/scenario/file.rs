@@ -9,7 +9,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::layout::EngineKind;
-use super::units::{Bandwidth, Ranged, Share, Span};
+use super::load::ShapeName;
+use super::units::{Bandwidth, Quantity, Ranged, Share, Span};
 
 /// A whole scenario.
 #[derive(Clone, Debug, Deserialize)]
@@ -36,6 +37,9 @@ pub struct File {
     pub tables: Vec<Table>,
     /// What clients do.
     pub workload: Workload,
+    /// How clients behave when answers do not come.
+    #[serde(default)]
+    pub clients: Clients,
     /// What goes wrong.
     #[serde(default, rename = "fault")]
     pub faults: Vec<FaultEntry>,
@@ -108,14 +112,29 @@ pub struct Network {
     pub links: Vec<LinkEntry>,
 }
 
-/// The delay between two regions.
+/// What is between two regions, both ways (`between`) or from one to the other (`from` and `to`). What it does not say is
+/// as [network] has it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct LinkEntry {
-    /// The two regions.
-    pub between: (Spanned<String>, Spanned<String>),
-    /// One way.
+    /// The two regions, for both directions. Exactly one of `between`, and `from` with `to`.
+    pub between: Option<(Spanned<String>, Spanned<String>)>,
+    /// One direction: the region of the senders. Takes precedence over a `between` of the same two.
+    pub from: Option<Spanned<String>>,
+    /// One direction: the region of the receivers.
+    pub to: Option<Spanned<String>>,
+    /// The delay, one way.
     pub latency: Spanned<Span>,
+    /// Mean of the exponential jitter on top, as a share of the delay.
+    pub jitter: Option<Share>,
+    /// Probability that a message is lost.
+    pub loss: Option<Share>,
+    /// Probability that a message arrives twice.
+    pub duplicate: Option<Share>,
+    /// Probability that others may overtake a message.
+    pub reorder: Option<Share>,
+    /// Bandwidth.
+    pub bandwidth: Option<Bandwidth>,
 }
 
 /// What every machine is like.
@@ -159,6 +178,9 @@ pub struct Table {
     /// One shard for each entry: the region that holds the only copy under protocols that do not
     /// replicate shards.
     pub homes: Spanned<Vec<Spanned<String>>>,
+    /// CPU time of one operation on a row of this table: the service time of whoever keeps it. Default: `operation` of
+    /// [machines].
+    pub operation: Option<Spanned<Span>>,
 }
 
 /// What kind of transactions clients run.
@@ -177,14 +199,24 @@ pub enum WorkloadKind {
     /// Reserve a seat, charge a wallet, emit a ticket, notify: over the tables, in this order. A row of the first table
     /// is one seat (`initial = 1`).
     SeatBooking,
+    /// Transactions that `[[workload.transaction]]` describes step by step; what a workload without `kind` is.
+    Steps,
 }
 
 /// What clients do.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Workload {
-    /// The kind of transactions.
-    pub kind: Spanned<WorkloadKind>,
+    /// The kind of transactions. Needed unless `[[workload.transaction]]` describes them.
+    pub kind: Option<Spanned<WorkloadKind>>,
+    /// The mix of transactions, each described by its steps.
+    #[serde(default, rename = "transaction")]
+    pub mix: Vec<TransactionEntry>,
+    /// Tables whose rows hold the same in all, whatever transactions do: money that moves and is neither made nor lost.
+    /// Judged as the workload's invariant; transactions that would change the sum by themselves are refused. Only with
+    /// `[[workload.transaction]]`.
+    #[serde(default)]
+    pub conserved: Vec<Spanned<String>>,
     /// How many transactions in all.
     pub transactions: Spanned<u32>,
     /// Open loop: arrivals a second, over all regions (Poisson). Exactly one of `rate` and `sessions`.
@@ -196,6 +228,8 @@ pub struct Workload {
     pub sessions: Option<Spanned<u32>>,
     /// Closed loop: mean time between a reply and the session's next transaction. Default `"10ms"`.
     pub think: Option<Spanned<Span>>,
+    /// Open loop: how the rate changes in the course of the run. Default: it does not.
+    pub profile: Option<ProfileEntry>,
     /// When the first operations start. Default `"1s"`, which lets elections finish.
     pub start: Option<Spanned<Span>>,
     /// The regions from which clients connect. Default: all.
@@ -231,6 +265,147 @@ pub struct Workload {
     /// Seat booking: share of attempts that go to a seat somebody has just tried to book. Default `"0%"`.
     #[serde(default)]
     pub again: Share,
+}
+
+/// How the rate of an open loop changes. Arrivals stay random (Poisson) unless `evenly`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ProfileEntry {
+    /// What the change looks like.
+    pub shape: ShapeName,
+    /// The highest rate, in terms of `rate`.
+    pub times: Spanned<f64>,
+    /// When it begins. Default: with the first operation.
+    pub from: Option<Spanned<Span>>,
+    /// How long it takes.
+    #[serde(rename = "for")]
+    pub duration: Spanned<Span>,
+}
+
+/// A transaction of a mix. Its steps happen in the order in which they are written, where a protocol performs them one by
+/// one (sagas).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TransactionEntry {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// How often it comes, relative to the others of the mix. Default 1.
+    pub weight: Option<Spanned<u32>>,
+    /// A quantity, or a range to draw it from once for each transaction: steps add it `times` so often. Default 1.
+    pub amount: Option<Spanned<Quantity>>,
+    /// What it does. At least one.
+    #[serde(rename = "step")]
+    pub steps: Vec<StepEntry>,
+}
+
+/// What a step does to its row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ActionName {
+    /// Read it.
+    Read,
+    /// Add to it: `by`, or `times` the transaction's amount. Compensated by the opposite.
+    Add,
+    /// Write a number that nobody has written before. Compensated by the value before.
+    Put,
+    /// Append an element to the list that it holds. Compensated by its removal. Rows of such a table are lists.
+    Append,
+    /// Refuse the transaction unless it holds `at-least` or `at-most` so much.
+    Guard,
+}
+
+/// How a step chooses its row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RowName {
+    /// Each row of the table is as likely.
+    Uniform,
+    /// By Zipf's law with exponent `skew`: the first row most often.
+    Zipf,
+    /// One of the first `hot-rows` in a `hot-share` of the cases, else any.
+    Hot,
+    /// A row that one of the last eight writing transactions touched, or any where there is none.
+    Latest,
+    /// The rows one after another: a row of its own for each order, seat or payment, as long as there are any.
+    Next,
+}
+
+/// A step of a transaction, on one row. A transaction's steps on the same table go to different rows, unless `same-as`
+/// says otherwise.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct StepEntry {
+    /// A name, for `same-as` and `with` of later steps.
+    pub name: Option<Spanned<String>>,
+    /// The table.
+    pub table: Spanned<String>,
+    /// What it does to the row.
+    #[serde(rename = "do")]
+    pub action: Spanned<ActionName>,
+    /// How the row is chosen. Default: by `skew` of [workload], which is uniform if absent.
+    pub row: Option<Spanned<RowName>>,
+    /// The row has the number of that earlier step's row: the account of this customer, the ledger entry of this order.
+    pub same_as: Option<Spanned<String>>,
+    /// Zipf: the exponent. Default 0.99.
+    pub skew: Option<Spanned<f64>>,
+    /// Hot: how many rows are hot. Default 1.
+    pub hot_rows: Option<Spanned<u32>>,
+    /// Hot: how often one of them is chosen. Default `"80%"`.
+    pub hot_share: Option<Spanned<Share>>,
+    /// Next: share that goes for a row that somebody has just taken. Default `"0%"`.
+    pub again: Option<Spanned<Share>>,
+    /// Add: so much; may be negative.
+    pub by: Option<Spanned<i64>>,
+    /// Add: so often the transaction's amount; may be negative.
+    pub times: Option<Spanned<i32>>,
+    /// Add: refuse the transaction if the row holds less than what is taken from it. Default false.
+    pub covered: Option<Spanned<bool>>,
+    /// Refuse the transaction if the row (with those of `with`) holds less.
+    pub at_least: Option<Spanned<i64>>,
+    /// Refuse the transaction if the row (with those of `with`) holds more.
+    pub at_most: Option<Spanned<i64>>,
+    /// Guard: earlier steps whose rows count, too: the sum has to be within the bounds.
+    #[serde(default)]
+    pub with: Vec<Spanned<String>>,
+    /// Chance that the row's keeper refuses, whatever the row holds: a card that is declined. Default `"0%"`.
+    pub refused: Option<Spanned<Share>>,
+    /// So many rows instead of one, or a range to draw it from. Default 1.
+    pub repeat: Option<Spanned<Quantity>>,
+    /// Sagas: the step is the pivot. Steps before it are compensated when the transaction fails, those after it have to
+    /// succeed and may not refuse. Default: the last step that writes.
+    #[serde(default)]
+    pub pivot: bool,
+}
+
+/// How clients behave when answers do not come, under all protocols alike. What is not said here is as the options of each
+/// protocol have it (`client-resend-ms`, `client-give-up-ms`).
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Clients {
+    /// How long a client waits for an answer until it tries again.
+    pub timeout: Option<Spanned<Span>>,
+    /// How often it asks in all, before it takes the outcome for unknown. Default: until the deadline.
+    pub attempts: Option<Spanned<u32>>,
+    /// How long it waits before the second attempt: between half of this and all of it; twice as long before each further
+    /// one. Default `"0s"`.
+    pub backoff: Option<Spanned<Span>>,
+    /// The longest such wait. Default `"10s"`.
+    pub backoff_max: Option<Spanned<Span>>,
+    /// When it takes the outcome for unknown, from the time on at which it was to ask. Default: never.
+    pub deadline: Option<Spanned<Span>>,
+    /// How many retries a client machine may make, as a share of its requests; it begins with ten in hand. A retry that the
+    /// budget does not allow is not made, and the outcome is unknown. Default: no limit.
+    pub retry_budget: Option<Spanned<Share>>,
+    /// After how long without an answer it asks a second entry as well, under the same id, where the protocol has one.
+    pub hedge: Option<Spanned<Span>>,
+    /// Whether each attempt is a transaction of its own with another id, as where a client sends no idempotency key.
+    /// Default false: all attempts have the id of the first.
+    pub new_id: Option<Spanned<bool>>,
+    /// Most requests of a client machine under way at once. Default: no limit.
+    pub in_flight: Option<Spanned<u32>>,
+    /// How many more may wait for their turn at the client machine. Others are turned away at once: aborted, and counted so.
+    /// Default 0.
+    pub queue: Option<Spanned<u32>>,
 }
 
 /// What kind of fault.
@@ -274,10 +449,23 @@ pub enum FaultName {
 pub struct FaultEntry {
     /// What happens.
     pub kind: Spanned<FaultName>,
-    /// When: a time, or a range to draw it from. Exactly one of `at` and `after`.
+    /// A name, for `follows` of later faults.
+    pub name: Option<Spanned<String>>,
+    /// When: a time, or a range to draw it from. Exactly one of `at`, `after` and `follows`.
     pub at: Option<Spanned<Ranged>>,
     /// When: the moment at which an observation has been made `count` times from `from` on.
     pub after: Option<Spanned<Moment>>,
+    /// When: at the end of the fault of that name, which begins at a time and ends. (At the end of one that waits for a
+    /// moment: `after` the observation `booted`.)
+    pub follows: Option<Spanned<String>>,
+    /// Follows: so long after that end, or a range to draw it from. Default `"0s"`.
+    pub delay: Option<Spanned<Ranged>>,
+    /// Follows: which end of a fault that comes several times. Default: its last.
+    pub nth: Option<Spanned<u32>>,
+    /// From one beginning to the next, where it comes several `times`.
+    pub every: Option<Spanned<Span>>,
+    /// How often it comes. Default 1.
+    pub times: Option<Spanned<u32>>,
     /// How long, or a range to draw it from. Default: to the end of the safety phase.
     #[serde(rename = "for")]
     pub duration: Option<Spanned<Ranged>>,
@@ -288,7 +476,7 @@ pub struct FaultEntry {
     pub nodes: Option<Spanned<Vec<Spanned<String>>>>,
     /// The other side of the links. Default: all machines that are not in `nodes`.
     pub to: Option<Spanned<Vec<Spanned<String>>>>,
-    /// Partition: only messages from `nodes` to `to` are lost. Default false.
+    /// Partition, degrade: only messages from `nodes` to `to` are struck. Default false.
     pub one_way: Option<Spanned<bool>>,
     /// Crash, dark: what becomes of unflushed bytes: `"lost"` (default), `"kept"` or `"torn"`.
     pub unflushed: Option<Spanned<String>>,

@@ -11,11 +11,16 @@ use crate::base::process::NodeId;
 use crate::fault::{FaultKind, Latency, Link};
 use units::Share;
 
+pub mod clients;
 pub mod file;
 pub mod layout;
+pub mod load;
 pub mod problem;
+mod read;
 mod resolve;
+pub mod steps;
 pub mod swarm;
+pub mod template;
 pub mod units;
 
 pub use file::WorkloadKind;
@@ -61,6 +66,8 @@ pub struct Scenario {
     pub link_classes: Vec<Link>,
     /// What clients do.
     pub workload: Workload,
+    /// How they behave when answers do not come.
+    pub clients: clients::Behaviour,
     /// What goes wrong.
     pub faults: Vec<FaultSpec>,
     /// How far swarm plans may go.
@@ -110,8 +117,11 @@ pub enum Arrivals {
 #[allow(missing_docs)]
 pub struct Workload {
     pub kind: WorkloadKind,
+    pub transactions_of_steps: Vec<steps::Transaction>,
+    pub conserved: Vec<usize>,
     pub transactions: u32,
     pub arrivals: Arrivals,
+    pub profile: Option<load::Profile>,
     pub start_ns: u64,
     pub clients: Vec<usize>,
     pub reads: Share,
@@ -136,6 +146,10 @@ pub struct FaultSpec {
     pub for_ns: Option<(u64, u64)>,
     /// Whether the settle phase leaves it as it is.
     pub permanent: bool,
+    /// How often it comes.
+    pub times: u32,
+    /// From one of its beginnings to the next, nanoseconds.
+    pub every_ns: u64,
     /// What happens: an entry of the file may strike in several ways at once (a dark region crashes its
     /// machines and cuts off its clients).
     pub kinds: Vec<FaultKind>,
@@ -150,6 +164,15 @@ pub enum WhenSpec {
         low_ns: u64,
         /// Latest.
         high_ns: u64,
+    },
+    /// After another fault, which begins at a time, has ended.
+    EndOf {
+        /// Its position.
+        fault: usize,
+        /// Which of its ends, from 0.
+        nth: u32,
+        /// So long after, from the first to the second, nanoseconds.
+        delay_ns: (u64, u64),
     },
     /// At a moment; see [`crate::fault::When::Moment`].
     Moment {
@@ -214,8 +237,16 @@ impl Scenario {
                 toml::to_string(&table).expect("a table read from TOML can be written")
             }
         };
-        let file: file::File = toml::from_str(&text).map_err(|error| syntax(&text, error))?;
-        resolve::resolve(&file, &text, known).map_err(|problems| bad(&text, problems))
+        let (file, mut problems) = read::file(&text);
+        let resolved = file.map(|file| resolve::resolve(&file, &text, known));
+        match resolved {
+            Some(Ok(scenario)) if problems.is_empty() => Ok(scenario),
+            resolved => {
+                problems.extend(resolved.and_then(Result::err).unwrap_or_default());
+                problems.sort_by_key(|problem| problem.span.start);
+                Err(bad(&text, problems))
+            }
+        }
     }
 }
 
@@ -277,10 +308,8 @@ mod tests {
                 .unwrap_or_else(|bad| panic!("{bad}"));
             let plan = Plan::draw(&scenario, 1);
             assert_eq!(plan, Plan::draw(&scenario, 1));
-            assert_eq!(
-                plan.operations.len(),
-                scenario.workload.transactions as usize
-            );
+            let ids = scenario.workload.transactions * scenario.clients.ids_each();
+            assert_eq!(plan.operations.len(), ids as usize);
             assert_eq!(
                 Some(scenario.name.as_str()),
                 path.file_stem().and_then(|stem| stem.to_str())

@@ -5,15 +5,18 @@ use std::ops::Range;
 
 use toml::Spanned;
 
-use super::file::{self, FaultEntry, FaultName, File, WorkloadKind};
+use super::file::{self, ActionName, FaultEntry, FaultName, File, WorkloadKind};
 use super::layout::{Layout, Region, Shard, Table};
-use super::problem::Problem;
+use super::problem::{Problem, meant};
 use super::swarm::{Bounds, Class, RECOVERY_NS};
 use super::units::{Span, human_ns};
-use super::{Arrivals, Clocks, FaultSpec, Scenario, WhenSpec, Workload};
+use super::{Clocks, FaultSpec, Scenario, WhenSpec};
 use crate::base::process::NodeId;
 use crate::base::txn::{ShardId, TableId, Value};
-use crate::fault::{CrashLoss, FaultKind, Latency, Link};
+use crate::fault::{CrashLoss, FaultKind, Latency, Link, OneWay};
+
+mod clients;
+mod workload;
 
 const DAY_NS: i64 = 86_400_000_000_000;
 
@@ -34,6 +37,8 @@ pub struct Place {
     /// Position of its zone in the region.
     pub zone: u16,
     cloud: String,
+    /// CPU time of an operation on a row, nanoseconds, where it is another than the scenario's.
+    pub operation_ns: Option<u64>,
 }
 
 /// Resolves a file, given the names of the protocols that exist.
@@ -146,11 +151,12 @@ impl Resolver {
         let found = names.iter().position(|name| name == of.get_ref());
         if found.is_none() {
             let message = format!("there is no {what} `{}`", of.get_ref());
-            self.refuse(
-                of.span(),
-                message,
-                format!("the {what}s are {}", list(names)),
-            );
+            let all = format!("the {what}s are {}", list(names));
+            let help = match meant(of.get_ref(), names.iter().map(String::as_str)) {
+                Some(meant) => format!("did you mean `{meant}`? {all}"),
+                None => all,
+            };
+            self.refuse(of.span(), message, help);
         }
         found
     }
@@ -185,8 +191,9 @@ impl Resolver {
         let workload = self.workload(&file.workload, file, &layout)?;
         let safety_ns = self.required_ns(&file.phases.safety);
         let mut faults = Vec::new();
-        for entry in &file.faults {
-            let spec = self.fault(entry, &places, &layout, safety_ns);
+        for (at, entry) in file.faults.iter().enumerate() {
+            let before = &file.faults[..at];
+            let spec = self.fault(entry, before, &places, &layout, safety_ns);
             faults.extend(spec.map(|spec| (entry, spec)));
         }
         let clocks = self.clocks(file, &faults, safety_ns);
@@ -219,6 +226,7 @@ impl Resolver {
             links,
             link_classes,
             workload,
+            clients: self.clients(&file.clients),
             faults,
             swarm: self.swarm(&file.swarm, safety_ns, machines.clock_bound.is_some()),
             options: file
@@ -278,6 +286,10 @@ impl Resolver {
             );
         }
         let (tables, shards) = self.tables(file, &names);
+        let mut operation_ns = |table: &file::Table| {
+            { table.operation.as_ref() }.map(|operation| self.required_ns(operation))
+        };
+        let operations_ns: Vec<Option<u64>> = file.tables.iter().map(&mut operation_ns).collect();
         let mut places = Vec::new();
         let mut regions = Vec::new();
         for (position, region) in file.regions.iter().enumerate() {
@@ -291,27 +303,29 @@ impl Resolver {
                 );
             }
             let cloud = self.name(&region.cloud, "the cloud's name");
-            let mut machine = |role: String, zone: u16| {
+            let mut machine = |role: String, zone: u16, operation_ns: Option<u64>| {
                 let name = format!("{}/{role}", names[position]);
                 places.push(Place {
                     name,
                     region: position as u16,
                     zone,
                     cloud: cloud.clone(),
+                    operation_ns,
                 });
                 NodeId((places.len() - 1) as u16)
             };
             let fronts = (0..zones)
-                .map(|zone| machine(format!("front{zone}"), zone))
+                .map(|zone| machine(format!("front{zone}"), zone, None))
                 .collect();
             let mut data = Vec::new();
-            for table in &tables {
+            for (table, operation_ns) in tables.iter().zip(&operations_ns) {
                 for at in 0..table.shards.len() {
                     let zone = data.len() as u16 % zones.max(1);
-                    data.push(machine(format!("{}{at}", table.name), zone));
+                    let role = format!("{}{at}", table.name);
+                    data.push(machine(role, zone, *operation_ns));
                 }
             }
-            let client = machine("clients".to_owned(), 0);
+            let client = machine("clients".to_owned(), 0, None);
             regions.push(Region {
                 name: names[position].clone(),
                 cloud,
@@ -344,7 +358,13 @@ impl Resolver {
     fn tables(&mut self, file: &File, regions: &[String]) -> (Vec<Table>, Vec<Shard>) {
         let mut shards = Vec::new();
         let mut held = 0;
-        let lists = *file.workload.kind.get_ref() == WorkloadKind::ListAppend;
+        let kind = file.workload.kind.as_ref().map(Spanned::get_ref);
+        let all_lists = kind == Some(&WorkloadKind::ListAppend);
+        let steps = { file.workload.mix.iter() }.flat_map(|entry| &entry.steps);
+        let appended: BTreeSet<&String> = steps
+            .filter(|step| *step.action.get_ref() == ActionName::Append)
+            .map(|step| step.table.get_ref())
+            .collect();
         let mut tables = Vec::new();
         for (position, table) in file.tables.iter().enumerate() {
             let name = self.name(&table.name, "the table's name");
@@ -399,7 +419,7 @@ impl Resolver {
                 engine: table.engine,
                 shards: (first..shards.len()).map(|at| ShardId(at as u16)).collect(),
                 rows,
-                initial: if lists {
+                initial: if all_lists || appended.contains(table.name.get_ref()) {
                     Value::List([].into())
                 } else {
                     Value::Int(table.initial)
@@ -407,167 +427,6 @@ impl Resolver {
             });
         }
         (tables, shards)
-    }
-
-    fn workload(&mut self, raw: &file::Workload, file: &File, layout: &Layout) -> Option<Workload> {
-        let regions: Vec<String> = layout
-            .regions
-            .iter()
-            .map(|region| region.name.clone())
-            .collect();
-        let clients = match &raw.clients {
-            Some(chosen) => chosen
-                .iter()
-                .filter_map(|c| self.position(c, &regions, "region"))
-                .collect(),
-            None => (0..regions.len()).collect::<Vec<_>>(),
-        };
-        if let Some(Some(empty)) = raw
-            .clients
-            .as_ref()
-            .map(|c| c.is_empty().then_some(raw.kind.span()))
-        {
-            self.refuse(
-                empty,
-                "nobody would connect",
-                "name at least one region in `clients`",
-            );
-        }
-        let kind = *raw.kind.get_ref();
-        let wanted = match kind {
-            WorkloadKind::Settlement => 2,
-            WorkloadKind::SeatBooking => 3,
-            _ => 1,
-        };
-        if layout.tables.len() < wanted {
-            let message = format!(
-                "this workload needs {wanted} tables and there are {}",
-                layout.tables.len()
-            );
-            self.refuse(
-                raw.kind.span(),
-                message,
-                "add a [[table]], or choose another kind",
-            );
-        }
-        if let (WorkloadKind::SeatBooking, Some(seats)) = (kind, file.tables.first())
-            && seats.initial != 1
-        {
-            self.refuse(
-                seats.name.span(),
-                format!(
-                    "a row of `{}` would be {} seats",
-                    seats.name.get_ref(),
-                    seats.initial
-                ),
-                "a row of the first table is one seat: write initial = 1",
-            );
-        }
-        let transactions = *raw.transactions.get_ref();
-        if transactions == 0 || transactions > 10_000_000 {
-            self.refuse(
-                raw.transactions.span(),
-                "nothing to judge, or too much",
-                "use 1 to 10,000,000 transactions",
-            );
-        }
-        let arrivals = self.arrivals(raw);
-        let legs = raw.legs.as_ref().map_or(2, |legs| *legs.get_ref());
-        let fewest = layout
-            .tables
-            .iter()
-            .map(|table| table.rows)
-            .min()
-            .unwrap_or(0);
-        if legs < 1 || legs > fewest.max(1) || legs > 64 {
-            let span = raw.legs.as_ref().map_or(raw.kind.span(), Spanned::span);
-            self.refuse(
-                span,
-                format!("a transaction cannot touch {legs} different rows"),
-                "use 1 up to the rows of the smallest table, and at most 64",
-            );
-        }
-        let amount = raw.amount.as_ref().map_or(10, |amount| *amount.get_ref());
-        if amount == 0 {
-            let span = raw.amount.as_ref().map_or(raw.kind.span(), Spanned::span);
-            self.refuse(span, "an amount of 0 moves nothing", "use at least 1");
-        }
-        if !(0.0..=10.0).contains(&raw.skew) {
-            self.refuse(
-                raw.kind.span(),
-                format!("the skew {} is out of range", raw.skew),
-                "use a Zipf exponent from 0 to 10",
-            );
-        }
-        let last_rows = file.tables.last().map_or(0, |table| *table.rows.get_ref());
-        if raw.hot_rows > last_rows {
-            let message = format!(
-                "{} hot rows do not fit the last table's {last_rows}",
-                raw.hot_rows
-            );
-            self.refuse(raw.kind.span(), message, "lower `hot-rows`");
-        }
-        Some(Workload {
-            kind,
-            transactions,
-            arrivals: arrivals?,
-            start_ns: self.ns(&raw.start, 1_000_000_000),
-            clients,
-            reads: raw.reads,
-            multi_shard: raw
-                .multi_shard
-                .unwrap_or(super::units::Share { ppm: 1_000_000 }),
-            dependent: raw.dependent,
-            skew: raw.skew,
-            hot_rows: raw.hot_rows,
-            hot_share: raw.hot_share,
-            legs,
-            amount,
-            amount_fixed: raw.amount_fixed,
-            broke: raw.broke,
-            again: raw.again,
-        })
-    }
-
-    fn arrivals(&mut self, raw: &file::Workload) -> Option<Arrivals> {
-        match (&raw.rate, &raw.sessions) {
-            (Some(rate), None) => {
-                let per_s = *rate.get_ref();
-                if !(per_s > 0.0 && per_s <= 1e6) {
-                    self.refuse(
-                        rate.span(),
-                        format!("{per_s} arrivals a second"),
-                        "use more than 0 and at most 1,000,000",
-                    );
-                }
-                Some(Arrivals::Open {
-                    per_s,
-                    evenly: raw.evenly,
-                })
-            }
-            (None, Some(sessions)) => {
-                let count = *sessions.get_ref();
-                if count == 0 || count > 100_000 {
-                    self.refuse(
-                        sessions.span(),
-                        format!("{count} sessions"),
-                        "use 1 to 100,000",
-                    );
-                }
-                Some(Arrivals::Closed {
-                    sessions: count,
-                    think_ns: self.ns(&raw.think, 10_000_000),
-                })
-            }
-            _ => {
-                self.refuse(
-                    raw.kind.span(),
-                    "the workload is neither an open nor a closed loop",
-                    "give either `rate` (arrivals a second) or `sessions`",
-                );
-                None
-            }
-        }
     }
 
     fn links(
@@ -596,9 +455,23 @@ impl Resolver {
         let between_zones = class(self.ns(&raw.between_zones, 500_000), 0);
         let bandwidth = raw.bandwidth.map_or(0, |bandwidth| bandwidth.bytes_per_s);
         let mut classes = vec![within, between_zones];
-        let mut pairs = BTreeMap::new();
-        for link in &raw.links {
-            let (a, b) = &link.between;
+        let mut directions: BTreeMap<(usize, usize), u16> = BTreeMap::new();
+        let one_way_last = |link: &&file::LinkEntry| link.between.is_none();
+        let (one_way, both_ways): (Vec<_>, Vec<_>) = raw.links.iter().partition(one_way_last);
+        let mut given: BTreeSet<(bool, usize, usize)> = BTreeSet::new();
+        for link in both_ways.into_iter().chain(one_way) {
+            let ends = match (&link.between, &link.from, &link.to) {
+                (Some((a, b)), None, None) | (None, Some(a), Some(b)) => (a, b),
+                _ => {
+                    self.refuse(
+                        link.latency.span(),
+                        "the link does not say what it joins, or says it twice",
+                        "give `between = [A, B]` for both directions, or `from` and `to` for one",
+                    );
+                    continue;
+                }
+            };
+            let (a, b) = ends;
             let ends = (
                 self.position(a, &names, "region"),
                 self.position(b, &names, "region"),
@@ -614,17 +487,41 @@ impl Resolver {
                 );
             }
             let latency_ns = self.required_ns(&link.latency);
-            if pairs
-                .insert((a_at.min(b_at), a_at.max(b_at)), classes.len() as u16)
-                .is_some()
-            {
+            let both = link.between.is_some();
+            let pair = match both {
+                true => (true, a_at.min(b_at), a_at.max(b_at)),
+                false => (false, a_at, b_at),
+            };
+            if !given.insert(pair) {
                 self.refuse(
                     a.span(),
                     "this pair of regions already has a link",
                     "remove one of the two",
                 );
             }
-            classes.push(class(latency_ns, bandwidth));
+            let at = classes.len() as u16;
+            directions.insert((a_at, b_at), at);
+            if both {
+                directions.insert((b_at, a_at), at);
+            }
+            let usual = class(
+                latency_ns,
+                link.bandwidth.map_or(bandwidth, |b| b.bytes_per_s),
+            );
+            let ppm =
+                |own: Option<super::units::Share>, usual: u32| own.map_or(usual, |own| own.ppm);
+            classes.push(Link {
+                latency: Latency {
+                    jitter_ns: { link.jitter }.map_or(usual.latency.jitter_ns, |jitter| {
+                        (latency_ns as f64 * jitter.probability()) as u64
+                    }),
+                    ..usual.latency
+                },
+                loss_ppm: ppm(link.loss, usual.loss_ppm),
+                duplicate_ppm: ppm(link.duplicate, usual.duplicate_ppm),
+                reorder_ppm: ppm(link.reorder, usual.reorder_ppm),
+                ..usual
+            });
         }
         let default = raw.between_regions.as_ref().map(|latency| {
             let latency_ns = self.required_ns(latency);
@@ -632,11 +529,14 @@ impl Resolver {
             (classes.len() - 1) as u16
         });
         for a in 0..names.len() {
-            for b in a + 1..names.len() {
-                match (pairs.contains_key(&(a, b)), default) {
-                    (true, _) => {}
-                    (false, Some(class)) => drop(pairs.insert((a, b), class)),
-                    (false, None) => self.refuse(
+            for b in 0..names.len() {
+                let has_link = directions.contains_key(&(a, b));
+                match default {
+                    _ if has_link || a == b => {}
+                    Some(class) => drop(directions.insert((a, b), class)),
+                    // Where both directions are missing, once is enough.
+                    None if b < a && !directions.contains_key(&(b, a)) => {}
+                    None => self.refuse(
                         0..0,
                         format!(
                             "no delay is given between `{}` and `{}`",
@@ -652,7 +552,7 @@ impl Resolver {
             match (a == b, from.zone == to.zone) {
                 (true, true) => 0,
                 (true, false) => 1,
-                (false, _) => pairs.get(&(a.min(b), a.max(b))).copied().unwrap_or(0),
+                (false, _) => directions.get(&(a, b)).copied().unwrap_or(0),
             }
         };
         let row = |from: &Place| places.iter().map(|to| class_of(from, to)).collect();
@@ -875,13 +775,15 @@ impl Resolver {
     fn fault(
         &mut self,
         entry: &FaultEntry,
+        before: &[FaultEntry],
         places: &[Place],
         layout: &Layout,
         safety_ns: u64,
     ) -> Option<FaultSpec> {
         let at = entry.kind.span();
         let known = self.problems.len();
-        let when = self.when(entry, places, safety_ns);
+        let when = self.when(entry, before, places, safety_ns);
+        let (times, every_ns) = self.recurrence(entry, safety_ns);
         let for_ns = entry.duration.as_ref().and_then(|duration| {
             let bounds = duration.get_ref().bounds_ns();
             if bounds.0 <= 0 || bounds.1 < bounds.0 || bounds.1 > DAY_NS {
@@ -924,12 +826,155 @@ impl Resolver {
             when,
             for_ns,
             permanent: entry.permanent,
+            times,
+            every_ns,
             kinds,
         })
     }
 
-    fn when(&mut self, entry: &FaultEntry, places: &[Place], safety_ns: u64) -> Option<WhenSpec> {
+    /// How often a fault comes, and how far apart.
+    fn recurrence(&mut self, entry: &FaultEntry, safety_ns: u64) -> (u32, u64) {
+        let times = entry.times.as_ref().map_or(1, |times| *times.get_ref());
+        let every_ns = self.ns(&entry.every, 0);
+        if let Some(given) = &entry.times
+            && !(1..=1_000).contains(&times)
+        {
+            self.refuse(
+                given.span(),
+                format!("a fault cannot come {times} times"),
+                "use 1 to 1,000",
+            );
+            return (1, 0);
+        }
+        match (&entry.every, &entry.times) {
+            (Some(every), Some(_)) => {
+                let longest = entry
+                    .duration
+                    .as_ref()
+                    .map(|duration| duration.get_ref().bounds_ns().1);
+                if longest.is_none_or(|longest| longest as u64 > every_ns) && times > 1 {
+                    self.refuse(
+                        every.span(),
+                        "the fault would come again before it has ended",
+                        "give `for`, and an `every` that is not shorter",
+                    );
+                }
+                let first =
+                    { entry.at.as_ref() }.map_or(0, |at| at.get_ref().bounds_ns().1.max(0) as u64);
+                let last_ns = first.saturating_add(every_ns.saturating_mul(u64::from(times) - 1));
+                if last_ns > safety_ns {
+                    self.refuse(
+                        every.span(),
+                        "the last of these faults would begin outside the safety phase",
+                        "use fewer `times`, a shorter `every`, or a longer `phases.safety`",
+                    );
+                }
+            }
+            (Some(every), None) => self.refuse(
+                every.span(),
+                "nothing says how often the fault comes",
+                "add `times`",
+            ),
+            (None, Some(given)) if times > 1 => self.refuse(
+                given.span(),
+                "nothing says how far apart the faults are",
+                "add `every`",
+            ),
+            _ => {}
+        }
+        (times, every_ns)
+    }
+
+    /// The fault, among those above it, at whose end another begins.
+    fn follows(
+        &mut self,
+        entry: &FaultEntry,
+        name: &Spanned<String>,
+        before: &[FaultEntry],
+    ) -> Option<WhenSpec> {
+        let name_of = |fault: &FaultEntry| fault.name.as_ref().map(|name| name.get_ref().clone());
+        let names: Vec<String> = before.iter().filter_map(name_of).collect();
+        let found =
+            { before.iter() }.position(|fault| name_of(fault).as_ref() == Some(name.get_ref()));
+        let Some(fault) = found else {
+            let help = match meant(name.get_ref(), names.iter().map(String::as_str)) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None if names.is_empty() => "give a fault above this one a `name`".to_owned(),
+                None => format!("faults above are {}", list(names)),
+            };
+            let message = format!("no fault above is called `{}`", name.get_ref());
+            self.refuse(name.span(), message, help);
+            return None;
+        };
+        let of = &before[fault];
+        if of.after.is_some() || of.duration.is_none() || of.permanent {
+            self.refuse(
+                name.span(),
+                format!("nobody knows beforehand when `{}` ends", name.get_ref()),
+                "give it `at` (or `follows`) and `for`; to follow a crash at a moment, use `after` with the observation `booted`",
+            );
+            return None;
+        }
+        let times = of.times.as_ref().map_or(1, |times| *times.get_ref());
+        let nth = entry.nth.as_ref().map_or(times, |nth| *nth.get_ref());
+        if let Some(given) = &entry.nth
+            && !(1..=times).contains(&nth)
+        {
+            self.refuse(
+                given.span(),
+                format!("`{}` comes {times} times", name.get_ref()),
+                format!("use 1 to {times}"),
+            );
+            return None;
+        }
+        let (low, high) =
+            { entry.delay.as_ref() }.map_or((0, 0), |delay| delay.get_ref().bounds_ns());
+        if let Some(delay) = &entry.delay
+            && (low < 0 || high < low || high > DAY_NS)
+        {
+            self.refuse(
+                delay.span(),
+                "the delay is out of range",
+                "use 0 or more, and the smaller bound first",
+            );
+            return None;
+        }
+        Some(WhenSpec::EndOf {
+            fault,
+            nth: nth.max(1) - 1,
+            delay_ns: (low as u64, high as u64),
+        })
+    }
+
+    fn when(
+        &mut self,
+        entry: &FaultEntry,
+        before: &[FaultEntry],
+        places: &[Place],
+        safety_ns: u64,
+    ) -> Option<WhenSpec> {
+        if entry.follows.is_none()
+            && let Some(span) = { entry.delay.as_ref().map(Spanned::span) }
+                .or(entry.nth.as_ref().map(Spanned::span))
+        {
+            self.refuse(
+                span,
+                "nothing says which fault this one follows",
+                "add `follows`",
+            );
+        }
+        if let (Some(name), None, None) = (&entry.follows, &entry.at, &entry.after) {
+            return self.follows(entry, name, before);
+        }
         match (&entry.at, &entry.after) {
+            _ if entry.follows.is_some() => {
+                self.refuse(
+                    entry.kind.span(),
+                    "the fault has two times",
+                    "give one of `at`, `after` and `follows`",
+                );
+                None
+            }
             (Some(at), None) => {
                 let (low, high) = at.get_ref().bounds_ns();
                 if low < 0 || high < low || high as u64 > safety_ns {
@@ -965,7 +1010,7 @@ impl Resolver {
                 self.refuse(
                     entry.kind.span(),
                     "the fault has no time, or two",
-                    "give either `at` or `after`",
+                    "give one of `at`, `after` and `follows`",
                 );
                 None
             }
@@ -985,7 +1030,7 @@ impl Resolver {
             (
                 "one-way",
                 entry.one_way.as_ref().map(Spanned::span),
-                &[Partition],
+                &[Partition, Degrade],
             ),
             (
                 "unflushed",
@@ -1077,6 +1122,7 @@ impl Resolver {
             Some(to) => resolver.nodes(to, places),
             None => everyone().filter(|node| !nodes.contains(node)).collect(),
         };
+        let one_way = { entry.one_way.as_ref() }.is_some_and(|one_way| *one_way.get_ref());
         match *entry.kind.get_ref() {
             FaultName::Dark => {
                 // Clients outlive the machines that they talk to: they are cut off, not crashed.
@@ -1119,14 +1165,10 @@ impl Resolver {
             }],
             FaultName::Partition => {
                 let to = other_side(self);
-                let both_ways = !entry
-                    .one_way
-                    .as_ref()
-                    .is_some_and(|one_way| *one_way.get_ref());
                 vec![FaultKind::Cut {
                     from: nodes,
                     to,
-                    both_ways,
+                    both_ways: !one_way,
                 }]
             }
             FaultName::Flap => {
@@ -1165,6 +1207,7 @@ impl Resolver {
                         .bandwidth
                         .as_ref()
                         .map_or(0, |b| b.get_ref().bytes_per_s),
+                    one_way: OneWay(one_way),
                 }]
             }
             FaultName::FailFlush => {

@@ -143,6 +143,29 @@ impl Ranged {
     }
 }
 
+/// A whole number that is fixed, or drawn uniformly from a range: `5` or `[1, 50]`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, serde::Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a whole number such as 5, or a range such as [1, 50]"
+)]
+pub enum Quantity {
+    /// Always this.
+    Fixed(u32),
+    /// From the first to the second.
+    Range(u32, u32),
+}
+
+impl Quantity {
+    /// The smallest and the largest.
+    pub fn bounds(self) -> (u32, u32) {
+        match self {
+            Quantity::Fixed(fixed) => (fixed, fixed),
+            Quantity::Range(low, high) => (low, high),
+        }
+    }
+}
+
 /// Writes nanoseconds in the largest unit that keeps them whole or short: `1.5s`, `250ms`, `80us`.
 pub fn human_ns(ns: u64) -> String {
     let ns_f = ns as f64;

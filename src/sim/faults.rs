@@ -246,6 +246,7 @@ impl<P: Process> World<P> {
                 reorder_ppm,
                 latency,
                 bandwidth,
+                one_way,
             } => {
                 let by = Degradation {
                     loss_ppm: *loss_ppm,
@@ -254,7 +255,7 @@ impl<P: Process> World<P> {
                     latency: *latency,
                     bandwidth: *bandwidth,
                 };
-                self.network.lock().degrade(fault, from, to, by);
+                self.network.lock().degrade(fault, (from, to, *one_way), by);
             }
             FaultKind::Crash { nodes, loss } => each(nodes, |node| self.hold_down(node, *loss)),
             FaultKind::Pause { nodes } => each(nodes, |node| self.pause(node)),

@@ -13,7 +13,7 @@ use madsim::time::TimeHandle;
 
 use super::hosts::Hosts;
 use crate::base::process::NodeId;
-use crate::fault::{Latency, Link};
+use crate::fault::{Latency, Link, OneWay};
 use crate::plan::Environment;
 use crate::plan::fates::{MessageFate, Sequence, Teller};
 use crate::sim::trace::DropReason;
@@ -170,16 +170,17 @@ impl NetworkState {
         positions
     }
 
-    /// Degrades the links between `from` and `to`, both ways, until [`NetworkState::restore`].
+    /// Degrades the links from one side to the other, and back unless in one way, until [`NetworkState::restore`].
     pub(super) fn degrade(
         &mut self,
         fault: usize,
-        from: &[NodeId],
-        to: &[NodeId],
+        (from, to, one_way): (&[NodeId], &[NodeId], OneWay),
         by: Degradation,
     ) {
         let mut struck = self.between(from, to);
-        struck.extend(self.between(to, from));
+        if one_way == OneWay::NO {
+            struck.extend(self.between(to, from));
+        }
         struck.sort_unstable();
         struck.dedup();
         self.degradations.insert(fault, (by, struck.clone()));

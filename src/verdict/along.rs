@@ -15,7 +15,7 @@ use crate::check::Status;
 use crate::check::online::{Action, Online, Stop, TimeOrder};
 use crate::plan::Plan;
 use crate::protocol::Isolation;
-use crate::scenario::{Scenario, WorkloadKind};
+use crate::scenario::Scenario;
 
 /// The name under which its violations are reported.
 pub const PROPERTY: &str = "isolation";
@@ -50,7 +50,7 @@ impl Along {
         Some(Along {
             online: Online::new(order),
             txns: txns.map(|op| (op.txn.id, op.txn.clone())).collect(),
-            lists: scenario.workload.kind == WorkloadKind::ListAppend,
+            lists: scenario.workload.is_of_lists(),
             invoked: BTreeSet::new(),
             returned: BTreeSet::new(),
             performed: BTreeSet::new(),

@@ -24,8 +24,12 @@ fn lossy(kind: &FaultKind) -> BTreeSet<(NodeId, NodeId, u32)> {
         } => (from, to, *both_ways, ALL_PPM),
         FaultKind::Flap { from, to, .. } => (from, to, true, ALL_PPM),
         FaultKind::Degrade {
-            from, to, loss_ppm, ..
-        } => (from, to, true, *loss_ppm),
+            from,
+            to,
+            loss_ppm,
+            one_way,
+            ..
+        } => (from, to, !one_way.0, *loss_ppm),
         _ => return BTreeSet::new(),
     };
     let pairs = from.iter().flat_map(|a| to.iter().map(move |b| (*a, *b)));
@@ -126,7 +130,7 @@ impl Connectivity {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fault::{CrashLoss, Latency, Link, When};
+    use crate::fault::{CrashLoss, Latency, Link, OneWay, When};
     use crate::plan::Machine;
 
     const NONE: Latency = Latency {
@@ -154,6 +158,7 @@ mod tests {
         let link = Link {
             latency: NONE,
             bandwidth: 0,
+            one_way: OneWay::NO,
             loss_ppm,
             duplicate_ppm: 0,
             reorder_ppm: 0,

@@ -13,7 +13,6 @@ use super::lives::Lives;
 use crate::base::observation::Outcome;
 use crate::base::txn::{Key, Op, Read, Txn, TxnId, Value, WriteId};
 use crate::check::{Anomaly, History, HistoryBuilder, Status};
-use crate::scenario::WorkloadKind;
 
 /// A history, with the way back from the checker's numbers to transactions.
 pub struct Seen {
@@ -52,7 +51,7 @@ pub(super) fn version_number(write: WriteId) -> u64 {
 pub fn of_clients(evidence: &Evidence<'_>, lives: &Lives, ledger: &Ledger) -> Seen {
     // Where updates may be lost, a list is not the history of its appends. Then versions are told apart by who wrote them.
     let is_history = !evidence.promises.isolation().allows_lost_updates();
-    let lists = evidence.scenario.workload.kind == WorkloadKind::ListAppend && is_history;
+    let lists = evidence.scenario.workload.is_of_lists() && is_history;
     let mut builder = HistoryBuilder::new();
     let mut txns = Vec::new();
     let mut undone = Vec::new();

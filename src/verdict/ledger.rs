@@ -404,7 +404,17 @@ impl Ledger {
                 self.lists().map(|list| ("repeated-element", list)),
                 self.orders.len(),
             ),
-            WorkloadKind::Register => ("none", None, 0),
+            WorkloadKind::Steps if !evidence.scenario.workload.conserved.is_empty() => (
+                "the sum of the conserved tables is constant",
+                self.conserved(evidence, &open).map(|sum| ("sum", sum)),
+                self.positions.len(),
+            ),
+            WorkloadKind::Steps if evidence.scenario.workload.is_of_lists() => (
+                "no element is repeated",
+                self.lists().map(|list| ("repeated-element", list)),
+                self.orders.len(),
+            ),
+            WorkloadKind::Steps | WorkloadKind::Register => ("none", None, 0),
         };
         let promised = match evidence.promises.atomicity() {
             // Money goes missing with a lost update.
@@ -431,16 +441,8 @@ impl Ledger {
     /// transactions.
     fn sums(&self, evidence: &Evidence<'_>, open: &[&Txn], each: bool) -> Option<String> {
         let tables = &evidence.scenario.layout.tables;
-        let drift = |position: usize| -> i64 {
-            let initial = tables[position].initial.as_int();
-            let is_there = |key: &Key| usize::from(key.table.0) == position;
-            let of_table = self.rows.iter().filter(|(key, _)| is_there(key));
-            let drift: i64 = of_table.map(|(_, row)| row.value.as_int() - initial).sum();
-            let of_open = open.iter().flat_map(|txn| self.added(txn));
-            let of_open = of_open.filter(|(key, _)| is_there(key)).map(|(_, by)| by);
-            drift - of_open.sum::<i64>()
-        };
-        let drifts: Vec<i64> = (0..tables.len()).map(drift).collect();
+        let drifts = (0..tables.len()).map(|table| self.drift(evidence, open, table));
+        let drifts: Vec<i64> = drifts.collect();
         let name = |position: usize| tables[position].name.as_str();
         match each {
             true => drifts
@@ -452,6 +454,24 @@ impl Ledger {
                 (total != 0).then(|| format!("the sum of all balances is off by {total}"))
             }
         }
+    }
+
+    /// By how much the sum of a table differs from that at the start, without what stands of `open` transactions.
+    fn drift(&self, evidence: &Evidence<'_>, open: &[&Txn], table: usize) -> i64 {
+        let initial = evidence.scenario.layout.tables[table].initial.as_int();
+        let is_there = |key: &Key| usize::from(key.table.0) == table;
+        let of_table = self.rows.iter().filter(|(key, _)| is_there(key));
+        let drift: i64 = of_table.map(|(_, row)| row.value.as_int() - initial).sum();
+        let of_open = open.iter().flat_map(|txn| self.added(txn));
+        let of_open = of_open.filter(|(key, _)| is_there(key)).map(|(_, by)| by);
+        drift - of_open.sum::<i64>()
+    }
+
+    /// The sum over the tables that the scenario calls conserved, if it is not what it was.
+    fn conserved(&self, evidence: &Evidence<'_>, open: &[&Txn]) -> Option<String> {
+        let tables = evidence.scenario.workload.conserved.iter();
+        let off: i64 = tables.map(|table| self.drift(evidence, open, *table)).sum();
+        (off != 0).then(|| format!("the sum of the conserved tables is off by {off}"))
     }
 
     /// What stands of a transaction's additions.

@@ -219,6 +219,11 @@ impl Lives {
             .sum::<u128>();
         lives.outage_max_ns = outage.until(evidence.end_ns);
         for operation in &evidence.plan.operations {
+            // Whoever tries again under another id has been asking since the first attempt.
+            let first_ns = match operation.start {
+                Start::Retry { of, .. } => lives.by_txn.get(&of).and_then(|life| life.asked_ns),
+                _ => None,
+            };
             let Some(life) = lives.by_txn.get_mut(&operation.txn.id) else {
                 continue;
             };
@@ -228,6 +233,7 @@ impl Lives {
             life.asked_ns = Some(match operation.start {
                 Start::At(planned_ns) => planned_ns.min(invoked_ns),
                 Start::Think(_) => invoked_ns,
+                Start::Retry { .. } => first_ns.unwrap_or(invoked_ns),
             });
         }
         lives
@@ -252,10 +258,16 @@ impl Lives {
         self.count(|life| life.known().is_some())
     }
 
+    /// How many requests were turned away before they reached the protocol.
+    pub fn shed(&self) -> u64 {
+        let why = AbortReason::Shed;
+        self.count(|life| life.known() == Some(&Outcome::Aborted { why }))
+    }
+
     /// The least reason, in the order of the declaration, for which the system aborted a transaction.
     pub fn first_abort(&self) -> Option<AbortReason> {
         let reason = |life: &Life| match life.known() {
-            Some(Outcome::Aborted { why }) => Some(*why),
+            Some(Outcome::Aborted { why }) if *why != AbortReason::Shed => Some(*why),
             _ => None,
         };
         self.by_txn.values().filter_map(reason).min()

@@ -25,6 +25,7 @@ use crate::shard::ShardState;
 pub mod along;
 mod conclusion;
 pub mod connectivity;
+mod duplicates;
 pub mod history;
 mod isolation;
 pub mod ledger;
@@ -265,6 +266,7 @@ fn properties(evidence: &Evidence<'_>, lives: &Lives) -> Vec<Property> {
     properties.extend(isolation::beyond(evidence, lives, &ledger));
     properties.push(isolation::intermediate_states(evidence, lives, &ledger));
     properties.extend(ledger.properties(evidence, lives));
+    properties.extend(duplicates::judge(evidence, lives, &ledger));
     properties.push(progress::judge(evidence, lives));
     properties.push(no_system_aborts(evidence, lives));
     properties.extend(recovery::never_ended(evidence, &properties));
@@ -373,7 +375,8 @@ pub fn history_ndjson(evidence: &Evidence<'_>) -> String {
 }
 
 fn no_system_aborts(evidence: &Evidence<'_>, lives: &Lives) -> Property {
-    let aborted = lives.counts(evidence).aborted;
+    // What clients turned away themselves never reached the protocol.
+    let aborted = lives.counts(evidence).aborted - lives.shed();
     let (outcome, observed) = match aborted {
         0 => (Finding::Held, "none".to_owned()),
         n => (Finding::Broken, format!("{n} system-induced aborts")),

@@ -58,7 +58,7 @@ pub(super) fn measure(evidence: &Evidence<'_>, lives: &Lives) -> Option<Recovery
         let life = lives.by_txn.get(&operation.txn.id);
         let asked_ns = match (life.and_then(|life| life.asked_ns), operation.start) {
             (Some(asked_ns), _) | (None, Start::At(asked_ns)) => asked_ns,
-            (None, Start::Think(_)) => return None,
+            (None, Start::Think(_) | Start::Retry { .. }) => return None,
         };
         let own_end_ns = life.and_then(|life| match life.returned {
             Some((at_ns, Outcome::Committed { .. } | Outcome::Declined { .. })) => Some(at_ns),

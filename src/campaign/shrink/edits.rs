@@ -267,7 +267,7 @@ const ROUNDED_MAX: usize = 16;
 fn shorter_safety(plan: &Plan) -> Vec<u64> {
     let start = |start: Start| match start {
         Start::At(ns) => Some(ns),
-        Start::Think(_) => None,
+        Start::Think(_) | Start::Retry { .. } => None,
     };
     let starts: Option<Vec<u64>> = { plan.operations.iter() }
         .map(|operation| start(operation.start))
@@ -365,7 +365,8 @@ fn digits(mut ns: u64) -> u32 {
 
 /// Edits within each transaction: fewer reads, guards and effects, no dependence on values.
 pub(super) fn within_transactions(case: &Case) -> Vec<Edit> {
-    let kind = case.scenario.workload.kind;
+    let workload = &case.scenario.workload;
+    let kind = (workload.kind, workload.conserved.as_slice());
     let mut edits = Vec::new();
     for (at, operation) in case.plan.operations.iter().enumerate() {
         edits.extend(
@@ -380,7 +381,7 @@ pub(super) fn within_transactions(case: &Case) -> Vec<Edit> {
 /// The same transaction with one thing less, as far as the workload's invariant stays true of it: a transfer
 /// that debits and does not credit would break the sum by itself, and a booking that does not look whether
 /// the seat is free would sell it twice.
-fn simpler_txns(kind: WorkloadKind, txn: &Txn) -> Vec<Txn> {
+fn simpler_txns(kind: (WorkloadKind, &[usize]), txn: &Txn) -> Vec<Txn> {
     let mut simpler = Vec::new();
     let without_read = |read: usize| {
         let mut txn = txn.clone();
@@ -390,7 +391,7 @@ fn simpler_txns(kind: WorkloadKind, txn: &Txn) -> Vec<Txn> {
     if !txn.is_read_only() || txn.reads.len() > 1 {
         simpler.extend((0..txn.reads.len()).map(without_read));
     }
-    let guards = match kind {
+    let guards = match kind.0 {
         WorkloadKind::SeatBooking => 1..txn.guards.len().max(1),
         _ => 0..txn.guards.len(),
     };
@@ -415,7 +416,11 @@ fn simpler_txns(kind: WorkloadKind, txn: &Txn) -> Vec<Txn> {
     simpler
 }
 
-fn without_effect(kind: WorkloadKind, txn: &Txn, gone: usize) -> Option<Txn> {
+fn without_effect(
+    (kind, conserved): (WorkloadKind, &[usize]),
+    txn: &Txn,
+    gone: usize,
+) -> Option<Txn> {
     let mut txn = txn.clone();
     let effect = txn.effects[gone];
     match kind {
@@ -424,6 +429,12 @@ fn without_effect(kind: WorkloadKind, txn: &Txn, gone: usize) -> Option<Txn> {
         WorkloadKind::SeatBooking => return None,
         WorkloadKind::Settlement => balance(&mut txn, gone, effect, |a, b| table(a) == table(b))?,
         WorkloadKind::Transfer => balance(&mut txn, gone, effect, |_, _| true)?,
+        WorkloadKind::Steps => {
+            let counts = |effect: &Effect| conserved.contains(&usize::from(table(effect)));
+            if counts(&effect) {
+                balance(&mut txn, gone, effect, |other, _| counts(other))?;
+            }
+        }
     }
     remove_effects(&mut txn, |at, _| at == gone);
     remove_effects(&mut txn, |_, effect| effect.op == Op::Add(0));
@@ -441,7 +452,7 @@ fn balance(
     txn: &mut Txn,
     gone: usize,
     removed: Effect,
-    same_sum: fn(&Effect, &Effect) -> bool,
+    same_sum: impl Fn(&Effect, &Effect) -> bool,
 ) -> Option<()> {
     let Op::Add(by) = removed.op else {
         return None;
@@ -505,7 +516,7 @@ mod tests {
     #[test]
     fn a_shorter_transfer_still_moves_what_it_takes() {
         let transfer = txn(vec![add(0, 1, -20), add(1, 2, 10), add(2, 3, 10)], None);
-        let shorter = simpler_txns(WorkloadKind::Transfer, &transfer);
+        let shorter = simpler_txns((WorkloadKind::Transfer, &[]), &transfer);
         assert_eq!(
             shorter.len(),
             2,
@@ -520,7 +531,7 @@ mod tests {
     #[test]
     fn a_shorter_settlement_keeps_the_sum_of_each_table() {
         let trade = vec![add(1, 1, -7), add(0, 1, -5), add(0, 2, 5), add(1, 2, 7)];
-        let shorter = simpler_txns(WorkloadKind::Settlement, &txn(trade, None));
+        let shorter = simpler_txns((WorkloadKind::Settlement, &[]), &txn(trade, None));
         assert!(!shorter.is_empty());
         for txn in shorter {
             assert_eq!((txn.effects.len(), sum(&txn, 0), sum(&txn, 1)), (2, 0, 0));
@@ -530,7 +541,7 @@ mod tests {
     #[test]
     fn a_shorter_booking_keeps_seat_and_charge_and_its_pivot() {
         let booking = vec![add(0, 1, -1), add(1, 1, -9), add(2, 1, 1), add(3, 1, 1)];
-        let shorter = simpler_txns(WorkloadKind::SeatBooking, &txn(booking, Some(1)));
+        let shorter = simpler_txns((WorkloadKind::SeatBooking, &[]), &txn(booking, Some(1)));
         assert_eq!(shorter.len(), 2);
         for txn in shorter {
             assert_eq!((txn.effects.len(), txn.pivot), (3, Some(1)));

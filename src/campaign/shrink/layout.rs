@@ -107,7 +107,9 @@ fn without_region(region: usize) -> Edit {
             }
             let ends_here = |link: &toml::Value| {
                 let ends = link.get("between").and_then(toml::Value::as_array);
+                let one_way = ["from", "to"].map(|end| link.get(end));
                 ends.is_some_and(|ends| ends.iter().any(|end| is(end, gone)))
+                    || one_way.into_iter().flatten().any(|end| is(end, gone))
             };
             let network = table.get_mut("network")?.as_table_mut()?;
             if let Some(links) = array(network, "link") {
@@ -185,7 +187,9 @@ fn only_rows_in_use(case: &Case) -> Option<Case> {
         }
         // Nothing is drawn from the workload any more, and these two must fit the rows.
         let workload = text.get_mut("workload")?.as_table_mut()?;
-        workload.insert("legs".to_owned(), toml::Value::Integer(1));
+        if !workload.contains_key("transaction") {
+            workload.insert("legs".to_owned(), toml::Value::Integer(1));
+        }
         workload.remove("hot-rows");
         Some(())
     };

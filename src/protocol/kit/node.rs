@@ -58,6 +58,7 @@
 use crate::base::process::{Effects, Input, Process, WallTime};
 use crate::protocol::Autopsy;
 use crate::protocol::kit::client::{Client, ClientMessage, ClientTimer};
+use crate::scenario::clients::Behaviour;
 use crate::shard::ShardState;
 use crate::shard::recovery::Recovery;
 
@@ -172,6 +173,12 @@ where
             Node::Coordinator(coordinator) => coordinator.copies(),
             Node::Shard(shard) => shard.copies(),
             Node::Client(_) => Vec::new(),
+        }
+    }
+
+    fn behave(&mut self, behaviour: Behaviour) {
+        if let Node::Client(client) = self {
+            client.behave(behaviour);
         }
     }
 
