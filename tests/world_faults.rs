@@ -227,12 +227,11 @@ fn links_that_are_degraded_one_way_carry_the_other_as_usual() {
         latency.base_ns = 4 * MS;
         *of_kind = one_way;
         let record = ping(&world(2), &[fault(95, 100, kind)]);
-        let late = |(_, number, now): &(_, u64, WallTime)| ms(*now) == number * 10 + 5;
-        actor(&record, 1)
-            .seen
+        let seen = &actor(&record, 1).seen;
+        let late = seen
             .iter()
-            .filter(|seen| late(seen))
-            .count()
+            .filter(|(_, number, now)| ms(*now) == number * 10 + 5);
+        late.count()
     };
     // Machine 0 sends to machine 1; ten messages pass while the fault lasts.
     assert_eq!(later([0, 1], OneWay(true)), 10);
