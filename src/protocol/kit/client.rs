@@ -106,7 +106,7 @@ pub struct Client {
     /// elsewhere in the meantime, so that a dead entry costs one request in a while and not each its patience.
     suspects: BTreeMap<Addr, bool>,
     by_txn: BTreeMap<TxnId, u32>,
-    behaviour: Behaviour,
+    behaviour: Box<Behaviour>,
     /// How often operations under way were sent again, where the scenario limits that.
     retries: BTreeMap<u32, u32>,
     /// Operations whose turn has not come.
@@ -129,7 +129,7 @@ impl Client {
             open: BTreeMap::new(),
             suspects: BTreeMap::new(),
             by_txn: BTreeMap::new(),
-            behaviour: Behaviour::default(),
+            behaviour: Box::default(),
             retries: BTreeMap::new(),
             waiting: VecDeque::new(),
             budget_ppm: RETRIES_IN_HAND * RETRY_PPM,
@@ -138,7 +138,7 @@ impl Client {
 
     /// Lets the sessions behave as a scenario says, where it says anything.
     pub fn behave(&mut self, behaviour: Behaviour) {
-        self.behaviour = behaviour;
+        *self.behaviour = behaviour;
         if let Some(deadline_ns) = behaviour.deadline_ns {
             self.patience.give_up_ns = Some(deadline_ns);
         }

@@ -22,6 +22,9 @@ const ROWS_MAX: u64 = 64;
 /// Largest weight of a transaction.
 const WEIGHT_MAX: u32 = 1_000_000;
 
+/// A key of a step, where it stands if it does, and the actions that it belongs to.
+type KeyOfActions<'a> = (&'a str, Option<Range<usize>>, &'a [ActionName]);
+
 impl Resolver {
     pub(super) fn workload(
         &mut self,
@@ -499,17 +502,12 @@ impl Resolver {
     /// Refuses keys that say nothing about a step that does this, or chooses its row like this.
     fn only_keys_of_its_action(&mut self, raw: &StepEntry) {
         use ActionName::{Add, Append, Guard, Put, Read};
-        let span = |given: Option<Range<usize>>| given;
         let action = *raw.action.get_ref();
-        let of_action: [(&str, Option<Range<usize>>, &[ActionName]); 5] = [
-            ("by", span(raw.by.as_ref().map(Spanned::span)), &[Add]),
-            ("times", span(raw.times.as_ref().map(Spanned::span)), &[Add]),
-            (
-                "covered",
-                span(raw.covered.as_ref().map(Spanned::span)),
-                &[Add],
-            ),
-            ("with", span(raw.with.first().map(Spanned::span)), &[Guard]),
+        let of_action: [KeyOfActions<'_>; 5] = [
+            ("by", raw.by.as_ref().map(Spanned::span), &[Add]),
+            ("times", raw.times.as_ref().map(Spanned::span), &[Add]),
+            ("covered", raw.covered.as_ref().map(Spanned::span), &[Add]),
+            ("with", raw.with.first().map(Spanned::span), &[Guard]),
             (
                 "pivot",
                 raw.pivot.then(|| raw.action.span()),
