@@ -20,7 +20,7 @@ use std::fmt::Write as _;
 use super::testing::*;
 use super::{
     Protocol, monolith::Monolith, naive::Naive, paxos_commit::PaxosCommit, percolator::Percolator,
-    saga::Saga, three_phase::ThreePhase, two_phase::TwoPhase,
+    ramp::Ramp, saga::Saga, three_phase::ThreePhase, two_phase::TwoPhase,
 };
 use crate::base::process::{Addr, NodeId, Wire};
 use crate::base::txn::{Guard, Key, Op, Target, Txn, Value};

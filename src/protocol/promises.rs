@@ -418,7 +418,7 @@ impl fmt::Display for Promises {
 mod tests {
     use super::*;
     use crate::base::process::NodeId;
-    use crate::fault::{CrashLoss, When};
+    use crate::fault::{CrashLoss, OneWay, When};
     use crate::scenario::Scenario;
 
     const BOUND: Assumption = Assumption::Synchrony {
@@ -469,6 +469,7 @@ mod tests {
                 jitter_ns: 0,
             },
             bandwidth: 0,
+            one_way: OneWay::NO,
         };
         assert_eq!(
             BOUND.broken_by(&plan(&[(degrade(second / 4, 0), None)])),

@@ -95,6 +95,7 @@ fn moved_by(spec: &FaultSpec, kind: &FaultKind, safety_ns: u64, run_ns: u64) -> 
             let (first_ns, last_ns) = match spec.when {
                 WhenSpec::At { low_ns, high_ns } => (low_ns, high_ns),
                 WhenSpec::Moment { from_ns, .. } => (from_ns, safety_ns),
+                WhenSpec::EndOf { delay_ns, .. } => (delay_ns.0, safety_ns),
             };
             let end_ns = if spec.permanent { run_ns } else { safety_ns };
             let longest = (

@@ -158,7 +158,6 @@ mod tests {
         let link = Link {
             latency: NONE,
             bandwidth: 0,
-            one_way: OneWay::NO,
             loss_ppm,
             duplicate_ppm: 0,
             reorder_ppm: 0,
@@ -200,6 +199,7 @@ mod tests {
             reorder_ppm: 0,
             latency: NONE,
             bandwidth: 0,
+            one_way: OneWay::NO,
         }
     }
 

@@ -300,7 +300,7 @@ impl Replica {
     }
 
     fn on_applied(&mut self, now: WallTime, position: Position, applied: Applied, out: &mut Out) {
-        let mut show = |txn: TxnId, keys: Vec<_>, out: &mut Out| {
+        let show = |txn: TxnId, keys: Vec<_>, out: &mut Out| {
             let (shard, position) = (self.group, position.index);
             if !keys.is_empty() {
                 out.observe(Observation::Applied {

@@ -141,7 +141,7 @@ fn value_at(group: &Group, at: u64) -> Option<i64> {
 #[test]
 fn a_prepared_transaction_holds_reads_back_above_its_timestamp_and_only_there() {
     let mut group = Group::new(&layout(1, 1, Value::Int(10)), ShardId(0));
-    let mut apply = |group: &mut Group, command| group.apply(Position::default(), command);
+    let apply = |group: &mut Group, command| group.apply(Position::default(), command);
     apply(&mut group, prepare(1, 5, 11));
     assert_eq!(group.safe(), Timestamp(5));
     assert_eq!(value_at(&group, 5), Some(10));

@@ -586,7 +586,7 @@ fn transactions(told: &Told<'_>) -> Vec<Transaction> {
                 txn.invoked_ms.get_or_insert(ms);
                 let planned = match told.plan.operations[*at].start {
                     Start::At(planned_ns) => told.ms(planned_ns.min(observed.at_ns)),
-                    Start::Think(_) => ms,
+                    Start::Think(_) | Start::Retry { .. } => ms,
                 };
                 txn.asked_ms.get_or_insert(planned);
             }
