@@ -86,8 +86,7 @@ impl InSmallWorlds for ThreePhase {
             elected("3pc-duplicate", DUPLICATE, "One message arrives twice."),
             elected("3pc-timeout", LATE, "One timer fires too early."),
             elected("3pc-disk", BAD_DISK, "One flush fails."),
-            elected("3pc-cut", CUT, "Two machines are cut off from one another: the assumption is broken, and atomicity with it.")
-                .failing(&["all or nothing"]),
+            elected("3pc-cut", CUT, "Two machines are cut off from one another, and the third one reaches both: that does not split them."),
             alone("3pc-own-timeout", CRASH, "Each participant decides by its own timeout: one crash of the coordinator tears the transaction apart.")
                 .exposing(&[FRONT]).without_restarts().failing(&["all or nothing"]),
         ]
