@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::names::Names;
+use crate::base::observation::Observation;
 use crate::base::txn::{Key, TableId, TxnId};
 use crate::check::{self, Anomaly, Dependency, Model, Step};
 use crate::run::Run;
@@ -51,31 +52,37 @@ pub fn of(run: &Run, names: &Names<'_>) -> Option<(Option<Cycle>, Vec<TxnId>)> {
     let history = history.ok()?;
     let report = check::check(&history, &check::Options::new(model));
     let anomaly = report.anomalies.first()?;
-    let by_start: BTreeMap<u64, Vec<TxnId>> = {
-        let mut by_start: BTreeMap<u64, Vec<TxnId>> = BTreeMap::new();
-        for (txn, at_ns) in &run.kept.invoked_ns {
-            by_start.entry(*at_ns).or_default().push(*txn);
-        }
-        by_start
-    };
-    let sessions: BTreeMap<TxnId, u64> = { run.kept.observations.iter() }
-        .filter_map(|observed| match observed.what {
-            crate::base::observation::Observation::Invoked { txn, session } => {
-                Some((txn, u64::from(session)))
-            }
-            _ => None,
-        })
-        .collect();
+    let sent = sent(run);
+    // Whoever reads a history from a file counts its records from 0, whatever their times.
+    let records: Vec<&str> = run.kept.history.lines().collect();
     let txn_of = |id: check::TxnId| {
-        let header = history.header(id);
-        let started = by_start.get(&header.invoke)?;
-        let of_session = |txn: &&TxnId| sessions.get(*txn) == Some(&header.process);
-        started.iter().find(of_session).copied()
+        let at = usize::try_from(history.header(id).invoke).ok()?;
+        let record: Invocation = serde_json::from_str(records.get(at)?).ok()?;
+        sent.get(&(record.process, record.time)).copied()
     };
     let known: Vec<TxnId> = { anomaly.transactions.iter() }
         .filter_map(|id| txn_of(*id))
         .collect();
     Some((cycle(anomaly, &txn_of, names), known))
+}
+
+/// What is needed of a history's record to know whose it is.
+#[derive(Deserialize)]
+struct Invocation {
+    process: u64,
+    time: u64,
+}
+
+/// The transactions by session and start: a session has one under way at a time.
+fn sent(run: &Run) -> BTreeMap<(u64, u64), TxnId> {
+    let observed = run.kept.observations.iter();
+    let sent = observed.filter_map(|observed| match observed.what {
+        Observation::Invoked { txn, session } => {
+            Some(((u64::from(session), observed.at_ns), txn))
+        }
+        _ => None,
+    });
+    sent.collect()
 }
 
 fn cycle(

@@ -95,9 +95,18 @@ pub struct Suspects {
     pub is_step: bool,
 }
 
-/// The class that the page is about: the broken promise, or the most telling weakness of a protocol that promised nothing.
+/// The class that the page is about: the broken promise; else the weakness that the scenario did not expect; else the most
+/// telling weakness.
 fn class(told: &Told<'_>) -> Option<Class> {
-    failure::class(told.run).or_else(|| failure::weaknesses(told.run).into_iter().next())
+    failure::class(told.run).or_else(|| {
+        let weaknesses = failure::weaknesses(told.run);
+        let is_unexpected = |class: &&Class| {
+            let mut unexpected = told.run.unexpected.iter();
+            unexpected.any(|what| what.starts_with(&class.property))
+        };
+        let unexpected = weaknesses.iter().find(is_unexpected);
+        unexpected.or(weaknesses.first()).cloned()
+    })
 }
 
 fn property<'a>(told: &'a Told<'_>, class: &Class) -> Option<&'a Property> {
