@@ -427,8 +427,8 @@ mod tests {
 
     fn plan(kinds: &[(FaultKind, Option<u64>)]) -> Plan {
         let text = include_str!("../../scenarios/coordinator-dead.toml");
-        let scenario =
-            Scenario::read("dead", text, &["2pc", "paxos-commit"], &[]).expect("it is shipped");
+        let scenario = Scenario::read("dead", text, &["2pc", "3pc", "paxos-commit"], &[])
+            .expect("it is shipped");
         let mut plan = Plan::draw(&scenario, 1);
         let fault = |(kind, for_ns): &(FaultKind, Option<u64>)| Fault {
             when: When::At(1),

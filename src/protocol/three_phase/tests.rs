@@ -28,9 +28,7 @@ struct Cost {
 /// One failure-free commit over the first `n` shards.
 fn cost(n: u8, options: &Options) -> Cost {
     let layout = layout(8, 2, Value::Int(100));
-    let effects: Vec<_> = (0..n)
-        .map(|shard| (key(shard, 0), Op::Add(1)))
-        .collect();
+    let effects: Vec<_> = (0..n).map(|shard| (key(shard, 0), Op::Add(1))).collect();
     let operations = [operation(1, txn(1, &effects, vec![]))];
     let mut table = Bench::new(ThreePhase::deploy(&layout, options, &operations).unwrap());
     for addr in table.flushing() {

@@ -77,9 +77,7 @@ struct Invocation {
 fn sent(run: &Run) -> BTreeMap<(u64, u64), TxnId> {
     let observed = run.kept.observations.iter();
     let sent = observed.filter_map(|observed| match observed.what {
-        Observation::Invoked { txn, session } => {
-            Some(((u64::from(session), observed.at_ns), txn))
-        }
+        Observation::Invoked { txn, session } => Some(((u64::from(session), observed.at_ns), txn)),
         _ => None,
     });
     sent.collect()
