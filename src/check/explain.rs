@@ -413,7 +413,7 @@ pub fn svg(history: &History, anomaly: &Anomaly) -> Option<String> {
             svg,
             "<path d=\"M{:.1} {:.1}Q{mx:.1} {my:.1} {:.1} {:.1}\" fill=\"none\" stroke=\"{}\" \
              marker-end=\"url(#tip)\"/>\n<text x=\"{mx:.1}\" y=\"{my:.1}\" \
-             text-anchor=\"middle\" paint-order=\"stroke\" stroke=\"#fff\" stroke-width=\"4\">{}</text>",
+             text-anchor=\"middle\">{}</text>",
             x1 + 22.0 * dx,
             y1 + 22.0 * dy,
             x2 - 22.0 * dx,

@@ -216,11 +216,8 @@ impl Partial {
             rows[row] = x(complete).max(x(invoke) + width) + 6.0;
             placed.push((call, row));
         }
-        let captions = self.captions(history, part, key);
-        let ends = captions.iter().map(|text| LEFT + text_width(text));
-        let ends = ends.chain(rows.iter().copied());
         let (width, height) = (
-            ends.fold(right, f64::max) + 20.0,
+            rows.iter().fold(right, |most, &end| most.max(end)) + 20.0,
             TOP + ROW * rows.len() as f64 + 20.0,
         );
         let mut svg = format!(
@@ -229,7 +226,7 @@ impl Partial {
              <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n",
             explain::escape(&format!("{}: no linearization", super::name(history, key)))
         );
-        for (line, text) in captions.iter().enumerate() {
+        for (line, text) in self.captions(history, part, key).iter().enumerate() {
             let _ = writeln!(
                 svg,
                 "<text x=\"{LEFT:.0}\" y=\"{:.0}\">{}</text>",
