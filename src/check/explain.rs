@@ -187,7 +187,7 @@ pub fn because(history: &History, dependency: &Dependency, from: &str, to: &str)
             key,
             version,
             predicate: None,
-        } => format!("{to} saw version {version} of key {key}, which {from} had made"),
+        } => format!("{to} found key {key} {version}, which {from} had made it"),
         Dependency::VersionRead {
             key,
             version,
@@ -200,7 +200,7 @@ pub fn because(history: &History, dependency: &Dependency, from: &str, to: &str)
             read,
             written,
             predicate: None,
-        } => format!("{from} saw version {read} of key {key}, before {to} made it {written}"),
+        } => format!("{from} found key {key} {read}, before {to} made it {written}"),
         Dependency::VersionReplaced {
             key,
             read,

@@ -396,7 +396,7 @@ impl<'a> Question<'a> {
             Why::Sight(reader, key) => {
                 let way = self.way(model, (reader, edge.from), |_| false);
                 let reads = way.windows(2).rev().map(|pair| {
-                    let (to, from) = (name(pair[1]), name(pair[0]));
+                    let (from, to) = (name(pair[0]), name(pair[1]));
                     match self.read_key(pair[0], pair[1]) {
                         Some(key) => format!("{to} read {} of {from}", self.version(pair[0], key)),
                         None => format!("{to} came after {from} in their session"),
