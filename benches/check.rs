@@ -17,9 +17,7 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use histories::Spec;
 use ordain::check::online::{Action, Online, TimeOrder};
-use ordain::check::{
-    History, HistoryBuilder, Model, Options, Status, Verdict, check, linearizability, parse,
-};
+use ordain::check::{History, Model, Options, Status, check, linearizability, parse};
 
 /// Lengths from 1,000 by tenfold steps to what `ORDAIN_BENCH_TXNS_MAX` says.
 fn lengths() -> impl Iterator<Item = u64> {
@@ -68,60 +66,6 @@ fn measure(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, txns: u64, hist
     group.bench_with_input(BenchmarkId::new(name, txns), history, |b, history| {
         b.iter(|| black_box(check(history, &Options::new(Model::StrictSerializable))));
     });
-}
-
-/// Registers of a causally consistent store with replicas: each session reads and writes at its own, and now and then takes over all that
-/// another one has seen. Of what a session sees of a key, it reads what was written last.
-fn causal(txns: u64, sessions: u64) -> History {
-    const KEYS: u64 = 200;
-    let mut random = histories::Random(7);
-    let mut views = vec![vec![0u64; KEYS as usize]; sessions as usize];
-    let mut builder = HistoryBuilder::new();
-    for value in 1..=txns {
-        let session = random.below(sessions) as usize;
-        if random.below(8) == 0 {
-            let other = views[random.below(sessions) as usize].clone();
-            for (mine, theirs) in views[session].iter_mut().zip(other) {
-                *mine = theirs.max(*mine);
-            }
-        }
-        builder.begin(session as u64, 2 * value);
-        for _ in 0..4 {
-            let key = random.below(KEYS);
-            let seen = views[session][key as usize];
-            builder.read(key, (seen > 0).then_some(seen));
-        }
-        let first = random.below(KEYS);
-        for key in [first, (first + 1 + random.below(KEYS - 1)) % KEYS] {
-            views[session][key as usize] = value;
-            builder.write(key, value);
-        }
-        builder.end(Status::Ok, Some(2 * value + 1));
-    }
-    builder.finish()
-}
-
-/// What AWDIT decides (Møldrup and Pavlogiannis, PLDI 2025), at fifty sessions.
-fn weak(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("weak");
-    group.sample_size(10);
-    for txns in lengths() {
-        let history = causal(txns, 50);
-        for model in [
-            Model::MonotonicAtomicView,
-            Model::ReadAtomic,
-            Model::CausalConsistency,
-        ] {
-            let report = check(&history, &Options::new(model));
-            assert_eq!(report.verdict, Verdict::Valid, "{model}: {report:?}");
-            group.throughput(Throughput::Elements(txns));
-            let id = BenchmarkId::new(model.name(), txns);
-            group.bench_with_input(id, &history, |b, history| {
-                b.iter(|| black_box(check(history, &Options::new(model))));
-            });
-        }
-    }
-    group.finish();
 }
 
 /// Linearizability, key by key, of the same registers.
@@ -257,7 +201,6 @@ fn main() {
         let mut criterion = Criterion::default().configure_from_args();
         by_length(&mut criterion, "list_append", histories::history);
         by_length(&mut criterion, "register", histories::registers);
-        weak(&mut criterion);
         linearizable(&mut criterion);
         online(&mut criterion);
         parsing(&mut criterion);

@@ -73,8 +73,7 @@ named! {
         ConsistentView = "consistent-view",
         /// PL-FCV, Adya.
         ForwardConsistentView = "forward-consistent-view",
-        /// Once some of a transaction's effects are seen, all are, by the reads that come later. Bailis; Biswas and Enea call it read
-        /// committed, with the order of sessions in it.
+        /// Once some of a transaction's effects are seen, all are. Bailis.
         MonotonicAtomicView = "monotonic-atomic-view",
         /// Reads see all or none of a transaction (no fractured reads). Cerone, Bailis (RAMP).
         ReadAtomicNoSession = "read-atomic-no-session",
@@ -164,26 +163,6 @@ named! {
         G2ItemProcess = "G2-item-process",
         /// G2-item with real-time edges.
         G2ItemRealtime = "G2-item-realtime",
-        /// A cycle with exactly one anti-dependency, which is one of a predicate: a phantom.
-        GSinglePredicate = "G-single",
-        /// G-single of predicates with session edges.
-        GSinglePredicateProcess = "G-single-process",
-        /// G-single of predicates with real-time edges.
-        GSinglePredicateRealtime = "G-single-realtime",
-        /// G-nonadjacent, some of whose anti-dependencies are of predicates.
-        GNonadjacentPredicate = "G-nonadjacent",
-        /// G-nonadjacent of predicates with session edges.
-        GNonadjacentPredicateProcess = "G-nonadjacent-process",
-        /// G-nonadjacent of predicates with real-time edges.
-        GNonadjacentPredicateRealtime = "G-nonadjacent-realtime",
-        /// A cycle with adjacent anti-dependencies, some of predicates.
-        G2 = "G2",
-        /// G2 with session edges.
-        G2Process = "G2-process",
-        /// G2 with real-time edges.
-        G2Realtime = "G2-realtime",
-        /// A predicate read lacks an object that was selected whatever happened, or holds one that was not.
-        PredicateReadMiss = "predicate-read-miss",
         /// Two transactions read one version and both replaced it.
         LostUpdate = "lost-update",
         /// Two transactions read what the other then overwrote, on different keys.
@@ -222,8 +201,6 @@ named! {
         NotStrictSerializable = "no-strict-serial-order",
         /// No linearization of a key exists.
         NotLinearizable = "nonlinearizable",
-        /// A transaction saw an effect of another one, and later the state without another effect of that one.
-        ObservedVanishes = "observed-transaction-vanishes",
         /// A read saw part of a transaction's effects.
         FracturedRead = "fractured-read",
         /// Two readers saw two independent writes in opposite orders.
@@ -252,23 +229,6 @@ named! {
 }
 
 impl AnomalyKind {
-    /// The kind of the same cycle where some of its anti-dependencies are of predicates.
-    pub(super) fn of_predicates(self) -> AnomalyKind {
-        use AnomalyKind::*;
-        match self {
-            GSingle => GSinglePredicate,
-            GSingleProcess => GSinglePredicateProcess,
-            GSingleRealtime => GSinglePredicateRealtime,
-            GNonadjacent => GNonadjacentPredicate,
-            GNonadjacentProcess => GNonadjacentPredicateProcess,
-            GNonadjacentRealtime => GNonadjacentPredicateRealtime,
-            G2Item | WriteSkew => G2,
-            G2ItemProcess => G2Process,
-            G2ItemRealtime => G2Realtime,
-            other => other,
-        }
-    }
-
     /// Is an anomaly of this kind also one of the other?
     pub fn implies(self, other: AnomalyKind) -> bool {
         implied_kinds(self) & other.bit() != 0
@@ -289,34 +249,17 @@ impl AnomalyKind {
             G0Realtime => &[G1cRealtime],
             G1c => &[G1cProcess],
             G1cProcess => &[G1cRealtime],
-            GSingle => &[GSingleProcess, GNonadjacent, GSinglePredicate],
-            GSingleProcess => &[
-                GSingleRealtime,
-                GNonadjacentProcess,
-                GSinglePredicateProcess,
-            ],
-            GSingleRealtime => &[GNonadjacentRealtime, GSinglePredicateRealtime],
-            GNonadjacent => &[G2Item, GNonadjacentProcess, GNonadjacentPredicate],
-            GNonadjacentProcess => &[
-                G2ItemProcess,
-                GNonadjacentRealtime,
-                GNonadjacentPredicateProcess,
-            ],
-            GNonadjacentRealtime => &[G2ItemRealtime, GNonadjacentPredicateRealtime],
-            G2Item => &[G2ItemProcess, G2],
-            G2ItemProcess => &[G2ItemRealtime, G2Process],
-            G2ItemRealtime => &[G2Realtime],
-            GSinglePredicate => &[GSinglePredicateProcess, GNonadjacentPredicate],
-            GSinglePredicateProcess => &[GSinglePredicateRealtime, GNonadjacentPredicateProcess],
-            GSinglePredicateRealtime => &[GNonadjacentPredicateRealtime],
-            GNonadjacentPredicate => &[G2, GNonadjacentPredicateProcess],
-            GNonadjacentPredicateProcess => &[G2Process, GNonadjacentPredicateRealtime],
-            GNonadjacentPredicateRealtime => &[G2Realtime],
-            G2 => &[G2Process],
-            G2Process => &[G2Realtime],
+            GSingle => &[GSingleProcess, GNonadjacent],
+            GSingleProcess => &[GSingleRealtime, GNonadjacentProcess],
+            GSingleRealtime => &[GNonadjacentRealtime],
+            GNonadjacent => &[G2Item, GNonadjacentProcess],
+            GNonadjacentProcess => &[G2ItemProcess, GNonadjacentRealtime],
+            GNonadjacentRealtime => &[G2ItemRealtime],
+            G2Item => &[G2ItemProcess],
+            G2ItemProcess => &[G2ItemRealtime],
             LostUpdate | WriteSkew => &[G2Item],
             FutureRead => &[G1c],
-            DirtyUpdate | IncompatibleOrder | GarbageRead | PredicateReadMiss => &[G1a],
+            DirtyUpdate | IncompatibleOrder | GarbageRead => &[G1a],
             FracturedRead | NotCausallyConsistent => &[GSingle],
             LongFork => &[GNonadjacent],
             NotPrefixConsistent => &[NotSnapshotIsolated],
@@ -397,9 +340,8 @@ impl Model {
             Model::StrongReadUncommitted => &[G0Realtime],
             Model::StrongReadCommitted => &[G1cRealtime],
             Model::CursorStability | Model::UpdateAtomic => &[LostUpdate],
-            Model::MonotonicView | Model::MonotonicSnapshotRead => &[],
-            Model::MonotonicAtomicView => &[ObservedVanishes],
-            Model::ConsistentView => &[GSingle, GSinglePredicate],
+            Model::MonotonicView | Model::MonotonicSnapshotRead | Model::MonotonicAtomicView => &[],
+            Model::ConsistentView => &[GSingle],
             Model::ForwardConsistentView => &[],
             Model::UpdateSerializable => &[Internal],
             Model::ReadAtomicNoSession => &[Internal, FutureRead, FracturedRead],
@@ -409,27 +351,14 @@ impl Model {
             Model::PrefixNoSession => &[LongFork, NotPrefixConsistent],
             Model::Prefix => &[NotInSessionOrder],
             Model::RepeatableRead => &[G2Item, LostUpdate, Internal, NotSerializable],
-            Model::SnapshotIsolation => &[GNonadjacent, GNonadjacentPredicate, NotSnapshotIsolated],
-            Model::Serializable => &[NotSerializable, WriteSkew, G2],
-            Model::StrongSessionSnapshotIsolation => &[
-                GNonadjacentProcess,
-                GNonadjacentPredicateProcess,
-                NotStrongSessionSnapshotIsolated,
-            ],
-            Model::StrongSnapshotIsolation => &[
-                GNonadjacentRealtime,
-                GNonadjacentPredicateRealtime,
-                NotStrongSnapshotIsolated,
-            ],
-            Model::StrongSessionSerializable => {
-                &[G2ItemProcess, G2Process, NotStrongSessionSerializable]
+            Model::SnapshotIsolation => &[GNonadjacent, NotSnapshotIsolated],
+            Model::Serializable => &[NotSerializable, WriteSkew],
+            Model::StrongSessionSnapshotIsolation => {
+                &[GNonadjacentProcess, NotStrongSessionSnapshotIsolated]
             }
-            Model::StrictSerializable => &[
-                G2ItemRealtime,
-                G2Realtime,
-                NotStrictSerializable,
-                CausalReverse,
-            ],
+            Model::StrongSnapshotIsolation => &[GNonadjacentRealtime, NotStrongSnapshotIsolated],
+            Model::StrongSessionSerializable => &[G2ItemProcess, NotStrongSessionSerializable],
+            Model::StrictSerializable => &[G2ItemRealtime, NotStrictSerializable, CausalReverse],
             Model::Linearizable => &[NotLinearizable],
             Model::Sequential | Model::CausalMemory | Model::Pram => &[],
             Model::MonotonicReads => &[NonMonotonicRead],
@@ -474,38 +403,12 @@ impl Model {
 #[error("unknown consistency model {0:?}{hint}; one of: {names}", hint = did_you_mean(.0), names = model_names())]
 pub struct UnknownModel(pub String);
 
-/// The text is not an anomaly's name.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("unknown anomaly {0:?}{hint}; one of: {names}", hint = nearest(.0, kind_names()), names = kind_names().collect::<Vec<_>>().join(", "))]
-pub struct UnknownAnomaly(pub String);
-
-fn kind_names() -> impl Iterator<Item = &'static str> {
-    AnomalyKind::ALL.iter().map(|kind| kind.name())
-}
-
-impl FromStr for AnomalyKind {
-    type Err = UnknownAnomaly;
-
-    /// Reads an anomaly's name, as reports write it.
-    fn from_str(text: &str) -> Result<Self, UnknownAnomaly> {
-        let name = text.trim_start_matches(':');
-        let mut all = AnomalyKind::ALL.iter().copied();
-        all.find(|kind| kind.name().eq_ignore_ascii_case(name))
-            .ok_or_else(|| UnknownAnomaly(text.into()))
-    }
-}
-
 /// The model whose name is nearest to the text, if one is near.
 fn did_you_mean(text: &str) -> String {
-    nearest(text, Model::ALL.iter().map(|model| model.name()))
-}
-
-/// The one of the names that is nearest to the text, if one is near.
-pub(super) fn nearest(text: &str, names: impl Iterator<Item = &'static str>) -> String {
     let lower = text.to_ascii_lowercase();
-    let far = |name: &&str| distance(&name.to_ascii_lowercase(), &lower);
-    let near = names.min_by_key(far);
-    let near = near.filter(|name| far(name) <= 1 + name.len() / 4);
+    let names = Model::ALL.iter().map(|model| model.name());
+    let near = names.min_by_key(|name| distance(name, &lower));
+    let near = near.filter(|name| distance(name, &lower) <= 1 + name.len() / 4);
     near.map_or(String::new(), |name| format!(" (did you mean {name}?)"))
 }
 

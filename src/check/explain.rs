@@ -49,13 +49,6 @@ pub fn op(history: &History, op: &Op) -> String {
         Op::Dequeue { value: Some(v), .. } => format!("dequeue {key} {}", show(v)),
         Op::DequeueUnknown { .. } => format!("dequeue {key} ?"),
         Op::ReadUnknown { .. } => format!("r {key} ?"),
-        Op::Delete { .. } => format!("delete {key}"),
-        Op::ReadPredicate { found, .. } => {
-            let pair =
-                |&(key, value): &(_, u64)| format!("{} {}", history.show_key(key), show(value));
-            let pairs: Vec<String> = found.iter().map(pair).collect();
-            format!("rp {key} {{{}}}", pairs.join(", "))
-        }
     }
 }
 
@@ -178,37 +171,6 @@ pub fn because(history: &History, dependency: &Dependency, from: &str, to: &str)
                 show(written)
             ),
         },
-        Dependency::VersionVersion {
-            key,
-            from_version,
-            to_version,
-        } => format!("{from} left key {key} {from_version}, and {to} made it {to_version}"),
-        Dependency::VersionRead {
-            key,
-            version,
-            predicate: None,
-        } => format!("{to} found key {key} {version}, which {from} had made it"),
-        Dependency::VersionRead {
-            key,
-            version,
-            predicate: Some(predicate),
-        } => format!(
-            "{to} read {predicate} and did not find key {key}, which {from} had made {version}"
-        ),
-        Dependency::VersionReplaced {
-            key,
-            read,
-            written,
-            predicate: None,
-        } => format!("{from} found key {key} {read}, before {to} made it {written}"),
-        Dependency::VersionReplaced {
-            key,
-            read,
-            written,
-            predicate: Some(predicate),
-        } => format!(
-            "{from} read {predicate} and did not find key {key}, which was {read} before {to} made it {written}"
-        ),
         Dependency::Process { process } => {
             format!(
                 "process {} executed {from} before {to}",
@@ -445,15 +407,6 @@ fn label(dependency: &Dependency) -> String {
         Dependency::WriteWrite { key, .. } => format!("ww {key}"),
         Dependency::WriteRead { key, .. } => format!("wr {key}"),
         Dependency::ReadWrite { key, .. } => format!("rw {key}"),
-        Dependency::VersionVersion { key, .. } => format!("ww {key}"),
-        Dependency::VersionRead { key, predicate, .. } => match predicate {
-            None => format!("wr {key}"),
-            Some(predicate) => format!("wr {key} ({predicate})"),
-        },
-        Dependency::VersionReplaced { key, predicate, .. } => match predicate {
-            None => format!("rw {key}"),
-            Some(predicate) => format!("rw {key} ({predicate})"),
-        },
         Dependency::Process { process } => format!("process {process}"),
         Dependency::Realtime { .. } => "real time".into(),
     }
@@ -462,16 +415,16 @@ fn label(dependency: &Dependency) -> String {
 /// Colours that stay apart for the colour-blind (Okabe, Ito 2008).
 fn colour(dependency: &Dependency) -> &'static str {
     match dependency {
-        Dependency::WriteWrite { .. } | Dependency::VersionVersion { .. } => "#d55e00",
-        Dependency::WriteRead { .. } | Dependency::VersionRead { .. } => "#0072b2",
-        Dependency::ReadWrite { .. } | Dependency::VersionReplaced { .. } => "#cc79a7",
+        Dependency::WriteWrite { .. } => "#d55e00",
+        Dependency::WriteRead { .. } => "#0072b2",
+        Dependency::ReadWrite { .. } => "#cc79a7",
         Dependency::Process { .. } => "#009e73",
         Dependency::Realtime { .. } => "#999999",
     }
 }
 
 /// Text for XML, which holds no control characters, not even as references: those show as `\u{1b}`.
-pub(super) fn escape(text: &str) -> String {
+fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

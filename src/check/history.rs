@@ -132,37 +132,6 @@ pub enum Op<'a> {
         /// The key.
         key: KeyId,
     },
-    /// Delete the object under `key`: from then on nothing is there, until somebody writes it again.
-    Delete {
-        /// The object's key.
-        key: KeyId,
-    },
-    /// Read all objects that a predicate selects.
-    ReadPredicate {
-        /// Stands for the predicate itself: no object has this key.
-        key: KeyId,
-        /// Which objects were asked for.
-        predicate: Predicate,
-        /// Those that were found, with their values, ascending by key.
-        found: &'a [(KeyId, u64)],
-    },
-}
-
-/// Which objects a predicate read asks for, in the closed form of Elle's. It selects no object that was never written, and none
-/// that was deleted.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Predicate {
-    /// All objects.
-    True,
-    /// Those that hold this value.
-    Equal(u64),
-    /// Those that hold a number which leaves this rest when it is divided by the modulus.
-    Mod {
-        /// By what it is divided, at least 1.
-        modulus: u64,
-        /// What is left.
-        rest: u64,
-    },
 }
 
 impl Op<'_> {
@@ -179,9 +148,7 @@ impl Op<'_> {
             | Op::Enqueue { key, .. }
             | Op::Dequeue { key, .. }
             | Op::DequeueUnknown { key }
-            | Op::ReadUnknown { key }
-            | Op::Delete { key }
-            | Op::ReadPredicate { key, .. } => key,
+            | Op::ReadUnknown { key } => key,
         }
     }
 }
@@ -203,8 +170,6 @@ pub(super) enum Kind {
     DequeueNil,
     DequeueUnknown,
     ReadUnknown,
-    Delete,
-    ReadPredicate,
 }
 
 impl Kind {
@@ -305,7 +270,6 @@ pub struct History {
     pub(super) op_keys: Vec<KeyId>,
     pub(super) args: Vec<u64>,
     cas: Vec<(u64, u64)>,
-    answers: Vec<(Predicate, Vec<(KeyId, u64)>)>,
     pub(super) trunks: Vec<Trunk>,
     newest_trunk: Vec<u32>,
     keys: Vec<u64>,
@@ -372,8 +336,7 @@ impl Seen {
             Kind::Enqueue | Kind::Dequeue | Kind::DequeueNil | Kind::DequeueUnknown => {
                 self.queue = true;
             }
-            Kind::Delete => self.write = true,
-            Kind::ReadNil | Kind::ReadUnknown | Kind::ReadPredicate => {}
+            Kind::ReadNil | Kind::ReadUnknown => {}
         }
     }
 
@@ -581,12 +544,6 @@ impl History {
     /// What a register held before anybody wrote it, where that is known: no read found nothing there.
     pub(super) fn initial_value(&self, key: KeyId) -> Option<u64> {
         self.initial.get(&key).copied()
-    }
-
-    /// Does it hold predicate reads, or objects that were deleted?
-    pub fn has_predicates(&self) -> bool {
-        let mut kinds = self.kinds.iter();
-        kinds.any(|kind| matches!(kind, Kind::Delete | Kind::ReadPredicate))
     }
 
     /// Is it known of some register what it held at first?
@@ -816,15 +773,6 @@ impl History {
                 let (expected, new) = self.cas[arg as usize];
                 Op::Cas { key, expected, new }
             }
-            Kind::Delete => Op::Delete { key },
-            Kind::ReadPredicate => {
-                let (predicate, found) = &self.answers[arg as usize];
-                Op::ReadPredicate {
-                    key,
-                    predicate: *predicate,
-                    found,
-                }
-            }
             Kind::Add => Op::Add {
                 key,
                 delta: arg as i64,
@@ -873,11 +821,6 @@ impl HistoryBuilder {
         let mut builder = HistoryBuilder::default();
         builder.history.op_start.push(0);
         builder
-    }
-
-    /// Was no transaction begun yet?
-    pub(super) fn is_empty(&self) -> bool {
-        self.history.headers.is_empty()
     }
 
     /// Starts a transaction of `process`, invoked at `invoke`.
@@ -977,23 +920,6 @@ impl HistoryBuilder {
         self.push(Kind::DequeueUnknown, key, 0);
     }
 
-    /// Adds a deletion.
-    pub fn delete(&mut self, key: u64) {
-        self.push(Kind::Delete, key, 0);
-    }
-
-    /// Adds a predicate read, and the keys and values that it found. The key stands for the predicate: a name that no object has.
-    pub fn read_predicate(&mut self, key: u64, predicate: Predicate, found: &[(u64, u64)]) {
-        let mut found: Vec<(KeyId, u64)> = found
-            .iter()
-            .map(|&(key, value)| (self.key_id(key), value))
-            .collect();
-        found.sort_unstable();
-        let arg = self.history.answers.len() as u64;
-        self.history.answers.push((predicate, found));
-        self.push(Kind::ReadPredicate, key, arg);
-    }
-
     /// Says that a key holds the balance of an account, of which it is not known what it was at first.
     pub fn account(&mut self, key: u64) {
         let key = self.key_id(key);
@@ -1040,8 +966,6 @@ impl HistoryBuilder {
             Op::Dequeue { value, .. } => self.dequeue(name, value),
             Op::DequeueUnknown { .. } => self.dequeue_unknown(name),
             Op::ReadUnknown { .. } => self.read_unknown(name),
-            Op::Delete { .. } => self.delete(name),
-            Op::ReadPredicate { .. } => unreachable!("histories with predicates are judged whole"),
         }
     }
 

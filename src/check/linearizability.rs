@@ -32,7 +32,6 @@
 //! ```
 
 mod counter;
-mod picture;
 mod search;
 mod set;
 
@@ -46,7 +45,6 @@ use super::history::{NAME_BASE, NEVER};
 use super::{
     Anomaly, AnomalyKind, Exercised, History, KeyId, Model, Op, Options, Report, Status, TxnId,
 };
-pub use picture::svg;
 use search::Found;
 
 /// The verdict on one key.
@@ -147,13 +145,6 @@ pub fn check_key(history: &History, key: KeyId, steps_max: u64) -> Outcome {
         let object = history.objects()[key as usize].unwrap_or(Object::Register);
         part.search(history, (key, object), steps_max)
     })
-}
-
-/// The key that has no linearization, of an anomaly that says so.
-pub fn key_of(history: &History, anomaly: &Anomaly) -> Option<KeyId> {
-    let name = anomaly.key.as_deref();
-    let name = name.filter(|_| anomaly.kind == AnomalyKind::NotLinearizable);
-    picture::key_of(history, &anomaly.transactions, name?)
 }
 
 /// What a key's part is called: accounts are judged together.

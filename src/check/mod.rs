@@ -7,7 +7,6 @@
 //! |---|---|---|
 //! | append, list read | `list_append` | given unique appends: read uncommitted and read committed, serializability and snapshot isolation, each plain and in the order of sessions and of real time; PL-2+ (and PL-FCV, with start points free), read atomicity, causal consistency (Cerone's), parallel snapshot isolation, prefix consistency, PL-3U, repeatable read (there are no predicates) |
 //! | write, register read, or these with lists | `register` | serializability and snapshot isolation, each plain and in the order of sessions and of real time; where no order of versions is known also read uncommitted and read committed; prefix consistency; read atomicity and causal consistency where each value is written once |
-//! | predicate reads, deletions, with writes and reads of registers, in a closed universe | `predicate` | read uncommitted and read committed, PL-2+, snapshot isolation, PL-2.99, PL-3U, serializability, plain and in the order of sessions and of real time, where each object is changed once or the order of its versions is told |
 //! | add, reads of sets and counters; queues; transfers and balances of a bank, whose accounts are one object | `linearizability` | linearizability, object by object |
 //!
 //! Whatever such a model implies holds with it, and whatever implies one that fails fails. Of other models
@@ -29,7 +28,6 @@ pub mod list_append;
 pub mod online;
 pub mod parse;
 mod polygraph;
-mod predicate;
 mod refute;
 pub mod register;
 mod sessions;
@@ -43,9 +41,7 @@ use serde::Serialize;
 
 use anomaly::Models;
 pub use anomaly::{AnomalyKind, Boundary, Model};
-pub use history::{
-    History, HistoryBuilder, KeyId, Object, Op, Predicate, Skipped, Status, Txn, TxnId,
-};
+pub use history::{History, HistoryBuilder, KeyId, Object, Op, Skipped, Status, Txn, TxnId};
 
 /// What to check and how hard to try.
 #[derive(Clone, Debug)]
@@ -167,37 +163,6 @@ pub enum Dependency {
         read: Option<u64>,
         /// The next version, written by `to`.
         written: u64,
-    },
-    /// `to` wrote or deleted what `from` had written, where there are predicates.
-    VersionVersion {
-        /// The key, as text.
-        key: String,
-        /// The version of `from`, as text.
-        from_version: String,
-        /// The version of `to`.
-        to_version: String,
-    },
-    /// `to` saw a version that `from` made, where there are predicates.
-    VersionRead {
-        /// The key, as text.
-        key: String,
-        /// The version, as text.
-        version: String,
-        /// The predicate that did not select the version, if `to` saw it by that.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        predicate: Option<String>,
-    },
-    /// `from` saw a version that `to` replaced, where there are predicates.
-    VersionReplaced {
-        /// The key, as text.
-        key: String,
-        /// The version that `from` saw, as text.
-        read: String,
-        /// The next version.
-        written: String,
-        /// The predicate whose answer it changed, if that is how `from` saw it.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        predicate: Option<String>,
     },
     /// The same process ran `from`, then `to`.
     Process {
@@ -330,14 +295,8 @@ pub struct Report {
     pub judged: std::collections::BTreeMap<&'static str, u64>,
     /// What the history holds and nobody judged, likewise.
     pub skipped: Vec<Skipped>,
-    /// What became of the elements of sets, likewise.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub sets: Vec<workload::SetStatistics>,
     /// Reasons for an unknown verdict, and other remarks.
     pub notes: Vec<String>,
-    /// The kinds that alone the verdict is about; all, if there are none.
-    #[serde(skip)]
-    asked: Vec<AnomalyKind>,
     /// What the verdict and the boundary rest on.
     #[serde(skip)]
     ground: Ground,
@@ -379,9 +338,7 @@ impl Report {
             exercised,
             judged: std::collections::BTreeMap::new(),
             skipped: Vec::new(),
-            sets: Vec::new(),
             notes,
-            asked: Vec::new(),
             ground: Ground {
                 refuted: refuted.fold(Models::default(), Models::or),
                 held: held.into_iter().collect(),
@@ -411,9 +368,6 @@ impl Report {
 
     /// The verdict on the model alone, without properties that were asked for beside it.
     pub fn under_model(&self) -> Verdict {
-        if !self.asked.is_empty() {
-            return self.verdict;
-        }
         let mut possible = self.boundary.possible.iter();
         if self.ground.refuted.refute(self.model) {
             Verdict::Invalid
@@ -522,12 +476,6 @@ impl Report {
         (options, twin): (&Options, Model),
         observer: &mut dyn FnMut(Phase),
     ) {
-        let twin_holds = self.boundary.possible.iter().any(|held| held.implies(twin));
-        if twin_holds && let Some(found) = in_sessions(history, options) {
-            let about = format!("{}: ", options.model);
-            self.notes.retain(|note| !note.starts_with(&about));
-            return self.add_opinion(found);
-        }
         let Some(told) = sessions::as_reads(history, options.model) else {
             return;
         };
@@ -587,10 +535,7 @@ impl Report {
             for op in txn.ops() {
                 match op {
                     Op::ReadUnknown { .. } => unread += 1,
-                    Op::Read { .. }
-                    | Op::ReadList { .. }
-                    | Op::Dequeue { .. }
-                    | Op::ReadPredicate { .. } => results += 1,
+                    Op::Read { .. } | Op::ReadList { .. } | Op::Dequeue { .. } => results += 1,
                     Op::Cas { .. } => {
                         results += 1;
                         effects += 1;
@@ -636,7 +581,6 @@ impl Report {
                 self.skipped.push(Skipped { what, count, why });
             }
         }
-        self.sets = workload::set_statistics(history);
         self.notes.extend(history.remarks().iter().cloned());
         if reads == 0 && transactions > 0 {
             self.notes
@@ -647,36 +591,6 @@ impl Report {
                 "nothing was judged: no transaction that may have happened did anything",
             );
         }
-    }
-
-    /// Keeps only anomalies of these kinds, and of kinds that are also ones of these. The verdict is then about these alone, and a note says
-    /// what was left out.
-    pub fn keep_anomalies(&mut self, kinds: &[AnomalyKind]) {
-        if kinds.is_empty() {
-            return;
-        }
-        let wanted = |kind: AnomalyKind| kinds.iter().any(|&wanted| kind.implies(wanted));
-        let left_out: Vec<String> = self
-            .counts
-            .iter()
-            .filter(|(name, _)| name.parse().is_ok_and(|kind| !wanted(kind)))
-            .map(|(name, count)| format!("{name}: {count}"))
-            .collect();
-        self.counts.retain(|name, _| name.parse().is_ok_and(wanted));
-        self.anomalies.retain(|anomaly| wanted(anomaly.kind));
-        let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
-        let names = names.join(", ");
-        self.notes.push(if left_out.is_empty() {
-            format!("judged by {names} only")
-        } else {
-            format!("judged by {names} only, and not by {}", left_out.join(", "))
-        });
-        self.verdict = match self.verdict {
-            Verdict::Unknown if self.counts.is_empty() => Verdict::Unknown,
-            _ if self.counts.is_empty() => Verdict::Valid,
-            _ => Verdict::Invalid,
-        };
-        self.asked = kinds.to_vec();
     }
 
     /// Adds what a property that was asked for by name says of the history: it breaks the verdict whatever the model.
@@ -757,15 +671,6 @@ pub fn check_observed(
     options: &Options,
     observer: &mut dyn FnMut(Phase),
 ) -> Report {
-    if history.has_predicates() {
-        return predicate::check(history, options, observer);
-    }
-    if history.len() > ALL_LEVELS_TXNS_MAX
-        && !history.has_initial_values()
-        && let Some(report) = register::check_visibility(history, options)
-    {
-        return report;
-    }
     let mut report = check_keys(history, options, observer);
     if report.verdict == Verdict::Unknown
         && let Some(sessions::Found { anomalies, open }) = sessions::judge(history, options.model)
@@ -795,21 +700,6 @@ pub fn check_observed(
         None => {}
     }
     report
-}
-
-/// Read atomicity and causal consistency where sessions count, of lists and registers. None if they cannot be asked like that.
-fn in_sessions(history: &History, options: &Options) -> Option<Report> {
-    if !matches!(options.model, Model::ReadAtomic | Model::CausalConsistency) {
-        return None;
-    }
-    let is_versioned = |object| matches!(object, None | Some(Object::List | Object::Register));
-    if !history.objects().iter().copied().all(is_versioned) {
-        return None;
-    }
-    if history.has_initial_values() {
-        return register::check_in_sessions(&history.without_initial_values()?, options);
-    }
-    register::check_in_sessions(history, options)
 }
 
 /// The same without a bank's total.
@@ -905,8 +795,7 @@ fn check_versions(history: &History, options: &Options, observer: &mut dyn FnMut
     report
 }
 
-/// A longer history of registers is only asked for a model of atomic visibility, if that is what was asked for. A shorter one that is not
-/// linearizable is also held against the other models, where repeated values cost the square of the
+/// A shorter history that is not linearizable is also held against the other models, where repeated values cost the square of the
 /// number of writes to a key.
 const ALL_LEVELS_TXNS_MAX: usize = 200;
 

@@ -22,14 +22,13 @@
 //! assert_eq!(verdict(Model::Serializable), Verdict::Invalid);
 //! ```
 
-mod monotonic;
 mod sights;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::explain::{self, Cast};
-use super::history::{Kind, NEVER};
+use super::history::NEVER;
 use super::polygraph::{Chains, Decision, Facts, Fixed, Problem, Read, RegisterTxn, Why, happened};
 pub use super::polygraph::{Level, Stage, TimeOrder};
 use super::topology::Topology;
@@ -37,7 +36,7 @@ use super::{
     Anomaly, AnomalyKind, Exercised, History, KeyId, Model, Op, Options, Report, Status, Txn,
     TxnId, Verdict, list_append, refute,
 };
-use sights::{Question, Sighted, in_session_order};
+use sights::{Question, Sighted};
 
 impl Level {
     /// All six, the strongest first.
@@ -208,12 +207,6 @@ pub fn check(history: &History, options: &Options) -> Report {
     }
     let mut held = weak_models_that_hold(history, &facts);
     if !anomalies.is_empty() {
-        let committed = held.contains(&Model::ReadCommitted);
-        match committed.then(|| monotonic::judge(history)).flatten() {
-            Some(Ok(())) => held.push(Model::MonotonicAtomicView),
-            Some(Err(anomaly)) => anomalies.push(anomaly),
-            None => {}
-        }
         // They speak of models that forbid them. Others are judged only as far as that needs no order of versions.
         let mut notes = Vec::new();
         let forbidden = anomalies.iter().any(|a| a.violates(options.model));
@@ -271,7 +264,6 @@ pub fn check(history: &History, options: &Options) -> Report {
         held,
     };
     let sighted = weak.judge_sights();
-    weak.judge_monotonic();
     let prefix = weak.judge_prefix();
     let WeakModels {
         anomalies, held, ..
@@ -293,90 +285,6 @@ pub fn check(history: &History, options: &Options) -> Report {
     }
     undecided.extend(remarks);
     Report::new(options, anomalies, exercised, held, undecided)
-}
-
-/// Decides a model of atomic visibility by itself, without those above it: what a long history is asked, for the stronger models are
-/// searches. None for other models, and where the usual way has to find out what is wrong or open.
-pub(super) fn check_visibility(history: &History, options: &Options) -> Option<Report> {
-    let model = options.model;
-    let of_sight = [
-        Model::ReadAtomicNoSession,
-        Model::ReadAtomic,
-        Model::CausalConsistencyNoSession,
-        Model::CausalConsistency,
-    ];
-    let is_known = |kind: &Kind| kind.is_register() || *kind == Kind::ReadUnknown;
-    let others = !history.kinds.iter().all(is_known) || !history.accounts().is_empty();
-    if others || !(of_sight.contains(&model) || model == Model::MonotonicAtomicView) {
-        return None;
-    }
-    let Extract {
-        facts,
-        anomalies,
-        exceeds,
-    } = Extract::of(history);
-    if exceeds {
-        return None;
-    }
-    let found = match model {
-        Model::MonotonicAtomicView => {
-            // A read that contradicts an earlier one of its transaction is allowed.
-            let is_internal = |anomaly: &Anomaly| anomaly.kind == AnomalyKind::Internal;
-            let committed = weak_models_that_hold(history, &facts).contains(&Model::ReadCommitted);
-            if !committed || !anomalies.iter().all(is_internal) {
-                return None;
-            }
-            monotonic::judge(history)?
-        }
-        _ if !anomalies.is_empty() => return None,
-        _ => {
-            let mut question = Question::of(history, &facts, &facts.members())?;
-            if in_session_order(model) && !question.add_sessions() {
-                return None;
-            }
-            // Causal consistency without sessions is asked of what is read atomic.
-            let weaker =
-                (model == Model::CausalConsistencyNoSession).then_some(Model::ReadAtomicNoSession);
-            let mut found = Ok(());
-            for asked in weaker.into_iter().chain([model]) {
-                if let Sighted::Fails(anomaly) = question.judge(asked, options.steps_max)? {
-                    found = Err(anomaly);
-                    break;
-                }
-            }
-            found
-        }
-    };
-    let mut counts = operations(history);
-    let reads = facts.txns.iter().flat_map(|txn| &txn.reads);
-    counts.edges_wr = reads.filter(|read| !read.sources.is_empty()).count() as u64;
-    let held = found.is_ok().then_some(model);
-    let note = "of a long history only the model that was asked for is decided".to_owned();
-    let anomalies = found.err().into_iter().collect();
-    Some(Report::new(options, anomalies, counts, held, vec![note]))
-}
-
-/// Decides read atomicity or causal consistency where sessions count, given that the history satisfies the same model without them.
-/// None if that cannot be asked: a read has several possible sources, or a process did several things at once.
-pub(super) fn check_in_sessions(history: &History, options: &Options) -> Option<Report> {
-    let Extract {
-        facts,
-        anomalies,
-        exceeds,
-    } = Extract::of(history);
-    if exceeds || !anomalies.is_empty() {
-        return None;
-    }
-    let mut question = Question::of(history, &facts, &facts.members())?;
-    if !question.add_sessions() {
-        return None;
-    }
-    let (anomalies, held) = match question.judge(options.model, options.steps_max)? {
-        Sighted::Holds => (Vec::new(), Some(options.model)),
-        Sighted::Fails(anomaly) => (vec![anomaly], None),
-    };
-    let counts = Exercised::default();
-    Some(Report::new(options, anomalies, counts, held, Vec::new()))
 }
 
 /// The models below those that [`judge`] decides, and what is known so far.
@@ -437,18 +345,6 @@ impl WeakModels<'_> {
             Decision::Exceeded => return Some(self.exceeded()),
         }
         None
-    }
-
-    /// Decides monotonic atomic view, if what is known leaves it open.
-    fn judge_monotonic(&mut self) {
-        if self.is_known(Model::MonotonicAtomicView) || !self.is_known(Model::ReadCommitted) {
-            return;
-        }
-        match monotonic::judge(self.history) {
-            Some(Ok(())) => self.held.push(Model::MonotonicAtomicView),
-            Some(Err(anomaly)) => self.anomalies.push(anomaly),
-            None => {}
-        }
     }
 
     /// Decides those of [`SIGHTED`] that what is known leaves open, or says why it cannot.
@@ -618,20 +514,6 @@ fn judge(facts: &Facts, members: &[u32], options: &Options) -> Vec<(Level, Judge
 }
 
 fn exercised(history: &History, problem: &Problem<'_>) -> Exercised {
-    let mut counts = operations(history);
-    for edge in &problem.known {
-        match edge.why {
-            Why::WriteWrite(_) => counts.edges_ww += 1,
-            Why::WriteRead(_) => counts.edges_wr += 1,
-            Why::ReadWrite(_) => counts.edges_rw += 1,
-            Why::Within | Why::Time => {}
-        }
-    }
-    counts
-}
-
-/// How much of which operations there is.
-fn operations(history: &History) -> Exercised {
     let mut counts = Exercised::default();
     for txn in history.txns() {
         match txn.header.status {
@@ -656,6 +538,14 @@ fn operations(history: &History) -> Exercised {
                 }
                 _ => {}
             }
+        }
+    }
+    for edge in &problem.known {
+        match edge.why {
+            Why::WriteWrite(_) => counts.edges_ww += 1,
+            Why::WriteRead(_) => counts.edges_wr += 1,
+            Why::ReadWrite(_) => counts.edges_rw += 1,
+            Why::Within | Why::Time => {}
         }
     }
     counts

@@ -9,11 +9,6 @@
 //! and the known orders of versions form no cycle (Biswas, Enea, *On the Complexity of Checking Transactional
 //! Consistency*, OOPSLA 2019). As in the first paper there are no sessions, and time does not matter.
 //!
-//! With sessions, whoever came before in the session is visible too. That is what Møldrup and Pavlogiannis decide (*AWDIT: An
-//! Optimal Weak Database Isolation Tester*, PLDI 2025), and [`direct_in_sessions`] and [`transitive_in_sessions`] enumerate the demands
-//! as they do: for read atomicity in O(n^1.5), since of a reader and a writer only the smaller set of keys is looked
-//! through, and for causal consistency with *k* sessions in O(n k), by one clock for each transaction. (A search by bisection adds a logarithm.)
-//!
 //! What is here enumerates the demands: a [`Sight`] each. Not every pair of a reader and a writer that it sees is one: what a
 //! transaction passes on to those who read from it are, of each key, only the writers that arbitration does not already put
 //! before another of them (the idea of AWDIT, Møldrup and Pavlogiannis, PLDI 2025, whose sessions give it a bound
@@ -31,10 +26,6 @@ pub(super) struct Viewer {
     pub reads: Vec<View>,
     /// Ascending: the keys that it wrote.
     pub writes: Vec<Written>,
-    /// The one before it in its session, where sessions count.
-    pub before: Option<u32>,
-    /// Its session, and its place in that, from 1.
-    pub place: (u32, u32),
 }
 
 /// A read.
@@ -90,15 +81,6 @@ impl Viewer {
         sources
     }
 
-    /// Those that it sees by one step: whom it read from, and the one before it in its session.
-    pub fn seen_at_once(&self) -> Vec<u32> {
-        let mut seen = self.sources();
-        seen.extend(self.before);
-        seen.sort_unstable();
-        seen.dedup();
-        seen
-    }
-
     /// The reads of keys that the other one wrote: index and rank of what that one wrote.
     pub fn common(&self, other: &Viewer) -> Vec<(usize, u32)> {
         match self.reads.len() <= other.writes.len() {
@@ -148,125 +130,6 @@ pub(super) fn direct(
         }
     }
     Ok(())
-}
-
-/// The same, where readers also see all before them in their sessions. Of a session's writers of a key only the last one is told: the
-/// session's own order puts the others before it.
-pub(super) fn direct_in_sessions(
-    viewers: &[Viewer],
-    steps_left: &mut u64,
-    mut tell: impl FnMut(Sight),
-) -> Result<(), Exceeded> {
-    direct(viewers, steps_left, &mut tell)?;
-    let mut order: Vec<u32> = (0..viewers.len() as u32).collect();
-    order.sort_unstable_by_key(|&at| viewers[at as usize].place);
-    // By key, who of the session wrote it last.
-    let mut last = BTreeMap::<KeyId, u32>::new();
-    let mut session = None;
-    for reader in order {
-        let viewer = &viewers[reader as usize];
-        if session.replace(viewer.place.0) != Some(viewer.place.0) {
-            last.clear();
-            // One whose fate is not known may stand alone behind another session.
-            if let Some(before) = viewer.before {
-                let mut at = Some(before);
-                while let Some(earlier) = at {
-                    let earlier = &viewers[earlier as usize];
-                    for write in &earlier.writes {
-                        last.entry(write.key).or_insert(at.expect("looked at"));
-                    }
-                    at = earlier.before;
-                }
-            }
-        }
-        spend(steps_left, 1 + viewer.reads.len())?;
-        for (read, view) in viewer.reads.iter().enumerate() {
-            if let Some(&writer) = last.get(&view.key)
-                && view.source != Some(writer)
-            {
-                tell(Sight {
-                    reader,
-                    read,
-                    writer,
-                    rank: 0,
-                });
-            }
-        }
-        for write in &viewer.writes {
-            last.insert(write.key, reader);
-        }
-    }
-    Ok(())
-}
-
-/// Tells whom readers see through others and through sessions: of each session the last writer of what is read.
-///
-/// # Panics
-///
-/// If reads and sessions have a cycle.
-pub(super) fn transitive_in_sessions(viewers: &[Viewer], mut tell: impl FnMut(Sight)) {
-    let sessions = viewers.iter().map(|viewer| viewer.place.0 as usize + 1);
-    let sessions = sessions.max().unwrap_or(0);
-    // By key and session, the places of those who wrote it.
-    let mut writes: Vec<(KeyId, u32, u32, u32)> = Vec::new();
-    for (at, viewer) in (0u32..).zip(viewers) {
-        let (session, step) = viewer.place;
-        let written = viewer.writes.iter();
-        writes.extend(written.map(|write| (write.key, session, step, at)));
-    }
-    writes.sort_unstable();
-    let mut of_key = BTreeMap::<KeyId, Vec<&[(KeyId, u32, u32, u32)]>>::new();
-    for of_session in writes.chunk_by(|one, other| (one.0, one.1) == (other.0, other.1)) {
-        of_key.entry(of_session[0].0).or_default().push(of_session);
-    }
-    let mut users_left = vec![0u32; viewers.len()];
-    for seen in viewers.iter().flat_map(Viewer::seen_at_once) {
-        users_left[seen as usize] += 1;
-    }
-    // Of each transaction, how much of each session its successors see through it.
-    let mut clocks: Vec<Vec<u32>> = vec![Vec::new(); viewers.len()];
-    let mut spare: Vec<Vec<u32>> = Vec::new();
-    for reader in order(viewers) {
-        let viewer = &viewers[reader as usize];
-        let mut clock = spare.pop().unwrap_or_default();
-        clock.clear();
-        clock.resize(sessions, 0);
-        for seen in viewer.seen_at_once() {
-            for (mine, &theirs) in clock.iter_mut().zip(&clocks[seen as usize]) {
-                *mine = theirs.max(*mine);
-            }
-            let left = &mut users_left[seen as usize];
-            *left -= 1;
-            if *left == 0 {
-                spare.push(std::mem::take(&mut clocks[seen as usize]));
-            }
-        }
-        for (read, view) in viewer.reads.iter().enumerate() {
-            for of_session in of_key.get(&view.key).into_iter().flatten() {
-                let known = clock[of_session[0].1 as usize];
-                let seen = of_session.partition_point(|&(_, _, step, _)| step <= known);
-                let Some(&(.., writer)) = seen.checked_sub(1).map(|at| &of_session[at]) else {
-                    continue;
-                };
-                if view.source != Some(writer) {
-                    tell(Sight {
-                        reader,
-                        read,
-                        writer,
-                        rank: 0,
-                    });
-                }
-            }
-        }
-        match users_left[reader as usize] {
-            0 => spare.push(clock),
-            _ => {
-                let (session, step) = viewer.place;
-                clock[session as usize] = step;
-                clocks[reader as usize] = clock;
-            }
-        }
-    }
 }
 
 /// A writer that is visible to whoever sees a transaction: key, rank, writer.
@@ -347,12 +210,12 @@ fn keep_highest(visible: &mut Vec<Visible>) {
     *visible = kept;
 }
 
-/// The transactions so that each comes after those that it sees at once, as near to their own order as that allows.
+/// The transactions so that each comes after those that it read from, as near to their own order as that allows.
 fn order(viewers: &[Viewer]) -> Vec<u32> {
     let mut readers: Vec<Vec<u32>> = vec![Vec::new(); viewers.len()];
     let mut missing = vec![0usize; viewers.len()];
     for (reader, viewer) in (0u32..).zip(viewers) {
-        for source in viewer.seen_at_once() {
+        for source in viewer.sources() {
             readers[source as usize].push(reader);
             missing[reader as usize] += 1;
         }
@@ -382,7 +245,7 @@ fn last_reads(viewers: &[Viewer], order: &[u32]) -> BTreeMap<KeyId, usize> {
     reads.collect()
 }
 
-/// The shortest way from a transaction that the goal admits to this reader, by reads and sessions: the transactions on it, the
+/// The shortest way from a transaction that the goal admits to this reader, by reads: the transactions on it, the
 /// reader last. None if there is none of fewer than `length` reads.
 pub(super) fn shortest_sight(
     viewers: &[Viewer],
@@ -397,7 +260,7 @@ pub(super) fn shortest_sight(
         reads += 1;
         let mut before = Vec::new();
         for &at in &frontier {
-            let sources = viewers[at as usize].seen_at_once();
+            let sources = viewers[at as usize].sources();
             spend(steps_left, 1 + sources.len())?;
             for source in sources {
                 if next.contains_key(&source) {

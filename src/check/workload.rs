@@ -11,9 +11,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
-use super::anomaly::nearest;
 use super::explain::{self, Cast};
-use super::{Anomaly, AnomalyKind, History, KeyId, Object, Op, Status, Txn, TxnId};
+use super::{Anomaly, AnomalyKind, History, KeyId, Op, Status, Txn, TxnId};
 
 /// A check of this module that takes no more than the history and, of seats, how many there are. (The bank, which
 /// also needs to know its total, is [`Options::bank`](super::Options::bank).)
@@ -39,7 +38,7 @@ pub enum Property {
 
 /// The text is not a property's name.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("unknown property {0:?}{hint}; one of: {names}", hint = nearest(.0, Property::NAMED.into_iter().map(Property::name)), names = Property::NAMED.map(Property::name).join(", "))]
+#[error("unknown property {0:?}; one of: {names}", names = Property::NAMED.map(Property::name).join(", "))]
 pub struct UnknownProperty(String);
 
 impl FromStr for Property {
@@ -327,171 +326,6 @@ pub fn seats(history: &History, capacity: usize) -> Vec<Anomaly> {
         }
     }
     anomalies
-}
-
-/// What became of the elements of a grow-only set, as Jepsen's set workloads count it.
-#[derive(Clone, PartialEq, Eq, Debug, Default, serde::Serialize)]
-pub struct SetStatistics {
-    /// The set, as text.
-    pub key: String,
-    /// Elements that somebody tried to add and that may have been added.
-    pub attempted: u64,
-    /// Those whose client was told so.
-    pub acknowledged: u64,
-    /// Those that some read found.
-    pub read: u64,
-    /// Those that were known to be there and that no later read looked for.
-    pub never_read: u64,
-    /// Those that were known to be there, and that the last read lacks.
-    pub lost: Elements,
-    /// Those that a read lacks which began after they were known, but the last read has.
-    pub stale: Elements,
-    /// Those that were read and that nobody may have added.
-    pub unexpected: Elements,
-    /// Those that one read found twice.
-    pub duplicated: Elements,
-}
-
-/// How many elements there are, and the first of them, as text.
-#[derive(Clone, PartialEq, Eq, Debug, Default, serde::Serialize)]
-pub struct Elements {
-    /// How many.
-    pub count: u64,
-    /// The first few.
-    pub first: Vec<String>,
-}
-
-impl Elements {
-    /// So many elements are named.
-    const SHOWN_MAX: usize = 8;
-
-    fn add(&mut self, history: &History, element: u64) {
-        self.count += 1;
-        if self.first.len() < Self::SHOWN_MAX {
-            self.first.push(history.show_value(element));
-        }
-    }
-}
-
-/// What is known of an element of a set.
-#[derive(Clone, Copy, Default)]
-struct Element {
-    attempted: bool,
-    acknowledged: bool,
-    duplicated: bool,
-    /// When it was known to be there: an addition or a read that found it had completed.
-    known_at: Option<u64>,
-    /// How many reads found it that began after that.
-    found_after: usize,
-    in_last: bool,
-}
-
-/// Counts what became of the elements of each set, by key.
-pub fn set_statistics(history: &History) -> Vec<SetStatistics> {
-    let objects = history.objects().into_iter().zip(0..);
-    let sets = objects.filter(|&(object, _)| object == Some(Object::Set));
-    let mut known: BTreeMap<KeyId, BTreeMap<u64, Element>> =
-        sets.map(|(_, key)| (key, BTreeMap::new())).collect();
-    if known.is_empty() {
-        return Vec::new();
-    }
-    let names = history.signed_names();
-    let mut reads = BTreeMap::<KeyId, Vec<(u64, u64, &[u64])>>::new();
-    for txn in history.txns().filter(Txn::may_have_happened) {
-        let header = txn.header;
-        for op in txn.ops() {
-            let key = op.key();
-            let Some(elements) = known.get_mut(&key) else {
-                continue;
-            };
-            let element = match op {
-                Op::Insert { value, .. } => value,
-                Op::Add { delta, .. } => {
-                    let named = names.get(&delta).filter(|_| delta < 0);
-                    named.copied().unwrap_or(delta as u64)
-                }
-                Op::ReadList { list, .. } if header.status == Status::Ok => {
-                    let reads = reads.entry(key).or_default();
-                    reads.push((header.invoke, header.complete, list));
-                    continue;
-                }
-                _ => continue,
-            };
-            let element = elements.entry(element).or_default();
-            element.attempted = true;
-            if header.status == Status::Ok {
-                element.acknowledged = true;
-                let before = element.known_at.unwrap_or(u64::MAX);
-                element.known_at = Some(header.complete.min(before));
-            }
-        }
-    }
-    let of_key = known.into_iter().map(|(key, elements)| {
-        let reads = reads.remove(&key).unwrap_or_default();
-        statistics_of(history, key, elements, reads)
-    });
-    of_key.collect()
-}
-
-fn statistics_of(
-    history: &History,
-    key: KeyId,
-    mut elements: BTreeMap<u64, Element>,
-    mut reads: Vec<(u64, u64, &[u64])>,
-) -> SetStatistics {
-    reads.sort_unstable_by_key(|&(invoke, complete, _)| (invoke, complete));
-    for &(_, complete, list) in &reads {
-        for &value in list {
-            let element = elements.entry(value).or_default();
-            let before = element.known_at.unwrap_or(u64::MAX);
-            element.known_at = Some(complete.min(before));
-        }
-    }
-    let mut found = BTreeSet::new();
-    for (at, &(invoke, _, list)) in reads.iter().enumerate() {
-        found.clear();
-        for value in list {
-            let element = elements.get_mut(value).expect("it was noted above");
-            if !found.insert(value) {
-                element.duplicated = true;
-                continue;
-            }
-            element.found_after +=
-                usize::from(element.known_at.is_some_and(|known| known < invoke));
-            element.in_last |= at + 1 == reads.len();
-        }
-    }
-    let mut statistics = SetStatistics {
-        key: history.show_key(key),
-        ..SetStatistics::default()
-    };
-    let was_read: BTreeSet<u64> = reads
-        .iter()
-        .flat_map(|(.., list)| list.iter().copied())
-        .collect();
-    statistics.read = was_read.len() as u64;
-    for (&value, element) in &elements {
-        statistics.attempted += u64::from(element.attempted);
-        statistics.acknowledged += u64::from(element.acknowledged);
-        if !element.attempted {
-            statistics.unexpected.add(history, value);
-        }
-        if element.duplicated {
-            statistics.duplicated.add(history, value);
-        }
-        let Some(known) = element.known_at else {
-            continue;
-        };
-        let later = reads.len() - reads.partition_point(|&(invoke, ..)| invoke <= known);
-        if later == 0 {
-            statistics.never_read += u64::from(!was_read.contains(&value));
-        } else if !element.in_last {
-            statistics.lost.add(history, value);
-        } else if element.found_after < later {
-            statistics.stale.add(history, value);
-        }
-    }
-    statistics
 }
 
 /// The keys that only one transaction wrote, and which one.

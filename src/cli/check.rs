@@ -1,7 +1,7 @@
 //! `ordain check`: histories of any database against a consistency model.
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -9,10 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::{Failure, complain, exit, say, say_json};
-use crate::check::{
-    self, AnomalyKind, History, Model, Object, Report, Verdict, linearizability, parse,
-    workload::Property,
-};
+use crate::check::{self, History, Model, Object, Report, Verdict, parse, workload::Property};
 use crate::report::history;
 
 /// What to check, and how to read it.
@@ -21,7 +18,7 @@ pub(super) struct CheckArgs {
     /// The histories: files, or folders of a Jepsen store or of a run.
     #[arg(required = true)]
     history: Vec<PathBuf>,
-    /// The model: strict-serializable, serializable, repeatable-read, snapshot-isolation, prefix, causal-consistency, read-atomic,
+    /// The model: strict-serializable, serializable, snapshot-isolation, prefix, causal-consistency, read-atomic,
     /// read-committed, linearizable, ...
     #[arg(long, short, default_value = "strict-serializable")]
     model: Model,
@@ -53,28 +50,9 @@ pub(super) struct CheckArgs {
     /// monotonic-writes, read-your-writes, writes-follow-reads. May be given several times.
     #[arg(long = "property", value_name = "PROPERTY")]
     properties: Vec<Property>,
-    /// Judge by these anomalies alone, and by kinds that are also ones of these: G1c, G-single-item, nonlinearizable, ... Others are
-    /// counted in a note.
-    #[arg(long, value_name = "ANOMALY", value_delimiter = ',')]
-    anomalies: Vec<AnomalyKind>,
-    /// Draw what is wrong as SVG into this file: the first cycle that violates the model, or the longest partial linearization of the first
-    /// key that has none.
+    /// Draw the first cycle that violates the model as SVG into this file.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
-    /// Judge nothing, and write the history to the standard output in this format.
-    #[arg(long, value_enum, value_name = "FORMAT", conflicts_with_all = ["svg", "properties", "anomalies"])]
-    convert: Option<Format>,
-}
-
-/// How a history is written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-enum Format {
-    /// One EDN map a line, as Jepsen and Elle write them.
-    Edn,
-    /// One JSON array.
-    Json,
-    /// One JSON record a line.
-    Ndjson,
 }
 
 /// What the keys of a history hold.
@@ -151,15 +129,6 @@ impl CheckArgs {
 
 /// Checks each history; of several, a table and the gravest exit code.
 pub(super) fn check(args: &CheckArgs, json: bool) -> Result<u8, Failure> {
-    if let Some(format) = args.convert {
-        return match (&args.history[..], json) {
-            ([only], false) => convert(only, args, format),
-            (_, true) => Err(Failure::Usage(
-                "--convert writes a history, and no report as JSON".into(),
-            )),
-            _ => Err(Failure::Usage("--convert writes one history".into())),
-        };
-    }
     if let [only] = &args.history[..] {
         let (history, report) = judge(only, args)?;
         draw(args, &history, &report)?;
@@ -170,7 +139,7 @@ pub(super) fn check(args: &CheckArgs, json: bool) -> Result<u8, Failure> {
         return Ok(code(report.verdict));
     }
     if args.svg.is_some() {
-        let one = "--svg draws what is wrong with one history";
+        let one = "--svg draws a cycle of one history";
         return Err(Failure::Usage(one.into()));
     }
     let (mut rows, mut codes) = (Vec::new(), Vec::new());
@@ -226,24 +195,6 @@ impl<'a> Document<'a> {
     }
 }
 
-/// Writes a history in another format.
-fn convert(path: &Path, args: &CheckArgs, format: Format) -> Result<u8, Failure> {
-    let history = opened(path, args)?;
-    let format = match format {
-        Format::Edn => parse::Format::Edn,
-        Format::Json => parse::Format::Json,
-        Format::Ndjson => parse::Format::Ndjson,
-    };
-    for check::Skipped { what, count, why } in history.skipped() {
-        complain(format!("left out: {count} {what}: {why}"));
-    }
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    match parse::write(&history, format, &mut out).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(exit::OK),
-    }
-}
-
 fn code(verdict: Verdict) -> u8 {
     match verdict {
         Verdict::Valid => exit::OK,
@@ -252,8 +203,7 @@ fn code(verdict: Verdict) -> u8 {
     }
 }
 
-/// Reads a history, and what the arguments say of it.
-fn opened(path: &Path, args: &CheckArgs) -> Result<History, Failure> {
+fn judge(path: &Path, args: &CheckArgs) -> Result<(History, Report), Failure> {
     let wrong = |why: String| Failure::Input(format!("{}: {why}", path.display()));
     let mut history = read(path, args.reading())?;
     if let Some(workload) = args.workload {
@@ -272,12 +222,6 @@ fn opened(path: &Path, args: &CheckArgs) -> Result<History, Failure> {
             "--initial is about registers, and no key holds one".into(),
         ));
     }
-    Ok(history)
-}
-
-fn judge(path: &Path, args: &CheckArgs) -> Result<(History, Report), Failure> {
-    let wrong = |why: String| Failure::Input(format!("{}: {why}", path.display()));
-    let history = opened(path, args)?;
     if args.model == Model::Linearizable && !history.is_local() {
         return Err(wrong(
             "some transactions touch several keys, and linearizability is about operations on one object\n  help: \
@@ -293,24 +237,17 @@ fn judge(path: &Path, args: &CheckArgs) -> Result<(History, Report), Failure> {
         added.map_err(|unfit| wrong(unfit.to_string()))?;
     }
     report.require_evidence(&history);
-    report.keep_anomalies(&args.anomalies);
     Ok((history, report))
 }
 
-/// Draws the first cycle, or the key that cannot be linearized, if that was asked for.
+/// Draws the first cycle, if that was asked for.
 fn draw(args: &CheckArgs, history: &History, report: &Report) -> Result<(), Failure> {
     let Some(file) = &args.svg else {
         return Ok(());
     };
     let violate = |anomaly: &&check::Anomaly| anomaly.violates(args.model);
     let mut anomalies = report.anomalies.iter().filter(violate);
-    let picture = |anomaly: &check::Anomaly| {
-        check::explain::svg(history, anomaly).or_else(|| {
-            let key = linearizability::key_of(history, anomaly)?;
-            linearizability::svg(history, key, STEPS_OF_PICTURE_MAX)
-        })
-    };
-    let Some(drawing) = anomalies.find_map(picture) else {
+    let Some(drawing) = anomalies.find_map(|anomaly| check::explain::svg(history, anomaly)) else {
         complain(format!(
             "no cycle to draw that violates {}: {} is not written",
             args.model,
@@ -326,9 +263,6 @@ fn draw(args: &CheckArgs, history: &History, report: &Report) -> Result<(), Fail
     written.map_err(failed)
 }
 
-/// How far the longest partial linearization is searched, in configurations: a picture should not take longer than the verdict.
-const STEPS_OF_PICTURE_MAX: u64 = 500_000;
-
 /// The history in a folder of a Jepsen store or of a run.
 fn file_in(folder: &Path) -> Result<PathBuf, Failure> {
     const NAMES: [&str; 6] = [
@@ -343,13 +277,8 @@ fn file_in(folder: &Path) -> Result<PathBuf, Failure> {
     let found = files.into_iter().find(|file| file.is_file());
     found.ok_or_else(|| {
         let names = NAMES.join(", ");
-        let help = if folder.join("test.jepsen").is_file() {
-            "\n  help: test.jepsen is not read; Jepsen writes history.edn beside it, unless its test was told not to"
-        } else {
-            ""
-        };
         Failure::Input(format!(
-            "{}: a folder without a history; one of {names}{help}",
+            "{}: a folder without a history; one of {names}",
             folder.display()
         ))
     })

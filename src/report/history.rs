@@ -34,9 +34,6 @@ pub fn text(report: &check::Report) -> String {
     for check::Skipped { what, count, why } in &report.skipped {
         let _ = writeln!(out, "skipped: {count} {what}: {why}");
     }
-    for set in &report.sets {
-        let _ = writeln!(out, "{}", elements(set));
-    }
     for note in &report.notes {
         let _ = writeln!(out, "note: {note}");
     }
@@ -73,32 +70,6 @@ pub fn text(report: &check::Report) -> String {
         }
     }
     out
-}
-
-/// What became of a set's elements.
-fn elements(set: &check::workload::SetStatistics) -> String {
-    let mut text = format!(
-        "set {}: {} elements tried, {} acknowledged, {} read, {} never looked for",
-        set.key, set.attempted, set.acknowledged, set.read, set.never_read
-    );
-    let wrong = [
-        ("lost", &set.lost),
-        ("stale", &set.stale),
-        ("unexpected", &set.unexpected),
-        ("duplicated", &set.duplicated),
-    ];
-    for (name, elements) in wrong {
-        let _ = write!(text, "; {} {name}", elements.count);
-        let more = if elements.count > elements.first.len() as u64 {
-            " ..."
-        } else {
-            ""
-        };
-        if elements.count > 0 {
-            let _ = write!(text, " ({}{more})", elements.first.join(" "));
-        }
-    }
-    text
 }
 
 /// One line for each of several histories: its file, what was found, and why nothing could be said.

@@ -78,11 +78,7 @@ impl Index<'_> {
             // Of each key the newest.
             writes.sort_unstable_by_key(|write| (write.key, std::cmp::Reverse(write.rank)));
             writes.dedup_by_key(|write| write.key);
-            Viewer {
-                reads,
-                writes,
-                ..Viewer::default()
-            }
+            Viewer { reads, writes }
         };
         part.iter().map(viewer).collect()
     }

@@ -123,7 +123,7 @@ impl Batch {
             op.arg = match op.arg {
                 Arg::Value(value) => Arg::Value(rename(value)),
                 Arg::Pair(expected, new) => Arg::Pair(rename(expected), rename(new)),
-                arg @ (Arg::Nil | Arg::List(..) | Arg::Answer(..) | Arg::Delta(_)) => arg,
+                arg @ (Arg::Nil | Arg::List(..) | Arg::Delta(_)) => arg,
             };
         }
         for element in &mut self.elements {

@@ -18,9 +18,6 @@
 //! as `[1 2]` is told from a register's value by that: its read was invoked with nil. A key holds a list or a register:
 //! one that is used as both is refused.
 //!
-//! A record with a `call` and a `return` is a whole operation, as Porcupine records them. Both are instants on one clock, and such records may come
-//! in any order: `{"process": 1, "f": "write", "value": 3, "call": 10, "return": 25}`. One without a return may still take effect.
-//!
 //! JSON may be one record a line or one array; EDN may be bare maps, a vector of them, or tagged. Which it is
 //! shows in the first bytes. The order of the records is real time: a record's index, from 0, is its instant.
 //! The file is streamed, and read on all threads: memory goes to the history and a few blocks of text, and
@@ -30,19 +27,17 @@ mod batch;
 mod blocks;
 mod cursor;
 mod record;
-mod write;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::history::{History, HistoryBuilder, Predicate, Status};
+use super::history::{History, HistoryBuilder, NEVER, Op, Status};
 use batch::{Batch, Wrong};
 use blocks::Block;
 pub use blocks::Blocks;
 use record::{Arg, Event, EventKind, Line, Names, RawOp, Verb, Versions};
-pub use write::{Format, write, write_ndjson};
 
 /// A file or stream that is no history.
 #[derive(Debug, thiserror::Error)]
@@ -240,8 +235,6 @@ struct Reader {
     outstanding: BTreeMap<Option<u64>, Vec<Outstanding>>,
     /// How many transactions of no process there were.
     anonymous: u64,
-    /// How many records of whole operations there were.
-    whole: u64,
     /// How many records of a nemesis there were.
     nemesis: u64,
     /// The first operation that named its object, and the first that did not: their records.
@@ -269,7 +262,6 @@ impl Reader {
             builder: HistoryBuilder::new(),
             outstanding: BTreeMap::new(),
             anonymous: 0,
-            whole: 0,
             nemesis: 0,
             named: None,
             bare: None,
@@ -325,7 +317,6 @@ impl Reader {
             };
             start = record.ops_end;
             let taken = match record.line {
-                Line::Event(event) if event.call.is_some() => self.event(event, ops),
                 Line::Event(event) => self
                     .stamp(&event, record.end)
                     .and_then(|()| self.event(event, ops)),
@@ -377,12 +368,6 @@ impl Reader {
         if event.process.is_none() && strictness == Strictness::Strict {
             return Err("a record without a process; --lenient accepts fragments without".into());
         }
-        if let Some(call) = event.call {
-            return self.whole(event, call, ops);
-        }
-        if self.whole > 0 {
-            return Err("a record without a call beside records of whole operations".into());
-        }
         if event.kind == EventKind::Invoke {
             return self.invoke(event, ops);
         }
@@ -414,34 +399,6 @@ impl Reader {
         }
         // Nobody knows when it was invoked: it may have been concurrent with all before.
         self.complete(event, 0, ops)
-    }
-
-    /// Takes a record of a whole operation, with the instants of its call and its return.
-    fn whole(&mut self, event: Event, call: u64, ops: Ops<'_>) -> Result<(), String> {
-        let others = self.outstanding.values().any(|open| !open.is_empty());
-        if self.whole == 0 && (others || !self.builder.is_empty()) {
-            return Err("a record with a call beside records of invocations or completions".into());
-        }
-        self.whole += 1;
-        let returns = event.returned.is_none_or(|at| call <= at);
-        if !returns {
-            return Err("an operation that returned before it was called".into());
-        }
-        let status = match (event.kind, event.returned) {
-            (EventKind::Invoke, _) => return Err("an invocation has no call: it is one".into()),
-            (EventKind::Ok, None) => {
-                return Err("an operation that succeeded and never returned".into());
-            }
-            (EventKind::Ok, Some(_)) => Status::Ok,
-            (EventKind::Fail, _) => Status::Fail,
-            (EventKind::Info, _) => Status::Info,
-        };
-        if status == Status::Ok && !event.has_value && ops.ops.is_empty() {
-            return Err("a successful operation without a value".into());
-        }
-        let balances = event.balances && status == Status::Ok;
-        let times = (call, event.returned);
-        self.transaction(event.process, times, status, ops, balances)
     }
 
     fn invoke(&mut self, event: Event, ops: Ops<'_>) -> Result<(), String> {
@@ -513,9 +470,6 @@ impl Reader {
         ops: Ops<'_>,
         balances: bool,
     ) -> Result<(), String> {
-        if ops.ops.iter().any(|op| op.verb == Verb::Initial) {
-            return self.initial(status, ops.ops);
-        }
         let process = process.unwrap_or_else(|| {
             self.anonymous += 1;
             self.builder.name(&format!("?{}", self.anonymous))
@@ -540,30 +494,6 @@ impl Reader {
                  value): a key holds one or the other"
             )),
         }
-    }
-
-    /// Takes what objects hold at first, which is no transaction.
-    fn initial(&mut self, status: Status, ops: &[RawOp]) -> Result<(), String> {
-        if status != Status::Ok {
-            return Err(
-                "init did not succeed for certain, so that it is open what objects held at first"
-                    .into(),
-            );
-        }
-        let others = self.outstanding.values().any(|open| !open.is_empty());
-        if others || !self.builder.is_empty() {
-            return Err(
-                "init says what objects hold before all transactions, and comes before them".into(),
-            );
-        }
-        for op in ops {
-            let Arg::Value(value) = op.arg else {
-                unreachable!("{op:?}")
-            };
-            self.named.get_or_insert(self.index);
-            self.builder.initial(op.key, value);
-        }
-        Ok(())
     }
 
     fn push(&mut self, op: &RawOp, elements: &[u64], status: Status) {
@@ -603,12 +533,6 @@ impl Reader {
             (Verb::Dequeue, _) if !is_known => builder.dequeue_unknown(op.key),
             (Verb::Dequeue, Arg::Value(value)) => builder.dequeue(op.key, Some(value)),
             (Verb::Dequeue, _) => builder.dequeue(op.key, None),
-            (Verb::Delete, _) => builder.delete(op.key),
-            (Verb::ReadPredicate, Arg::Answer(start, end)) if is_known => {
-                let (predicate, found) = answer(&elements[start..end]);
-                builder.read_predicate(op.key, predicate, &found);
-            }
-            (Verb::ReadPredicate, _) => builder.read_unknown(op.key),
             (verb, arg) => unreachable!("{verb:?} with {arg:?}"),
         }
     }
@@ -639,18 +563,6 @@ impl Reader {
         self.builder.nil_reads_of_lists();
         Ok(self.builder.finish())
     }
-}
-
-/// A predicate, and the keys and values that it found.
-fn answer(elements: &[u64]) -> (Predicate, Vec<(u64, u64)>) {
-    let (head, found) = elements.split_at(3);
-    let predicate = match *head {
-        [record::PREDICATE_EQUAL, value, _] => Predicate::Equal(value),
-        [record::PREDICATE_MOD, modulus, rest] => Predicate::Mod { modulus, rest },
-        _ => Predicate::True,
-    };
-    let found = found.chunks_exact(2).map(|pair| (pair[0], pair[1]));
-    (predicate, found.collect())
 }
 
 fn newlines(text: &[u8]) -> u64 {
@@ -704,4 +616,73 @@ fn mismatch(invoked: &[RawOp], completed: &[RawOp]) -> Option<String> {
     Some(format!(
         "operation {at} completed as another than was invoked"
     ))
+}
+
+/// Writes a history as native NDJSON, which [`read`] reads back.
+///
+/// # Errors
+/// Those of the sink.
+pub fn write_ndjson(history: &History, mut sink: impl Write) -> io::Result<()> {
+    // Completions before invocations at the same instant would turn concurrency into precedence.
+    let mut events: Vec<(u64, bool, u32)> = Vec::with_capacity(2 * history.len());
+    for txn in history.txns() {
+        events.push((txn.header.invoke, false, txn.id));
+        if txn.header.complete != NEVER {
+            events.push((txn.header.complete, true, txn.id));
+        }
+    }
+    events.sort_unstable();
+    for (time, completes, id) in events {
+        let txn = history.txn(id);
+        let kind = match (completes, txn.header.status) {
+            (false, _) => "invoke",
+            (_, Status::Ok) => "ok",
+            (_, Status::Fail) => "fail",
+            (_, Status::Info) => "info",
+        };
+        let shows_reads = completes && txn.header.status == Status::Ok;
+        let ops: Vec<serde_json::Value> = txn
+            .ops()
+            .map(|op| micro_op(history, &op, shows_reads))
+            .collect();
+        let process = txn.header.process;
+        let record = serde_json::json!({
+            "type": kind, "process": history.json_value(process), "time": time, "f": "txn", "value": ops,
+        });
+        writeln!(sink, "{record}")?;
+    }
+    for key in 0..history.key_count() as u32 {
+        let Some(order) = history.version_order(key) else {
+            continue;
+        };
+        let order: Vec<serde_json::Value> = order.iter().map(|&v| history.json_value(v)).collect();
+        let key = history.json_value(history.key_value(key));
+        let record = serde_json::json!({"type": "versions", "key": key, "value": order});
+        writeln!(sink, "{record}")?;
+    }
+    Ok(())
+}
+
+fn micro_op(history: &History, op: &Op, shows_reads: bool) -> serde_json::Value {
+    use serde_json::{Value, json};
+    let value = |value: u64| history.json_value(value);
+    let key = value(history.key_value(op.key()));
+    match *op {
+        Op::Append { value: v, .. } => json!(["append", key, value(v)]),
+        Op::Write { value: v, .. } => json!(["w", key, value(v)]),
+        Op::Cas { expected, new, .. } => json!(["cas", key, [value(expected), value(new)]]),
+        Op::Add { delta, .. } => json!(["add", key, delta]),
+        Op::Insert { value: v, .. } => json!(["add", key, value(v)]),
+        Op::Enqueue { value: v, .. } => json!(["enqueue", key, value(v)]),
+        Op::Dequeue { value: Some(v), .. } if shows_reads => json!(["dequeue", key, value(v)]),
+        Op::Dequeue { .. } | Op::DequeueUnknown { .. } => json!(["dequeue", key, Value::Null]),
+        Op::ReadList { list, .. } if shows_reads => {
+            let list: Vec<Value> = list.iter().map(|&v| value(v)).collect();
+            json!(["r", key, list])
+        }
+        Op::Read { value: Some(v), .. } if shows_reads => json!(["r", key, value(v)]),
+        Op::ReadList { .. } | Op::Read { .. } | Op::ReadUnknown { .. } => {
+            json!(["r", key, Value::Null])
+        }
+    }
 }

@@ -28,16 +28,12 @@ pub(super) enum Verb {
     Release,
     Enqueue,
     Dequeue,
-    Delete,
-    ReadPredicate,
-    /// What an object held before all transactions.
-    Initial,
 }
 
 impl Verb {
     /// Does its completion say more than its invocation?
     pub fn has_result(self) -> bool {
-        matches!(self, Verb::Read | Verb::Dequeue | Verb::ReadPredicate)
+        matches!(self, Verb::Read | Verb::Dequeue)
     }
 }
 
@@ -49,8 +45,6 @@ pub(super) enum Arg {
     List(usize, usize),
     Pair(u64, u64),
     Delta(i64),
-    /// A predicate, and what it found: part of [`Batch::elements`], as [`predicate`] lays it out.
-    Answer(usize, usize),
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -81,10 +75,6 @@ pub(super) struct Event {
     /// The client's time stamp and index, if it has them.
     pub time: Option<u64>,
     pub index: Option<u64>,
-    /// When it was called, if the record is of a whole operation.
-    pub call: Option<u64>,
-    /// When such a one returned; none if it never did.
-    pub returned: Option<u64>,
 }
 
 /// A record.
@@ -153,7 +143,6 @@ pub(super) fn record(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<Line> {
     let ops_before = batch.ops.len();
     let (mut kind, mut process, mut function) = (None, None, None);
     let (mut time, mut index) = (None, None);
-    let (mut call, mut returned) = (None, None);
     let mut value: Option<Cursor> = None;
     let mut key: Option<Cursor> = None;
     let mut wrong: Option<(usize, String)> = None;
@@ -170,8 +159,6 @@ pub(super) fn record(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<Line> {
             b"f" => function = Some(cursor.scalar()?),
             b"time" => time = instant(cursor)?,
             b"index" => index = instant(cursor)?,
-            b"call" => call = instant(cursor)?,
-            b"return" => returned = instant(cursor)?,
             b"value" => {
                 cursor.blanks()?;
                 let start = *cursor;
@@ -192,11 +179,7 @@ pub(super) fn record(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<Line> {
             _ => cursor.skip()?,
         }
     }
-    let whole = match returned {
-        Some(_) => Scalar::Text(b"ok"),
-        None => Scalar::Text(b"info"),
-    };
-    let Some(kind) = kind.or(call.map(|_| whole)) else {
+    let Some(kind) = kind else {
         return bad("a record without a type");
     };
     if let Scalar::Text(b"versions" | b":versions") = kind {
@@ -228,8 +211,6 @@ pub(super) fn record(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<Line> {
         unread: false,
         time,
         index,
-        call,
-        returned,
     };
     if has_txn && value.is_none() {
         return Ok(Line::Event(event));
@@ -373,14 +354,10 @@ fn micro_op(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<()> {
         Scalar::Text(b"add" | b":add") => Verb::Add,
         Scalar::Text(b"enqueue" | b":enqueue") => Verb::Enqueue,
         Scalar::Text(b"dequeue" | b":dequeue") => Verb::Dequeue,
-        // Of an object that was not there before.
-        Scalar::Text(b"insert" | b":insert") => Verb::Write,
-        Scalar::Text(b"delete" | b":delete") => Verb::Delete,
-        Scalar::Text(b"rp" | b":rp") => return predicate_read(cursor, batch),
         other => {
             let name = shown(other);
             return bad(format!(
-                "unknown micro-operation {name}; one of append, r, w, cas, add, enqueue, dequeue, insert, delete, rp"
+                "unknown micro-operation {name}; one of append, r, w, cas, add, enqueue, dequeue"
             ));
         }
     };
@@ -391,125 +368,11 @@ fn micro_op(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<()> {
         Verb::Dequeue => value_or_nil(cursor, batch)?,
         Verb::Cas => pair(cursor, batch)?,
         Verb::Add => addend(cursor, batch)?,
-        Verb::Delete => {
-            if cursor.token()? != b']' {
-                cursor.skip()?;
-            }
-            Arg::Nil
-        }
         _ => Arg::Value(number(cursor.scalar()?, &mut batch.names)?),
     };
     cursor.expect(b']')?;
     batch.push(verb, key, arg);
     Ok(())
-}
-
-/// The rest of `[:rp PREDICATE {key value}]`, where nil stands for what is not known. The operation's key is the predicate's text.
-fn predicate_read(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<()> {
-    let start = batch.elements.len();
-    let text = predicate(cursor, batch)?;
-    let key = batch.names.number(&text);
-    let arg = match cursor.token()? {
-        b'{' => {
-            found(cursor, batch)?;
-            Arg::Answer(start, batch.elements.len())
-        }
-        b']' => Arg::Nil,
-        _ => match cursor.scalar()? {
-            Scalar::Nil => Arg::Nil,
-            other => {
-                let other = shown(other);
-                return bad(format!(
-                    "a predicate read finds a map of keys to values, not {other}"
-                ));
-            }
-        },
-    };
-    cursor.expect(b']')?;
-    batch.push(Verb::ReadPredicate, key, arg);
-    Ok(())
-}
-
-/// Reads `:true`, `[:= 2]` or `[:mod 2 0]` into three elements: which of them it is, and its numbers. Its text, in EDN.
-fn predicate(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<String> {
-    const KNOWN: &str = "a predicate is true, [= VALUE] or [mod MODULUS REST]";
-    if cursor.token()? != b'[' {
-        let Scalar::Text(b"true" | b":true") = cursor.scalar()? else {
-            return bad(KNOWN);
-        };
-        batch.elements.extend([PREDICATE_TRUE, 0, 0]);
-        return Ok("all objects".into());
-    }
-    cursor.at += 1;
-    let Scalar::Text(name) = cursor.scalar()? else {
-        return bad(KNOWN);
-    };
-    let text = match name.strip_prefix(b":").unwrap_or(name) {
-        b"=" => {
-            let scalar = cursor.scalar()?;
-            let value = number(scalar, &mut batch.names)?;
-            batch.elements.extend([PREDICATE_EQUAL, value, 0]);
-            format!("objects = {}", shown(scalar))
-        }
-        b"mod" => {
-            let (Scalar::Number(modulus), Scalar::Number(rest)) =
-                (cursor.scalar()?, cursor.scalar()?)
-            else {
-                return bad("[mod MODULUS REST] has two whole numbers");
-            };
-            if modulus == 0 {
-                return bad("nothing is divided by 0");
-            }
-            batch.elements.extend([PREDICATE_MOD, modulus, rest]);
-            format!("objects mod {modulus} = {rest}")
-        }
-        _ => return bad(KNOWN),
-    };
-    cursor.expect(b']')?;
-    Ok(text)
-}
-
-/// What stands for a predicate among the elements.
-pub(super) const PREDICATE_TRUE: u64 = 0;
-pub(super) const PREDICATE_EQUAL: u64 = 1;
-pub(super) const PREDICATE_MOD: u64 = 2;
-
-/// A map from keys to values, as elements in turn.
-fn found(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<()> {
-    cursor.expect(b'{')?;
-    while !cursor.accept(b'}')? {
-        let key = map_key(cursor, batch)?;
-        let value = number(cursor.scalar()?, &mut batch.names)?;
-        batch.elements.extend([key, value]);
-    }
-    Ok(())
-}
-
-/// What the objects hold before all transactions: `:f :init :value {:x 0}`.
-fn initial(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<()> {
-    let start = batch.elements.len();
-    found(cursor, batch)?;
-    let pairs = batch.elements.split_off(start);
-    for pair in pairs.chunks_exact(2) {
-        batch.push(Verb::Initial, pair[0], Arg::Value(pair[1]));
-    }
-    Ok(())
-}
-
-/// A key of a map.
-fn map_key(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<u64> {
-    if !cursor.json {
-        return number(cursor.scalar()?, &mut batch.names);
-    }
-    // JSON names are strings, even of numbers.
-    let name = cursor.name()?;
-    let text = std::str::from_utf8(name).ok();
-    let number = text.and_then(|text| text.parse::<u64>().ok());
-    let number = number.filter(|&number| i64::try_from(number).is_ok());
-    match number {
-        Some(number) => Ok(number),
-        None => Ok(batch.names.number(&unescape(name)?)),
-    }
 }
 
 /// Enters a list, an EDN sequence or an EDN set, if one is next: the byte that ends it.
@@ -584,7 +447,6 @@ fn pair(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<Arg> {
 enum Function {
     Txn,
     Transfer,
-    Init,
     One(Verb),
 }
 
@@ -597,7 +459,6 @@ fn function(f: Option<Scalar>) -> Parsed<Option<Function>> {
     let function = match name {
         b"txn" => Function::Txn,
         b"transfer" => Function::Transfer,
-        b"init" => Function::Init,
         b"read" | b"r" => Function::One(Verb::Read),
         b"write" | b"w" => Function::One(Verb::Write),
         b"cas" => Function::One(Verb::Cas),
@@ -610,7 +471,7 @@ fn function(f: Option<Scalar>) -> Parsed<Option<Function>> {
             let name = String::from_utf8_lossy(other);
             return bad(format!(
                 "unknown operation {name}; one of txn, read, write, cas, add, transfer, acquire, release, enqueue, \
-                 dequeue, init, with a value to match"
+                 dequeue, with a value to match"
             ));
         }
     };
@@ -647,7 +508,6 @@ fn plain(
             return without_value("transfer", event.kind);
         }
         Some(Function::Transfer) => return transfer(cursor, batch),
-        Some(Function::Init) => return initial(cursor, batch),
         Some(Function::One(verb)) => verb,
     };
     match (verb, cursor.token()?) {
@@ -798,7 +658,20 @@ fn transfer(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<()> {
 fn balances(cursor: &mut Cursor, batch: &mut Batch) -> Parsed<()> {
     cursor.expect(b'{')?;
     while !cursor.accept(b'}')? {
-        let account = map_key(cursor, batch)?;
+        let account = match cursor.json {
+            // JSON names are strings, even of numbers.
+            true => {
+                let name = cursor.name()?;
+                let text = std::str::from_utf8(name).ok();
+                let number = text.and_then(|text| text.parse::<u64>().ok());
+                let number = number.filter(|&number| i64::try_from(number).is_ok());
+                match number {
+                    Some(number) => number,
+                    None => batch.names.number(&unescape(name)?),
+                }
+            }
+            false => number(cursor.scalar()?, &mut batch.names)?,
+        };
         let arg = match cursor.scalar()? {
             Scalar::Nil => Arg::Nil,
             Scalar::Text(text) => {

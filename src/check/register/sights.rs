@@ -20,9 +20,6 @@ pub(super) enum Sighted {
     Fails(Anomaly),
 }
 
-/// With more sessions the clocks of causal consistency would take too much memory.
-const SESSIONS_MAX: u32 = 4_096;
-
 /// A shortest cycle is looked for from so many transactions.
 const CYCLE_STARTS_MAX: usize = 256;
 
@@ -35,8 +32,6 @@ enum Why {
     Order(KeyId),
     /// This transaction sees both and read from the other.
     Sight(u32, KeyId),
-    /// Its session executed it first.
-    Session,
 }
 
 /// Between two transactions, by their places.
@@ -99,51 +94,7 @@ impl<'a> Question<'a> {
             (reads.collect(), writes.collect());
         reads.sort_unstable_by_key(|read| read.key);
         writes.sort_unstable();
-        Viewer {
-            reads,
-            writes,
-            ..Viewer::default()
-        }
-    }
-
-    /// Lets everybody see its session's past. False if some process did several things at once, so that its order is none.
-    pub fn add_sessions(&mut self) -> bool {
-        let txn = |at: u32| &self.facts.txns[self.present[at as usize] as usize];
-        let mut order: Vec<u32> = (0..self.present.len() as u32).collect();
-        order.sort_unstable_by_key(|&at| (txn(at).process, txn(at).invoke, txn(at).id));
-        let (mut sessions, mut places) = (0, Vec::new());
-        for of_process in order.chunk_by(|&one, &other| txn(one).process == txn(other).process) {
-            let session = sessions;
-            sessions += 1;
-            let (mut before, mut step) = (None, 1);
-            for (nth, &at) in of_process.iter().enumerate() {
-                if before.is_some_and(|before| txn(before).complete >= txn(at).invoke) {
-                    return false;
-                }
-                // Nothing follows one whose fate its client was not told.
-                let is_last = nth + 1 == of_process.len();
-                let place = if txn(at).certain || is_last {
-                    (session, step)
-                } else {
-                    sessions += 1;
-                    (sessions - 1, 1)
-                };
-                places.push((at, before, place));
-                if txn(at).certain {
-                    (before, step) = (Some(at), step + 1);
-                }
-            }
-        }
-        for (at, before, place) in places {
-            let viewer = &mut self.viewers[at as usize];
-            (viewer.before, viewer.place) = (before, place);
-            self.known.extend(before.map(|from| Edge {
-                from,
-                to: at,
-                why: Why::Session,
-            }));
-        }
-        sessions <= SESSIONS_MAX
+        Viewer { reads, writes }
     }
 
     fn add_reads(&mut self) {
@@ -188,11 +139,6 @@ impl<'a> Question<'a> {
     /// Decides read atomicity; or causal consistency, given that read atomicity holds. None if the budget is spent.
     pub fn judge(&self, model: Model, steps_max: u64) -> Option<Sighted> {
         let mut steps_left = steps_max;
-        if in_session_order(model)
-            && let Some(cycle) = shortest_cycle(self.present.len() as u32, &self.known)
-        {
-            return Some(Sighted::Fails(self.cycle(model, &cycle)));
-        }
         let mut edges = self.known.clone();
         let mut missed: Option<Sight> = None;
         let tell = |sight: Sight| {
@@ -208,13 +154,6 @@ impl<'a> Question<'a> {
         };
         let told = match model {
             Model::ReadAtomicNoSession => visibility::direct(&self.viewers, &mut steps_left, tell),
-            Model::ReadAtomic => {
-                visibility::direct_in_sessions(&self.viewers, &mut steps_left, tell)
-            }
-            Model::CausalConsistency => {
-                visibility::transitive_in_sessions(&self.viewers, tell);
-                Ok(())
-            }
             _ => visibility::transitive(&self.viewers, &mut steps_left, tell),
         };
         told.ok()?;
@@ -246,7 +185,7 @@ impl<'a> Question<'a> {
     /// reader last.
     fn way(&self, model: Model, sight: (u32, u32), goal: impl Fn(u32) -> bool) -> Vec<u32> {
         let (reader, writer) = sight;
-        if matches!(model, Model::ReadAtomicNoSession | Model::ReadAtomic) {
+        if model == Model::ReadAtomicNoSession {
             return vec![writer, reader];
         }
         let mut unlimited = u64::MAX;
@@ -256,28 +195,11 @@ impl<'a> Question<'a> {
         way.expect("no budget").expect("it was seen")
     }
 
-    /// What the second one read from the first. None if it sees it by their session.
-    fn read_key(&self, from: u32, to: u32) -> Option<KeyId> {
+    /// What the second one read from the first.
+    fn read_key(&self, from: u32, to: u32) -> KeyId {
         let mut reads = self.viewers[to as usize].reads.iter();
         let read = reads.find(|read| read.source == Some(from));
-        Some(read?.key)
-    }
-
-    /// Why the second one sees the first, which may be its session's doing.
-    fn sight_step(&self, from: u32, to: u32) -> Step {
-        match self.read_key(from, to) {
-            Some(key) => self.read_step(from, to, key),
-            None => self.session_step(from, to),
-        }
-    }
-
-    fn process(&self, place: u32) -> u64 {
-        self.facts.txns[self.present[place as usize] as usize].process
-    }
-
-    fn session_step(&self, from: u32, to: u32) -> Step {
-        let process = self.process(from);
-        self.step(from, to, Dependency::Process { process })
+        read.expect("a read dependency").key
     }
 
     fn step(&self, from: u32, to: u32, because: Dependency) -> Step {
@@ -308,11 +230,7 @@ impl<'a> Question<'a> {
         };
         let mut steps = vec![self.step(sight.reader, way[0], because)];
         for pair in way.windows(2) {
-            steps.push(self.sight_step(pair[0], pair[1]));
-        }
-        if in_session_order(model) {
-            let kind = AnomalyKind::NotInSessionOrder;
-            return explain::cycle(self.history, kind, vec![model], steps);
+            steps.push(self.read_step(pair[0], pair[1], self.read_key(pair[0], pair[1])));
         }
         let kind = AnomalyKind::GSingle;
         let refutes = kind.refutes().into_iter().chain([model]);
@@ -334,7 +252,6 @@ impl<'a> Question<'a> {
         }
         let any = |is: fn(&Why) -> bool| cycle.iter().any(|edge| is(&edge.why));
         let kind = match model {
-            _ if in_session_order(model) => AnomalyKind::NotInSessionOrder,
             _ if !any(|why| matches!(why, Why::Sight(..))) => {
                 match any(|why| matches!(why, Why::Read(_))) {
                     true => AnomalyKind::G1c,
@@ -344,14 +261,9 @@ impl<'a> Question<'a> {
             Model::ReadAtomicNoSession => AnomalyKind::FracturedRead,
             _ => AnomalyKind::NotCausallyConsistent,
         };
-        let refutes = if in_session_order(model) {
-            vec![model]
-        } else {
-            kind.refutes()
-        };
         Anomaly {
             kind,
-            refutes,
+            refutes: kind.refutes(),
             cycle: cycle.iter().map(|edge| self.edge_step(edge)).collect(),
             transactions: cast.members().to_vec(),
             key: None,
@@ -362,7 +274,6 @@ impl<'a> Question<'a> {
     fn edge_step(&self, edge: &Edge) -> Step {
         match edge.why {
             Why::Read(key) => self.read_step(edge.from, edge.to, key),
-            Why::Session => self.session_step(edge.from, edge.to),
             Why::Order(key) | Why::Sight(_, key) => {
                 let because = Dependency::WriteWrite {
                     key: self.history.show_key(key),
@@ -384,10 +295,6 @@ impl<'a> Question<'a> {
                     self.version(edge.from, key)
                 )
             }
-            Why::Session => {
-                let process = self.history.show_value(self.process(edge.from));
-                format!("process {process} executed {from} before {to}")
-            }
             Why::Order(key) => format!(
                 "{to} wrote {} after {from} wrote {}, as its versions show",
                 self.version(edge.to, key),
@@ -396,11 +303,8 @@ impl<'a> Question<'a> {
             Why::Sight(reader, key) => {
                 let way = self.way(model, (reader, edge.from), |_| false);
                 let reads = way.windows(2).rev().map(|pair| {
-                    let (from, to) = (name(pair[0]), name(pair[1]));
-                    match self.read_key(pair[0], pair[1]) {
-                        Some(key) => format!("{to} read {} of {from}", self.version(pair[0], key)),
-                        None => format!("{to} came after {from} in their session"),
-                    }
+                    let read = self.version(pair[0], self.read_key(pair[0], pair[1]));
+                    format!("{} read {read} of {}", name(pair[1]), name(pair[0]))
                 });
                 let reads: Vec<String> = reads.collect();
                 format!(
@@ -413,11 +317,6 @@ impl<'a> Question<'a> {
             }
         }
     }
-}
-
-/// Do sessions count?
-pub(super) fn in_session_order(model: Model) -> bool {
-    matches!(model, Model::ReadAtomic | Model::CausalConsistency)
 }
 
 /// A shortest cycle, as far as those from [`CYCLE_STARTS_MAX`] transactions show.
