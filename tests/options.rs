@@ -205,6 +205,7 @@ fn a_protocol_that_the_machines_do_not_carry_runs_only_where_it_is_named() {
         [
             "naive",
             "2pc",
+            "3pc",
             "saga",
             "calvin",
             "percolator",

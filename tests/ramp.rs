@@ -66,7 +66,7 @@ fn lost_updates_are_measured_and_no_violation() {
         assert_eq!(run.verdict.verdict, Conclusion::Kept, "seed {seed}");
         let beyond = property(&run, "serializability");
         assert_eq!(beyond.status, Status::NotPromised, "seed {seed}");
-        anomalies += u64::from(beyond.observed.contains("lost-update"));
+        anomalies += u64::from(beyond.outcome == Finding::Broken);
         off += u64::from(property(&run, "invariant").outcome == Finding::Broken);
         assert!(
             property(&run, "isolation").status == Status::Kept,
@@ -75,20 +75,15 @@ fn lost_updates_are_measured_and_no_violation() {
     }
     assert!(
         anomalies > 0 && off > 0,
-        "{anomalies} runs with lost updates, {off} with other sums"
+        "{anomalies} runs that are not serializable, {off} with other sums"
     );
 }
 
 /// Ten transactions, one after the other: no races. Every kind of message is counted from the trace.
 #[test]
 fn a_write_takes_two_rounds_and_a_read_one() {
-    for (reads, expected) in [
-        (
-            "100%",
-            [("get", true), ("prepare", false), ("commit", false)],
-        ),
-        ("0%", [("get", true), ("prepare", true), ("commit", true)]),
-    ] {
+    // The first transaction writes in any case: there is nothing to read yet.
+    for (reads, writers) in [("100%", 1), ("0%", 10)] {
         let overrides = [
             ("workload.transactions", "10"),
             ("workload.rate", "1.0"),
@@ -107,9 +102,10 @@ fn a_write_takes_two_rounds_and_a_read_one() {
         let run = run("ramp", 1, &overrides);
         assert_eq!(run.verdict.counts.committed, 10);
         let sent = |label| run.messages_by_label.get(label).copied().unwrap_or(0);
-        for (label, is_sent) in expected {
-            assert_eq!(sent(label) > 0, is_sent, "{label}, {reads} reads");
-        }
+        assert!(sent("get") > 0);
+        // One message to each of at most four shards.
+        let prepared = sent("prepare");
+        assert!((writers..=4 * writers).contains(&prepared), "{prepared}");
         assert_eq!(sent("get-version"), 0, "nobody races");
         // As many questions as answers: each round once.
         for (question, answer) in [("prepare", "prepared"), ("commit", "committed")] {

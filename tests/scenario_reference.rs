@@ -299,6 +299,7 @@ for = "1s"
 verdict = "kept"
 [protocol.naive]
 [protocol.2pc]
+[protocol.3pc]
 [protocol.paxos-commit]
 [protocol.saga]
 [protocol.calvin]

@@ -198,6 +198,7 @@ proptest! {
         let plan = draw(&whole, seed);
         prop_assert_eq!(&plan, &draw(&whole, seed));
         let class = Class::ALL[out];
+        prop_assume!(whole.swarm.classes.contains(&class));
         let mut without = whole.clone();
         without.swarm.classes.retain(|other| *other != class);
         let mut alone = whole.clone();

@@ -112,7 +112,9 @@ fn the_report_tells_of_every_bug_that_it_was_found_and_shrunk() {
         .iter()
         .map(|line| line["name"].as_str().expect("a name"))
         .collect();
-    let hunted = ALL.iter().filter(|planted| !NOT_HUNTED.contains(&planted.protocol));
+    let hunted = ALL
+        .iter()
+        .filter(|planted| !NOT_HUNTED.contains(&planted.protocol));
     let hunted: Vec<&str> = hunted.map(|planted| planted.name).collect();
     assert_eq!(names, hunted, "run `ordain zoo --out reports` again");
     for line in &report {

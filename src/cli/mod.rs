@@ -54,7 +54,7 @@ pub mod exit {
 }
 
 /// The scenarios that come with the program, by name.
-pub const SHIPPED: [(&str, &str); 24] = [
+pub const SHIPPED: [(&str, &str); 28] = [
     (
         "settlement",
         include_str!("../../scenarios/settlement.toml"),
@@ -93,6 +93,22 @@ pub const SHIPPED: [(&str, &str); 24] = [
     (
         "write-skew",
         include_str!("../../scenarios/write-skew.toml"),
+    ),
+    (
+        "clock-liar",
+        include_str!("../../scenarios/clock-liar.toml"),
+    ),
+    (
+        "causal-reverse",
+        include_str!("../../scenarios/causal-reverse.toml"),
+    ),
+    (
+        "cross-region-transfer",
+        include_str!("../../scenarios/cross-region-transfer.toml"),
+    ),
+    (
+        "bounded-clocks",
+        include_str!("../../scenarios/bounded-clocks.toml"),
     ),
     (
         "fractured-reads",

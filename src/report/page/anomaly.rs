@@ -127,15 +127,15 @@ fn row(key: &str, names: &Names<'_>) -> String {
 
 fn because(step: &Step, from: &str, to: &str, names: &Names<'_>) -> (&'static str, String) {
     match &step.because {
-        Dependency::WriteWrite { key, .. } | Dependency::VersionVersion { key, .. } => (
+        Dependency::WriteWrite { key, .. } => (
             "ww",
             format!("{to} wrote {} after {from} wrote it", row(key, names)),
         ),
-        Dependency::WriteRead { key, .. } | Dependency::VersionRead { key, .. } => (
+        Dependency::WriteRead { key, .. } => (
             "wr",
             format!("{to} read {} as {from} had written it", row(key, names)),
         ),
-        Dependency::ReadWrite { key, .. } | Dependency::VersionReplaced { key, .. } => (
+        Dependency::ReadWrite { key, .. } => (
             "rw",
             format!(
                 "{from} read {} as it was before {to} wrote it",
