@@ -19,8 +19,6 @@ pub mod fault;
 pub mod model;
 pub mod plan;
 pub mod protocol;
-#[cfg(feature = "record")]
-pub mod record;
 pub mod registry;
 pub mod report;
 pub mod run;

@@ -78,7 +78,7 @@ pub(super) struct MergeArgs {
     junit: Option<PathBuf>,
 }
 
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+fn duration(text: &str) -> Result<Duration, String> {
     let quoted = toml::Value::String(text.to_owned());
     let span: Span = quoted
         .try_into()

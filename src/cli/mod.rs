@@ -29,7 +29,6 @@ mod check;
 mod explain;
 mod fuzz;
 mod new;
-mod record;
 mod report;
 mod show;
 
@@ -281,10 +280,6 @@ enum Command {
     /// Reads native NDJSON and Jepsen's JSON and EDN, plain or gzipped: lists, registers, sets, counters, queues, mutexes, banks. A
     /// folder is one of a Jepsen store or of a run. `-` is standard input.
     Check(check::CheckArgs),
-    /// Drive a real database with a workload, and judge what its clients saw.
-    ///
-    /// Needs a build with the feature `record`.
-    Record(Box<record::RecordArgs>),
     /// Check the models of the specs, and the protocol code in small worlds: safety, leads-to under fairness, sizes.
     Model {
         /// A spec's folder, a model's name, or FOLDER/NAME; all of them if absent.
@@ -478,7 +473,6 @@ fn execute(registry: &Registry, command: Command, json: bool) -> Result<u8, Fail
         Command::Fuzz(args) => fuzz::fuzz(registry, &args, json),
         Command::Merge(args) => fuzz::merge(registry, &args, json),
         Command::Check(args) => check::check(&args, json),
-        Command::Record(args) => record::record(&args, json),
         Command::Model { name, explore } => models(registry, name.as_deref(), explore, json),
         Command::Zoo {
             name,

@@ -4,8 +4,6 @@ pub mod fuzz;
 pub mod history;
 pub mod page;
 pub mod plan;
-#[cfg(feature = "record")]
-pub mod recording;
 pub mod show;
 pub mod text;
 #[cfg(feature = "zoo")]
