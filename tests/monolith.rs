@@ -57,13 +57,13 @@ fn a_dark_region_stops_everybody_if_the_machine_is_there_and_nobody_else_otherwi
             .metrics
             .outage_max_s
     };
-    // London is dark for six seconds.
+    // London is dark for six seconds. Answers that were under way when it began still arrive.
     let (elsewhere, there) = (
         outage_s("monolith", "\"frankfurt\""),
         outage_s("monolith", "\"london\""),
     );
     assert!(elsewhere < 1.0, "{elsewhere}");
-    assert!(there > 6.0, "{there}");
+    assert!(there > 5.9, "{there}");
     assert!(
         outage_s("calvin", "\"london\"") < 4.0,
         "two regions are a majority"
