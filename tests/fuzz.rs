@@ -641,8 +641,8 @@ fn a_bad_flag_says_what_to_write_and_exits_with_64_or_65() {
             64,
         ),
         (
-            &["fuzz", "storm", "-p", "3pc"],
-            "there is no protocol `3pc`",
+            &["fuzz", "storm", "-p", "4pc"],
+            "there is no protocol `4pc`",
             64,
         ),
         (&["fuzz", "storm", "-p", "2pc,2pc"], "named twice", 64),
