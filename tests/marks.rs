@@ -25,7 +25,7 @@ fn assert_all_reached(protocol: &str, variants: &[Scenario]) {
     assert_all_reached_but(protocol, variants, &[]);
 }
 
-/// The same without some marks of the log that the protocol embeds, which runs of Calvin over the same log reach.
+/// The same without some marks that others reach: runs of Calvin over the same log, or staged runs.
 fn assert_all_reached_but(protocol: &str, variants: &[Scenario], elsewhere: &[&str]) {
     let mut missing: BTreeSet<&str> = { Registry::standard().marks(protocol).into_iter() }
         .map(|(name, _)| name)
@@ -93,9 +93,9 @@ fn every_mark_of_three_phase_commit_is_reached() {
         scenario("storm", &[short]),
         scenario("crossfire", &[silent, short]),
         scenario("storm", &[alone, short]),
-        scenario("three-phase-split-brain", &[]),
     ];
-    assert_all_reached("3pc", &variants);
+    // A split takes a cut in a moment of some milliseconds: staged in tests/three_phase.rs and in a transcript.
+    assert_all_reached_but("3pc", &variants, &["3pc.split"]);
 }
 
 #[test]
