@@ -201,7 +201,6 @@ impl<P: Commitment> Participant<P> {
     /// (Mohan, Lindsay and Obermarck 1986, section 3.1). Returns whether the locks under which it was read were still held;
     /// otherwise it has to say no.
     pub fn leave(&mut self, txn: TxnId, part: &Part, out: &mut Out<P>) -> bool {
-        assert!(part.writes.is_empty(), "{txn}: who writes has to stay");
         let holds = !self.votes.contains_key(&txn) && self.execution.holds_under(txn, part.grant);
         if holds {
             self.forget(txn, out);
