@@ -17,7 +17,7 @@
 //!   called: the leader asks a majority whether it still leads (Ongaro, "Consensus: Bridging Theory and Practice", 2014,
 //!   section 6.4). It writes nothing.
 //!
-//! ```
+//! ```no_run
 //! use ordain::base::process::*;
 //! use ordain::consensus::{Config, LogEffects, Options, Position};
 //! use ordain::protocol::kit::replicated::{Event, Replicated, StateMachine};
