@@ -84,9 +84,9 @@ pub fn draw(scenario: &Scenario, seed: u64) -> Vec<PlannedOperation> {
     operations
 }
 
-/// The next arrival of a Poisson process whose rate changes: arrivals at the highest rate come up for choice, and each is
-/// kept with the probability that the rate at its time gives it (Lewis and Shedler, "Simulation of nonhomogeneous Poisson
-/// processes by thinning", Naval Research Logistics Quarterly 26(3), 1979).
+/// The next arrival of a Poisson process whose rate changes. Arrivals are drawn at the highest rate. Each is kept with the
+/// probability (rate at its time) / (highest rate). Source: Lewis and Shedler, "Simulation of nonhomogeneous Poisson processes
+/// by thinning", Naval Research Logistics Quarterly 26(3), 1979.
 fn thinned(arrivals: &mut Stream, profile: &Profile, gap_ns: f64, mut due_ns: f64) -> f64 {
     let highest = profile.highest();
     loop {
