@@ -17,7 +17,7 @@
 //!   called: the leader asks a majority whether it still leads (Ongaro, "Consensus: Bridging Theory and Practice", 2014,
 //!   section 6.4). It writes nothing.
 //!
-//! ```no_run
+//! ```
 //! use ordain::base::process::*;
 //! use ordain::consensus::{Config, LogEffects, Options, Position};
 //! use ordain::protocol::kit::replicated::{Event, Replicated, StateMachine};
@@ -42,7 +42,7 @@
 //! let config = Config { group: 0, me, members: vec![me], file, flush_owner: 0, options };
 //! let mut replica = Replicated::new(config, Sum::default(), 100);
 //! let mut out = LogEffects::default();
-//! let mut sums = Vec::new();
+//! let (mut sums, mut flushes, mut due) = (Vec::new(), Vec::new(), None);
 //! replica.step(WallTime(0), Input::Boot(Disk::default()), &mut out);
 //! while sums.len() < 2 {
 //!     for event in replica.take_events(&mut out) {
@@ -55,15 +55,19 @@
 //!             _ => {}
 //!         }
 //!     }
-//!     // The host: flushes succeed at once, and timers fire one after another.
-//!     for effect in out.drain().collect::<Vec<_>>() {
-//!         let input = match effect {
-//!             Effect::Flush(flush) => Input::Flushed(flush),
-//!             Effect::SetTimer { timer, .. } if replica.leads().is_none() => Input::Timer(timer),
-//!             _ => continue,
-//!         };
-//!         replica.step(WallTime(0), input, &mut out);
+//!     // The host: flushes succeed at once. Where none is under way, time passes until the timer that was set last.
+//!     for effect in out.drain() {
+//!         match effect {
+//!             Effect::Flush(flush) => flushes.push(flush),
+//!             Effect::SetTimer { timer, .. } => due = Some(timer),
+//!             _ => {}
+//!         }
 //!     }
+//!     let input = match flushes.pop() {
+//!         Some(flush) => Input::Flushed(flush),
+//!         None => Input::Timer(due.take().expect("a timer is set")),
+//!     };
+//!     replica.step(WallTime(0), input, &mut out);
 //! }
 //! assert_eq!(sums, [40, 42]);
 //! assert_eq!(replica.state(), &Sum(42));
