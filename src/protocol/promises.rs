@@ -18,6 +18,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::process::NodeId;
 use crate::consensus::connectivity::Shape;
 use crate::fault::{Fault, FaultKind, Latency};
 use crate::plan::Plan;
@@ -176,7 +177,7 @@ impl fmt::Display for Promise {
 pub enum Assumption {
     /// A synchronous network and prompt machines: whoever is up answers within this time, in nanoseconds. Then silence for
     /// longer means a crash, and nobody is suspected falsely (Skeen 1981; Dwork, Lynch and Stockmeyer 1988). Crashes are no
-    /// breach. Cuts, loss, pauses and slow machines are.
+    /// breach, nor is a client that is cut off. Cuts, loss, pauses and slow machines of others are.
     Synchrony {
         /// The bound.
         within_ns: u64,
@@ -230,12 +231,21 @@ fn is_slow(latency: &Latency, within_ns: u64) -> bool {
 
 /// How a fault lets somebody who is up stay silent for longer.
 fn asynchrony(plan: &Plan, fault: &Fault, within_ns: u64) -> Option<String> {
-    let name = |nodes: &[crate::base::process::NodeId]| {
+    let name = |nodes: &[NodeId]| {
         let names = nodes.iter().take(2);
         let names = names.map(|node| plan.environment.machines[usize::from(node.0)].name.as_str());
         let more = if nodes.len() > 2 { ", ..." } else { "" };
         format!("{}{more}", names.collect::<Vec<_>>().join(", "))
     };
+    // Nobody decides by the silence of a client.
+    let of_clients = |nodes: &[NodeId]| {
+        let mut nodes = nodes.iter();
+        nodes.all(|node| plan.environment.machines[usize::from(node.0)].client)
+    };
+    let mut kind = fault.kind.clone();
+    if kind.node_lists().iter().any(|nodes| of_clients(nodes)) {
+        return None;
+    }
     // What lasts for less than half of the bound leaves time for an answer.
     let is_short = fault.for_ns.is_some_and(|for_ns| for_ns <= within_ns / 2) && !fault.permanent;
     match &fault.kind {
@@ -417,7 +427,6 @@ impl fmt::Display for Promises {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::process::NodeId;
     use crate::fault::{CrashLoss, OneWay, When};
     use crate::scenario::Scenario;
 
@@ -500,6 +509,19 @@ mod tests {
             let how = BOUND.broken_by(&plan(&[(crash.clone(), None), breach.clone()]));
             assert!(how.is_some(), "{breach:?}");
         }
+        // Clients that are cut off are no breach.
+        let machines = plan(&[]).environment.machines;
+        let ids = (0..).map(NodeId).zip(&machines);
+        let (clients, servers): (Vec<_>, Vec<_>) = ids.partition(|(_, machine)| machine.client);
+        let only = |machines: Vec<(NodeId, _)>| machines.into_iter().map(|(id, _)| id).collect();
+        let (from, to): (Vec<NodeId>, Vec<NodeId>) = (only(clients), only(servers));
+        let both_ways = true;
+        let cut = FaultKind::Cut {
+            from,
+            to,
+            both_ways,
+        };
+        assert_eq!(BOUND.broken_by(&plan(&[(cut, None)])), None);
     }
 
     #[test]
