@@ -24,8 +24,8 @@ for other in two again debug; do
     cmp "$folder/one.json" "$folder/$other.json" || { echo "digests differ: one thread against '$other'"; exit 1; }
 done
 count=$(grep -c '"[0-9]*": "[0-9a-f]\{32\}"' "$folder/one.json")
-[ "$count" -eq $((8 * seeds)) ] || { echo "expected $((8 * seeds)) digests, found $count"; exit 1; }
+[ "$count" -eq $((10 * seeds)) ] || { echo "expected $((10 * seeds)) digests, found $count"; exit 1; }
 # Runs in which nothing happens have equal digests, too.
 work=$(awk -F '[:,]' '/"invoked":/ { sent = $2 } /"committed":/ { lines++; idle += $2 * 2 < sent } END { print lines + 0, idle + 0 }' "$folder/one.json")
-[ "$work" = "8 0" ] || { echo "expected eight protocols that commit half of their transactions or more, found (protocols, idle): $work"; exit 1; }
+[ "$work" = "10 0" ] || { echo "expected ten protocols that commit half of their transactions or more, found (protocols, idle): $work"; exit 1; }
 echo "$count digests equal: 1 and 2 threads, separate processes, debug and release"

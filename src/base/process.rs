@@ -385,8 +385,13 @@ pub trait Wire: Clone + Eq + Hash + Debug + Send + Sync + 'static {
 
     /// Size on the wire in bytes, for links with a bandwidth.
     fn size_bytes(&self) -> u32 {
-        64
+        message_bytes(0)
     }
+}
+
+/// Size on the wire, in bytes, of a message with so many rows: a header, and for each row its key and value.
+pub fn message_bytes(rows: usize) -> u32 {
+    64 + 16 * rows as u32
 }
 
 impl Wire for u64 {

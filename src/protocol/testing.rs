@@ -644,3 +644,65 @@ pub fn contended(layout: &Layout, count: u32, dice: &mut Dice) -> Vec<PlannedOpe
         })
         .collect()
 }
+
+/// What the trace says is a behaviour of an atomic commitment protocol: no two decisions, nobody who does otherwise, and no
+/// commit without everybody's yes.
+pub fn check_decisions<P: Autopsy>(table: &Bench<P>) {
+    let mut decided = BTreeMap::new();
+    for (_, what) in &table.observed {
+        match what {
+            Observation::Decided { txn, commit }
+            | Observation::Resolved { txn, commit, .. }
+            | Observation::Ended { txn, commit } => {
+                let before = *decided.entry(*txn).or_insert(*commit);
+                assert_eq!(
+                    before, *commit,
+                    "{txn} is decided both ways:\n{}",
+                    table.log
+                );
+            }
+            Observation::Voted {
+                txn, yes: false, ..
+            } => {
+                let before = *decided.entry(*txn).or_insert(false);
+                assert!(!before, "{txn} was committed against a no:\n{}", table.log);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Runs contended transfers under trouble, a run for each seed, and holds an atomic commitment protocol against everything that
+/// it promises. Returns how many transactions committed, and which rare branches were taken.
+pub fn fuzz_commitment<Pr: Protocol>(
+    layout: &Layout,
+    options: &Pr::Options,
+    trouble: Trouble,
+    seeds: std::ops::Range<u64>,
+) -> (usize, BTreeSet<&'static str>) {
+    let (mut committed, mut marks) = (0, BTreeSet::new());
+    for seed in seeds {
+        let operations = contended(layout, 12, &mut Dice(seed));
+        let table = run::<Pr>(layout, options, &operations, trouble, seed);
+        check_atomicity(&table, &operations);
+        check_strictly_serializable(&table);
+        check_decisions(&table);
+        let states = table.autopsy();
+        let rows = states.values().flat_map(|state| state.rows.values());
+        let total: i64 = rows.map(|row| row.value.as_int()).sum();
+        let initial = |table: &Table| i64::from(table.rows) * table.initial.as_int();
+        assert_eq!(
+            total,
+            layout.tables.iter().map(initial).sum::<i64>(),
+            "seed {seed}"
+        );
+        let outcomes = table.outcomes();
+        let commits = |outcome: &&Outcome| matches!(outcome, Outcome::Committed { .. });
+        committed += outcomes.values().filter(commits).count();
+        marks.extend(table.observed.iter().filter_map(|(_, what)| match what {
+            Observation::Mark(mark) => Some(*mark),
+            _ => None,
+        }));
+    }
+    (committed, marks)
+}

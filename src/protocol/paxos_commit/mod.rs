@@ -62,7 +62,7 @@ use super::kit::participant::Commitment;
 use super::{Atomicity, Deployment, Isolation, Progress, Promise, Promises, Protocol};
 use crate::base::observation::{AbortReason, Mark};
 use crate::base::options::{Choice, Millis, Number, declare};
-use crate::base::process::{Addr, Effects, NodeId, Wire};
+use crate::base::process::{Addr, Effects, NodeId, Wire, message_bytes};
 use crate::base::txn::{ShardId, TxnId};
 use crate::plan::PlannedOperation;
 use crate::protocol::kit::client::{ClientMessage, ClientTimer, Patience};
@@ -447,7 +447,7 @@ impl Wire for Message {
             Message::Prepare { part, .. } => part.writes.len(),
             _ => 0,
         };
-        64 + 16 * rows as u32
+        message_bytes(rows)
     }
 }
 

@@ -176,67 +176,12 @@ fn all_options() -> Vec<Options> {
     ]
 }
 
-/// No two decisions, no resource manager that does otherwise, no commit without everybody's vote.
-fn check_observations(table: &Bench<Node>) {
-    let mut decided = BTreeMap::new();
-    for (_, what) in &table.observed {
-        match what {
-            Observation::Decided { txn, commit }
-            | Observation::Resolved { txn, commit, .. }
-            | Observation::Ended { txn, commit } => {
-                let before = *decided.entry(*txn).or_insert(*commit);
-                assert_eq!(
-                    before, *commit,
-                    "{txn} is decided both ways:\n{}",
-                    table.log
-                );
-            }
-            Observation::Voted {
-                txn, yes: false, ..
-            } => {
-                let before = *decided.entry(*txn).or_insert(false);
-                assert!(!before, "{txn} was committed against a no:\n{}", table.log);
-            }
-            _ => {}
-        }
-    }
-}
-
-fn fuzz(
-    options: &Options,
-    trouble: Trouble,
-    seeds: std::ops::Range<u64>,
-) -> (usize, BTreeSet<&'static str>) {
-    let layout = wide(4, 2, Value::Int(20));
-    let (mut committed, mut marks) = (0, BTreeSet::new());
-    for seed in seeds {
-        let operations = contended(&layout, 12, &mut Dice(seed));
-        let table = run::<PaxosCommit>(&layout, options, &operations, trouble, seed);
-        check_atomicity(&table, &operations);
-        check_strictly_serializable(&table);
-        check_observations(&table);
-        let states = table.autopsy();
-        let total: i64 = { states.values() }
-            .flat_map(|state| state.rows.values())
-            .map(|row| row.value.as_int())
-            .sum();
-        assert_eq!(total, 4 * 2 * 20, "seed {seed}");
-        let outcomes = table.outcomes();
-        let commits = |outcome: &&Outcome| matches!(outcome, Outcome::Committed { .. });
-        committed += outcomes.values().filter(commits).count();
-        marks.extend(table.observed.iter().filter_map(|(_, what)| match what {
-            Observation::Mark(mark) => Some(*mark),
-            _ => None,
-        }));
-    }
-    (committed, marks)
-}
-
 #[test]
 fn under_crashes_losses_duplicates_and_failing_disks_every_transaction_ends_all_or_nothing() {
     let mut reached = BTreeSet::new();
     for options in all_options() {
-        let (committed, marks) = fuzz(&options, ROUGH, 0..200);
+        let (committed, marks) =
+            fuzz_commitment::<PaxosCommit>(&wide(4, 2, Value::Int(20)), &options, ROUGH, 0..200);
         assert!(committed > 200, "{committed}: {options:?}");
         reached.extend(marks);
     }

@@ -50,7 +50,7 @@ use super::kit::node::{Node, carries_client};
 use super::{Atomicity, Deployment, Isolation, Progress, Promise, Promises, Protocol};
 use crate::base::observation::{Mark, Outcome};
 use crate::base::options::{Millis, Number, declare};
-use crate::base::process::{Addr, Effects, NodeId, Wire};
+use crate::base::process::{Addr, Effects, NodeId, Wire, message_bytes};
 use crate::base::txn::{Key, ShardId, Target, Txn, TxnId, Value};
 use crate::plan::PlannedOperation;
 use crate::scenario::layout::Layout;
@@ -272,7 +272,7 @@ impl Wire for Message {
             Message::Prepare(request) => request.rows.len() + request.write_set.len(),
             _ => 0,
         };
-        64 + 16 * rows as u32
+        message_bytes(rows)
     }
 }
 

@@ -41,7 +41,7 @@ use super::kit::node::{self, carries_client};
 use super::{Atomicity, Deployment, Progress, Promise, Promises, Protocol};
 use crate::base::observation::Mark;
 use crate::base::options::{Choice, Millis, Number, declare};
-use crate::base::process::{Addr, Effects, NodeId, Wire};
+use crate::base::process::{Addr, Effects, NodeId, Wire, message_bytes};
 use crate::base::txn::{Guard, Key, Read, ShardId, TxnId, Write};
 use crate::plan::PlannedOperation;
 use crate::protocol::kit::client::{ClientMessage, ClientTimer, Patience};
@@ -239,7 +239,7 @@ impl Wire for Message {
             Message::Step(request) => request.what.reads.len() + request.what.writes.len(),
             _ => 0,
         };
-        64 + 16 * rows as u32
+        message_bytes(rows)
     }
 }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Age, Attempt};
 use crate::base::observation::Outcome;
+use crate::base::process::message_bytes;
 use crate::base::txn::{Key, Read, Row, ShardId, TxnId, Value};
 use crate::consensus::{Command as LogCommand, Position};
 use crate::protocol::kit::replicated::StateMachine;
@@ -92,7 +93,7 @@ impl LogCommand for Command {
             Command::Prepare { writes, .. } | Command::End { writes, .. } => writes.len(),
             _ => 0,
         };
-        64 + 16 * rows as u32
+        message_bytes(rows)
     }
 }
 

@@ -60,7 +60,7 @@ use super::promises::Assumption;
 use super::{Atomicity, Deployment, Isolation, Progress, Promise, Promises, Protocol};
 use crate::base::observation::Mark;
 use crate::base::options::{Millis, Number, Unfit, declare};
-use crate::base::process::{Addr, Effects, FileId, NodeId, WallTime, Wire};
+use crate::base::process::{Addr, Effects, FileId, NodeId, WallTime, Wire, message_bytes};
 use crate::base::txn::{Key, Read, ShardId, Txn, TxnId, Value};
 use crate::consensus::{self, Config, LogMessage, LogTimer, Term};
 use crate::plan::PlannedOperation;
@@ -287,7 +287,7 @@ impl Wire for Message {
             Message::Read { keys, .. } => keys.len(),
             _ => 0,
         };
-        64 + 16 * rows as u32
+        message_bytes(rows)
     }
 }
 

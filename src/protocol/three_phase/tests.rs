@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use super::*;
 use crate::base::observation::{Observation, Outcome};
 use crate::base::txn::{Op, Value};
@@ -149,32 +147,6 @@ fn an_initiator_avoids_suspects_as_long_as_there_is_anybody_else() {
     assert_eq!(site.trusted(ShardId(0), &all), usual);
 }
 
-/// No two decisions, no participant that does otherwise, no commit without everybody's vote.
-fn check_observations(table: &Bench<Node>) {
-    let mut decided = BTreeMap::new();
-    for (_, what) in &table.observed {
-        match what {
-            Observation::Decided { txn, commit }
-            | Observation::Resolved { txn, commit, .. }
-            | Observation::Ended { txn, commit } => {
-                let before = *decided.entry(*txn).or_insert(*commit);
-                assert_eq!(
-                    before, *commit,
-                    "{txn} is decided both ways:\n{}",
-                    table.log
-                );
-            }
-            Observation::Voted {
-                txn, yes: false, ..
-            } => {
-                let before = *decided.entry(*txn).or_insert(false);
-                assert!(!before, "{txn} was committed against a no:\n{}", table.log);
-            }
-            _ => {}
-        }
-    }
-}
-
 /// Machines crash, disks fail and messages come twice; but none is lost, and timers fire only when nothing is under way: whoever is
 /// silent has crashed.
 const SYNCHRONOUS: Trouble = Trouble {
@@ -186,41 +158,16 @@ const SYNCHRONOUS: Trouble = Trouble {
     steps: 600,
 };
 
-fn fuzz(
-    options: &Options,
-    trouble: Trouble,
-    seeds: std::ops::Range<u64>,
-) -> (usize, BTreeSet<&'static str>) {
-    let layout = layout(4, 2, Value::Int(20));
-    let (mut committed, mut marks) = (0, BTreeSet::new());
-    for seed in seeds {
-        let operations = contended(&layout, 12, &mut Dice(seed));
-        let table = run::<ThreePhase>(&layout, options, &operations, trouble, seed);
-        check_atomicity(&table, &operations);
-        check_strictly_serializable(&table);
-        check_observations(&table);
-        let states = table.autopsy();
-        let total: i64 = { states.values() }
-            .flat_map(|state| state.rows.values())
-            .map(|row| row.value.as_int())
-            .sum();
-        assert_eq!(total, 4 * 2 * 20, "seed {seed}");
-        let outcomes = table.outcomes();
-        let commits = |outcome: &&Outcome| matches!(outcome, Outcome::Committed { .. });
-        committed += outcomes.values().filter(commits).count();
-        marks.extend(table.observed.iter().filter_map(|(_, what)| match what {
-            Observation::Mark(mark) => Some(*mark),
-            _ => None,
-        }));
-    }
-    (committed, marks)
-}
-
 #[test]
 fn under_crashes_duplicates_and_failing_disks_every_transaction_ends_all_or_nothing() {
     let mut reached = BTreeSet::new();
     for coordinator in [Placement::Separate, Placement::CoLocated] {
-        let (committed, marks) = fuzz(&options(coordinator), SYNCHRONOUS, 0..300);
+        let (committed, marks) = fuzz_commitment::<ThreePhase>(
+            &layout(4, 2, Value::Int(20)),
+            &options(coordinator),
+            SYNCHRONOUS,
+            0..300,
+        );
         assert!(committed > 300, "{committed}: {coordinator:?}");
         reached.extend(marks);
     }

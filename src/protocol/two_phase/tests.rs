@@ -90,65 +90,12 @@ fn all_options() -> Vec<Options> {
     vec![plain, helpful, lean]
 }
 
-fn fuzz(
-    options: &Options,
-    trouble: Trouble,
-    seeds: std::ops::Range<u64>,
-) -> BTreeSet<&'static str> {
-    let layout = layout(4, 2, Value::Int(20));
-    let mut marks = BTreeSet::new();
-    for seed in seeds {
-        let operations = contended(&layout, 12, &mut Dice(seed));
-        let table = run::<TwoPhase>(&layout, options, &operations, trouble, seed);
-        check_atomicity(&table, &operations);
-        check_strictly_serializable(&table);
-        check_observations(&table);
-        let states = table.autopsy();
-        let total: i64 = { states.values() }
-            .flat_map(|state| state.rows.values())
-            .map(|row| row.value.as_int())
-            .sum();
-        assert_eq!(total, 4 * 2 * 20, "seed {seed}");
-        marks.extend(table.observed.iter().filter_map(|(_, what)| match what {
-            Observation::Mark(mark) => Some(*mark),
-            _ => None,
-        }));
-    }
-    marks
-}
-
-/// What the trace says is a behaviour of two-phase commit: no two decisions, no participant that does otherwise,
-/// no commit without everybody's yes.
-fn check_observations(table: &Bench<Node>) {
-    use std::collections::BTreeMap;
-    let mut decided = BTreeMap::new();
-    for (_, what) in &table.observed {
-        match what {
-            Observation::Decided { txn, commit }
-            | Observation::Resolved { txn, commit, .. }
-            | Observation::Ended { txn, commit } => {
-                let before = *decided.entry(*txn).or_insert(*commit);
-                assert_eq!(
-                    before, *commit,
-                    "{txn} is decided both ways:\n{}",
-                    table.log
-                );
-            }
-            Observation::Voted {
-                txn, yes: false, ..
-            } => {
-                let before = *decided.entry(*txn).or_insert(false);
-                assert!(!before, "{txn} was committed against a no:\n{}", table.log);
-            }
-            _ => {}
-        }
-    }
-}
-
 #[test]
 fn under_crashes_losses_duplicates_and_failing_disks_every_transaction_ends_all_or_nothing() {
     for options in all_options() {
-        let marks = fuzz(&options, ROUGH, 0..300);
+        let (committed, marks) =
+            fuzz_commitment::<TwoPhase>(&layout(4, 2, Value::Int(20)), &options, ROUGH, 0..300);
+        assert!(committed > 300, "{committed}: {options:?}");
         for mark in [
             "2pc.decision-recovered",
             "2pc.presumed-abort",
@@ -179,7 +126,7 @@ fn only_what_a_participant_decided_alone_can_be_half_done() {
         for seed in 0..300 {
             let operations = contended(&layout, 12, &mut Dice(seed));
             let table = run::<TwoPhase>(&layout, &options, &operations, ROUGH, seed);
-            check_observations(&table);
+            check_decisions(&table);
             let states = table.autopsy();
             let mut alone = BTreeSet::new();
             for (_, what) in &table.observed {

@@ -87,7 +87,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::hlc::{Hlc, Stamp};
 use crate::base::observation::{Mark, Outcome};
 use crate::base::options::{Millis, Number};
-use crate::base::process::{Addr, Effects, WallTime, Wire};
+use crate::base::process::{Addr, Effects, WallTime, Wire, message_bytes};
 use crate::base::txn::{Key, Read, ShardId, TxnId, Write};
 use crate::base::zoo::{self, Bug};
 use crate::scenario::layout::Layout;
@@ -286,7 +286,7 @@ impl Wire for Message {
             Message::Locked { rows, .. } => rows.len(),
             _ => 0,
         };
-        64 + 16 * rows as u32
+        message_bytes(rows)
     }
 }
 
