@@ -6,6 +6,7 @@ pub mod deploy;
 pub mod durable;
 pub mod execution;
 pub mod journal;
+pub mod lease;
 pub mod node;
 pub mod participant;
 pub mod replicated;

@@ -73,6 +73,11 @@ impl Replies {
         self.ending.contains(&txn)
     }
 
+    /// The transactions whose end is on its way to the disk.
+    pub fn all_ending(&self) -> BTreeSet<TxnId> {
+        self.ending.clone()
+    }
+
     /// Why the transaction took no effect, if its client was told so.
     pub fn refusal(&self, txn: TxnId) -> Option<&Outcome> {
         self.refused.get(&txn)

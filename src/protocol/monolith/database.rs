@@ -7,21 +7,20 @@ use serde::{Deserialize, Serialize};
 
 use super::{ENGINE, Message, Out, Site, Timer};
 use crate::base::observation::{AbortReason, Observation, Outcome};
-use crate::base::process::{Addr, Disk, FileId, Input, Process, WallTime};
+use crate::base::process::{Addr, FileId, Input, Process, WallTime};
 use crate::base::txn::{Key, Read, ShardId, Txn, TxnId, Write, WriteId};
 use crate::base::zoo::{self, Bug};
 use crate::protocol::Autopsy;
 use crate::protocol::kit::client::ClientMessage;
+use crate::protocol::kit::durable;
 use crate::protocol::kit::execution::{self, Around, End, Executed, Execution};
 use crate::protocol::kit::journal::Journal;
+use crate::protocol::kit::replies::{Replies, reply};
 use crate::shard::ShardState;
 use crate::shard::recovery::Recovery;
 use crate::shard::store::Store;
 
 const LOG: FileId = FileId(0);
-/// How many committed transactions' reads are kept for replies that got lost.
-const REPLIES_KEPT: usize = 1_024;
-
 /// What the log holds.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 enum Record {
@@ -41,16 +40,6 @@ struct Durable {
     committed: BTreeSet<TxnId>,
     /// Transactions whose client was told that they took no effect.
     refused: BTreeMap<TxnId, Outcome>,
-}
-
-impl Durable {
-    fn checkpoint(&self) -> Durable {
-        let mut durable = self.clone();
-        if zoo::planted(Bug::CheckpointDropsRefusals) {
-            durable.refused.clear();
-        }
-        durable
-    }
 }
 
 /// What follows a forced record.
@@ -75,12 +64,10 @@ pub struct Database {
     site: Arc<Site>,
     me: Addr,
     journal: Journal<Record, Then>,
-    durable: Durable,
+    store: Store,
+    committed: BTreeSet<TxnId>,
+    replies: Replies,
     execution: Execution,
-    /// Executed or refused, and that is on its way to the disk.
-    ending: BTreeSet<TxnId>,
-    /// What the latest committed transactions read.
-    replies: BTreeMap<TxnId, Vec<Read>>,
 }
 
 impl Database {
@@ -89,49 +76,19 @@ impl Database {
         Self {
             me,
             journal: Journal::new(LOG, site.options.checkpoint_min_bytes()),
-            durable: Durable {
-                store: Store::of_all(&site.layout, ENGINE),
-                committed: BTreeSet::new(),
-                refused: BTreeMap::new(),
-            },
+            store: Store::of_all(&site.layout, ENGINE),
+            committed: BTreeSet::new(),
+            replies: Replies::default(),
             execution: Execution::new(me),
-            ending: BTreeSet::new(),
-            replies: BTreeMap::new(),
             site,
         }
     }
 
-    // Recovery: the log is the state. What was under way has left no trace, and its client asks again.
-
-    fn boot(&mut self, disk: &Disk, out: &mut Out) {
-        let Ok(records) = self.journal.open(disk.file(LOG), out) else {
-            return out.halt("the database's log is damaged");
-        };
-        for record in records {
-            match record {
-                Record::Committed { txn, writes } => {
-                    self.apply(txn, &writes);
-                    // Stated again, because the crash may have come between the record and the words.
-                    let commit = true;
-                    out.observe(Observation::Decided { txn, commit });
-                    out.observe(Observation::Ended { txn, commit });
-                }
-                Record::Refused { txn, outcome } => {
-                    self.durable.refused.insert(txn, outcome);
-                }
-                Record::Checkpoint(durable) => self.durable = *durable,
-            }
-        }
-        if zoo::planted(Bug::CommitsForgottenAtRestart) {
-            self.durable.committed.clear();
-        }
-    }
-
     fn apply(&mut self, txn: TxnId, writes: &[Write]) -> (u64, Vec<Key>) {
-        let position = self.durable.store.next_position();
+        let position = self.store.next_position();
         let writer = WriteId { txn, undo: false };
-        let keys = self.durable.store.apply(position, writer, writes);
-        self.durable.committed.insert(txn);
+        let keys = self.store.apply(position, writer, writes);
+        self.committed.insert(txn);
         (position, keys)
     }
 
@@ -139,18 +96,18 @@ impl Database {
 
     fn on_request(&mut self, now: WallTime, client: Addr, txn: Arc<Txn>, out: &mut Out) {
         let id = txn.id;
-        if let Some(outcome) = self.durable.refused.get(&id) {
+        if let Some(outcome) = self.replies.refusal(id) {
             // A crash may have come between the record and the words.
             let (outcome, commit) = (outcome.clone(), false);
             out.observe(Observation::Ended { txn: id, commit });
-            return reply(id, client, outcome, out);
+            return reply(client, id, outcome, out);
         }
-        if self.durable.committed.contains(&id) {
+        if self.committed.contains(&id) {
             out.observe(Observation::Mark("monolith.reply-repeated"));
-            let reads = self.replies.get(&id).cloned().unwrap_or_default();
-            return reply(id, client, Outcome::Committed { reads }, out);
+            let reads = self.replies.reads(id);
+            return reply(client, id, Outcome::Committed { reads }, out);
         }
-        if self.execution.is_running(id) || self.ending.contains(&id) {
+        if self.execution.is_running(id) || self.replies.is_ending(id) {
             return; // The answer will come.
         }
         let end = self.execute(out, |execution, around, out| {
@@ -172,7 +129,7 @@ impl Database {
             layout: &self.site.whole,
             options: &self.site.execution,
             shard: ShardId(0),
-            store: &self.durable.store,
+            store: &self.store,
         };
         let mut effects = execution::Out::default();
         let result = step(&mut self.execution, &around, &mut effects);
@@ -207,7 +164,7 @@ impl Database {
             out.observe(Observation::Decided { txn, commit });
             return self.end_committed(txn, client, reads, out);
         }
-        self.ending.insert(txn);
+        self.replies.ending(txn);
         let record = Record::Committed {
             txn,
             writes: writes.clone(),
@@ -221,7 +178,7 @@ impl Database {
             let outcome = Outcome::Committed {
                 reads: reads.clone(),
             };
-            reply(txn, client, outcome, out);
+            reply(client, txn, outcome, out);
         }
         let then = Then::Commit {
             txn,
@@ -234,7 +191,7 @@ impl Database {
 
     /// Ends a transaction that takes no effect: durably first, then the client learns of it.
     fn refuse(&mut self, txn: TxnId, outcome: Outcome, client: Addr) {
-        self.ending.insert(txn);
+        self.replies.ending(txn);
         let record = Record::Refused {
             txn,
             outcome: outcome.clone(),
@@ -255,7 +212,7 @@ impl Database {
 
     // The log.
 
-    fn on_durable(&mut self, then: Then, out: &mut Out) {
+    fn follow(&mut self, then: Then, out: &mut Out) {
         match then {
             Then::Commit {
                 txn,
@@ -263,7 +220,7 @@ impl Database {
                 client,
                 reads,
             } => {
-                self.ending.remove(&txn);
+                self.replies.ended(txn);
                 out.work(writes.len() as u32);
                 let commit = true;
                 out.observe(Observation::Decided { txn, commit });
@@ -284,32 +241,105 @@ impl Database {
                 outcome,
                 client,
             } => {
-                self.ending.remove(&txn);
-                self.durable.refused.insert(txn, outcome.clone());
+                self.replies.refused(txn, outcome.clone());
                 let commit = false;
                 out.observe(Observation::Decided { txn, commit });
                 out.observe(Observation::Ended { txn, commit });
-                reply(txn, client, outcome, out);
+                reply(client, txn, outcome, out);
             }
         }
     }
 
     fn end_committed(&mut self, txn: TxnId, client: Addr, reads: Vec<Read>, out: &mut Out) {
-        self.replies.insert(txn, reads.clone());
-        if self.replies.len() > REPLIES_KEPT {
-            self.replies.pop_first();
-        }
+        self.replies.committed(txn, reads.clone());
         self.release(txn, out);
         let commit = true;
         out.observe(Observation::Ended { txn, commit });
-        reply(txn, client, Outcome::Committed { reads }, out);
+        reply(client, txn, Outcome::Committed { reads }, out);
+    }
+}
+
+impl Process for Database {
+    type Message = Message;
+    type Timer = Timer;
+
+    fn step(&mut self, now: WallTime, input: Input<Message, Timer>, out: &mut Out) {
+        durable::step(self, now, input, out);
+    }
+}
+
+impl durable::Durable<Record, Then> for Database {
+    const DAMAGED: &'static str = "the database's log is damaged";
+
+    fn journal(&mut self) -> &mut Journal<Record, Then> {
+        &mut self.journal
+    }
+
+    fn checkpoint(&self) -> Record {
+        let mut refused = self.replies.refusals().clone();
+        if zoo::planted(Bug::CheckpointDropsRefusals) {
+            refused.clear();
+        }
+        Record::Checkpoint(Box::new(Durable {
+            store: self.store.clone(),
+            committed: self.committed.clone(),
+            refused,
+        }))
+    }
+
+    /// The log is the state. What was under way has left no trace, and its client asks again.
+    fn recover(&mut self, records: Vec<Record>, out: &mut Out) {
+        for record in records {
+            match record {
+                Record::Committed { txn, writes } => {
+                    self.apply(txn, &writes);
+                    // Stated again, because the crash may have come between the record and the words.
+                    let commit = true;
+                    out.observe(Observation::Decided { txn, commit });
+                    out.observe(Observation::Ended { txn, commit });
+                }
+                Record::Refused { txn, outcome } => self.replies.refused(txn, outcome),
+                Record::Checkpoint(durable) => {
+                    let Durable {
+                        store,
+                        committed,
+                        refused,
+                    } = *durable;
+                    self.store = store;
+                    self.committed = committed;
+                    self.replies.restore(refused);
+                }
+            }
+        }
+        if zoo::planted(Bug::CommitsForgottenAtRestart) {
+            self.committed.clear();
+        }
+    }
+
+    fn on_message(&mut self, now: WallTime, from: Addr, message: Message, out: &mut Out) {
+        match message {
+            Message::Client(ClientMessage::Request { txn }) => self.on_request(now, from, txn, out),
+            message => unreachable!("{message:?} is not for the database"),
+        }
+    }
+
+    fn on_timer(&mut self, timer: Timer, out: &mut Out) {
+        if let Timer::Execution(timer) = timer {
+            self.execute(out, |execution, around, out| {
+                execution.on_timer(timer, around, out);
+            });
+        }
+    }
+
+    fn on_durable(&mut self, _: WallTime, then: Then, out: &mut Out) {
+        self.follow(then, out);
     }
 
     /// A failed flush took a record for certain: a commit becomes an abort, a refusal is written again.
     fn on_lost(&mut self, then: Then, out: &mut Out) {
         match then {
             Then::Commit { .. } if zoo::planted(Bug::LostCommitAnswered) => {
-                self.on_durable(then, out);
+                self.follow(then, out);
             }
             Then::Commit { txn, client, .. } => {
                 out.observe(Observation::Mark("monolith.not-durable"));
@@ -324,51 +354,16 @@ impl Database {
             } => self.refuse(txn, outcome, client),
         }
     }
-}
 
-fn reply(txn: TxnId, client: Addr, outcome: Outcome, out: &mut Out) {
-    let reply = ClientMessage::Reply { txn, outcome };
-    out.send(client, Message::Client(reply));
-}
-
-impl Process for Database {
-    type Message = Message;
-    type Timer = Timer;
-
-    fn step(&mut self, now: WallTime, input: Input<Message, Timer>, out: &mut Out) {
-        match input {
-            Input::Boot(disk) => self.boot(&disk, out),
-            Input::Message {
-                from,
-                message: Message::Client(ClientMessage::Request { txn }),
-            } => self.on_request(now, from, txn, out),
-            Input::Message { message, .. } => unreachable!("{message:?} is not for the database"),
-            Input::Timer(Timer::Execution(timer)) => self.execute(out, |execution, around, out| {
-                execution.on_timer(timer, around, out);
-            }),
-            Input::Timer(Timer::Client(_)) => {}
-            Input::Flushed(flush) => {
-                let settled = self.journal.flushed(flush);
-                for then in settled.durable {
-                    self.on_durable(then, out);
-                }
-                for then in settled.lost {
-                    self.on_lost(then, out);
-                }
-            }
-            Input::FlushFailed(flush) => self.journal.flush_failed(flush, out),
-        }
+    fn settle(&mut self, now: WallTime, out: &mut Out) {
         while let Some(message) = self.execution.next_to_self() {
             let (me, txn) = (self.me, message.txn());
-            let is_over = self.durable.committed.contains(&txn);
+            let is_over = self.committed.contains(&txn);
             let end = self.execute(out, |execution, around, out| {
                 execution.on_message(now, me, message, is_over, around, out)
             });
             self.on_end(end, out);
         }
-        let durable = &self.durable;
-        let snapshot = || Record::Checkpoint(Box::new(durable.checkpoint()));
-        self.journal.pump(snapshot, out);
     }
 }
 
@@ -376,10 +371,7 @@ impl Autopsy for Database {
     /// Every shard of the other protocols, each with its own rows and writes.
     fn copies(&self) -> Vec<ShardState> {
         let layout = &self.site.layout;
-        let all = self
-            .durable
-            .store
-            .autopsy(self.site.region, BTreeSet::new());
+        let all = self.store.autopsy(self.site.region, BTreeSet::new());
         let of = |shard: ShardId| {
             let is_here = |key: &Key| layout.shard_of(*key) == shard;
             let ledger: Vec<_> = { all.ledger.iter() }
@@ -402,6 +394,6 @@ impl Autopsy for Database {
 
     /// It ends when nothing is on its way to the disk.
     fn recovery(&self) -> Recovery {
-        Recovery::waits_on(self.ending.clone(), "for the disk to hold the end of")
+        Recovery::waits_on(self.replies.all_ending(), "for the disk to hold the end of")
     }
 }

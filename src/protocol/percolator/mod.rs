@@ -406,10 +406,10 @@ impl Process for Front {
     type Message = Message;
     type Timer = Timer;
 
-    fn step(&mut self, _: WallTime, input: Input<Message, Timer>, out: &mut Out) {
+    fn step(&mut self, now: WallTime, input: Input<Message, Timer>, out: &mut Out) {
         match self {
             Front::Coordinator(coordinator) => coordinator.step(input, out),
-            Front::Oracle(oracle) => oracle.step(input, out),
+            Front::Oracle(oracle) => oracle.step(now, input, out),
         }
     }
 }

@@ -3,20 +3,18 @@
 //! It leases a range of timestamps by one write to its disk, and hands those out from memory. A restart goes on above the
 //! last lease, so that it repeats none.
 
-use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 
 use super::{Message, Options, Out, Timer};
-use crate::base::process::{Addr, Disk, FileId, Input};
+use crate::base::process::{Addr, FileId, Input, Process, WallTime};
 use crate::base::txn::TxnId;
 use crate::base::zoo::{self, Bug};
+use crate::protocol::kit::durable::{self, Durable};
 use crate::protocol::kit::journal::Journal;
+use crate::protocol::kit::lease::{Lease, Leased};
 use crate::shard::versions::Timestamp;
 
 const LOG: FileId = FileId(0);
-
-/// What the oracle's log holds: it may hand out timestamps up to this one. Forced before it does.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-struct Lease(u64);
 
 /// A request that waits for the next lease.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -30,88 +28,32 @@ struct Request {
 /// The oracle.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Oracle {
-    journal: Journal<Lease, u64>,
-    /// How many timestamps a lease has.
-    lease: u64,
-    /// The last timestamp that was handed out.
-    last: u64,
-    /// The last one of the lease, which is durable.
-    leased: u64,
-    /// A lease is on its way to the disk.
-    is_leasing: bool,
-    waiting: Vec<Request>,
+    journal: Journal<Lease, Lease>,
+    timestamps: Leased,
+    waiting: VecDeque<Request>,
 }
 
 impl Oracle {
     pub(super) fn new(options: &Options) -> Self {
         Self {
             journal: Journal::new(LOG, options.checkpoint_min_bytes()),
-            lease: options.timestamp_lease.get(),
-            last: 0,
-            leased: 0,
-            is_leasing: false,
-            waiting: Vec::new(),
-        }
-    }
-
-    pub(super) fn step(&mut self, input: Input<Message, Timer>, out: &mut Out) {
-        match input {
-            Input::Boot(disk) => self.boot(&disk, out),
-            Input::Message { from, message } => match message {
-                Message::GetTimestamp {
-                    txn,
-                    attempt,
-                    start,
-                } => {
-                    self.waiting.push(Request {
-                        from,
-                        txn,
-                        attempt,
-                        start,
-                    });
-                }
-                message => unreachable!("{message:?} is not for the oracle"),
-            },
-            Input::Timer(_) => {}
-            Input::Flushed(flush) => {
-                let settled = self.journal.flushed(flush);
-                self.is_leasing &= settled.durable.is_empty() && settled.lost.is_empty();
-                self.leased = settled.durable.into_iter().fold(self.leased, u64::max);
-            }
-            Input::FlushFailed(flush) => self.journal.flush_failed(flush, out),
-        }
-        self.hand_out(out);
-        self.renew();
-        let leased = self.leased;
-        self.journal.pump(|| Lease(leased), out);
-    }
-
-    fn boot(&mut self, disk: &Disk, out: &mut Out) {
-        let Ok(records) = self.journal.open(disk.file(LOG), out) else {
-            return out.halt("the oracle's log is damaged");
-        };
-        for Lease(leased) in records {
-            self.leased = self.leased.max(leased);
-        }
-        // Some of the last lease may have been handed out.
-        self.last = self.leased;
-        if zoo::planted(Bug::OracleRepeatsAfterRestart) {
-            self.last = self.leased.saturating_sub(self.lease);
+            timestamps: Leased::new(options.timestamp_lease.get()),
+            waiting: VecDeque::new(),
         }
     }
 
     fn hand_out(&mut self, out: &mut Out) {
-        let rest = (self.leased - self.last) as usize;
-        let served = self.waiting.len().min(rest);
-        for Request {
-            from,
-            txn,
-            attempt,
-            start,
-        } in self.waiting.drain(..served)
+        while !self.waiting.is_empty()
+            && let Some(next) = self.timestamps.next()
+            && let Some(request) = self.waiting.pop_front()
         {
-            self.last += 1;
-            let at = Timestamp(self.last);
+            let Request {
+                from,
+                txn,
+                attempt,
+                start,
+            } = request;
+            let at = Timestamp(next);
             out.send(
                 from,
                 Message::Timestamp {
@@ -123,14 +65,65 @@ impl Oracle {
             );
         }
     }
+}
 
-    /// Asks for the next lease when half of the last one is gone, so that nobody waits for the disk.
-    fn renew(&mut self) {
-        let rest = self.leased - self.last;
-        if !self.is_leasing && (!self.waiting.is_empty() || rest < self.lease / 2) {
-            let leased = self.leased + self.lease;
-            self.journal.force(Lease(leased), leased);
-            self.is_leasing = true;
+impl Process for Oracle {
+    type Message = Message;
+    type Timer = Timer;
+
+    fn step(&mut self, now: WallTime, input: Input<Message, Timer>, out: &mut Out) {
+        durable::step(self, now, input, out);
+    }
+}
+
+impl Durable<Lease, Lease> for Oracle {
+    const DAMAGED: &'static str = "the oracle's log is damaged";
+
+    fn journal(&mut self) -> &mut Journal<Lease, Lease> {
+        &mut self.journal
+    }
+
+    fn checkpoint(&self) -> Lease {
+        self.timestamps.lease()
+    }
+
+    fn recover(&mut self, leases: Vec<Lease>, _: &mut Out) {
+        self.timestamps.recover(leases);
+        if zoo::planted(Bug::OracleRepeatsAfterRestart) {
+            self.timestamps.repeat();
+        }
+    }
+
+    fn on_message(&mut self, _: WallTime, from: Addr, message: Message, _: &mut Out) {
+        match message {
+            Message::GetTimestamp {
+                txn,
+                attempt,
+                start,
+            } => {
+                self.waiting.push_back(Request {
+                    from,
+                    txn,
+                    attempt,
+                    start,
+                });
+            }
+            message => unreachable!("{message:?} is not for the oracle"),
+        }
+    }
+
+    fn on_durable(&mut self, _: WallTime, lease: Lease, _: &mut Out) {
+        self.timestamps.granted(lease);
+    }
+
+    fn on_lost(&mut self, _: Lease, _: &mut Out) {
+        self.timestamps.lost();
+    }
+
+    fn settle(&mut self, _: WallTime, out: &mut Out) {
+        self.hand_out(out);
+        if let Some(lease) = self.timestamps.renew(!self.waiting.is_empty()) {
+            self.journal.force(lease, lease);
         }
     }
 }

@@ -431,7 +431,7 @@ impl Clock {
 
     fn step(&mut self, input: Input<Message, Timer>) {
         let mut out = Out::default();
-        self.oracle.step(input, &mut out);
+        self.oracle.step(WallTime(0), input, &mut out);
         for effect in out.drain() {
             match effect {
                 Effect::Append { bytes, .. } => self.cached.extend(bytes),

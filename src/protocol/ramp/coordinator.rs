@@ -4,23 +4,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use super::versions::{Timestamp, Version};
 use super::{End, Message, Out, PrepareRequest, Site, Timer, Wanted};
 use crate::base::observation::{Observation, Outcome};
-use crate::base::process::{Addr, Disk, FileId, Input, NodeId, Process, WallTime};
+use crate::base::process::{Addr, FileId, Input, NodeId, Process, WallTime};
 use crate::base::txn::{Evaluation, Key, Op, Read, Row, ShardId, Txn, TxnId, Value, Write};
 use crate::base::zoo::{self, Bug};
 use crate::protocol::Autopsy;
 use crate::protocol::kit::client::ClientMessage;
+use crate::protocol::kit::durable::{self, Durable};
 use crate::protocol::kit::journal::Journal;
+use crate::protocol::kit::lease::{Lease, Leased};
+use crate::protocol::kit::replies::reply;
 
 const LOG: FileId = FileId(0);
-
-/// What the log holds: timestamps up to this number may be in use. Forced before they are.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-struct Lease(u64);
 
 /// Where a transaction stands, in the order of the protocol.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -60,12 +57,8 @@ struct Open {
 pub struct Coordinator {
     site: Arc<Site>,
     node: NodeId,
-    journal: Journal<Lease, u64>,
-    /// The largest number that it has given out or seen.
-    seen: u64,
-    /// The last one of its lease, which is durable.
-    leased: u64,
-    is_leasing: bool,
+    journal: Journal<Lease, Lease>,
+    timestamps: Leased,
     /// Transactions that wait for a timestamp.
     waiting: BTreeSet<TxnId>,
     open: BTreeMap<TxnId, Open>,
@@ -75,31 +68,11 @@ impl Coordinator {
     pub(super) fn new(site: Arc<Site>, node: NodeId) -> Self {
         Self {
             journal: Journal::new(LOG, site.options.checkpoint_min_bytes()),
+            timestamps: Leased::new(site.options.timestamp_lease.get()),
             site,
             node,
-            seen: 0,
-            leased: 0,
-            is_leasing: false,
             waiting: BTreeSet::new(),
             open: BTreeMap::new(),
-        }
-    }
-
-    fn receive(&mut self, from: Addr, message: Message, out: &mut Out) {
-        match message {
-            Message::Client(ClientMessage::Request { txn }) => self.on_request(from, txn, out),
-            Message::Rows {
-                txn,
-                question,
-                shard,
-                rows,
-            } => self.on_rows(txn, question, shard, rows, out),
-            Message::Gone { txn, question } => self.on_gone(txn, question, out),
-            Message::Prepared { txn, at, shard } => self.on_prepared(txn, at, shard, out),
-            Message::Refused { txn, at } => self.on_refused(txn, at, out),
-            Message::Committed { txn, at, shard } => self.on_committed(txn, at, shard, out),
-            Message::Ended { txn, end } => self.on_ended(txn, end, out),
-            message => unreachable!("{message:?} is not for a coordinator"),
         }
     }
 
@@ -174,7 +147,7 @@ impl Coordinator {
             return;
         }
         let newest = rows.values().map(|(at, _)| at.number).max();
-        self.seen = self.seen.max(newest.unwrap_or(0));
+        self.timestamps.hear(newest.unwrap_or(0));
         open.rows.extend(rows);
         if missing.is_empty() {
             if zoo::planted(Bug::SecondRoundOfLatest) && question > 1 {
@@ -382,8 +355,7 @@ impl Coordinator {
         out.cancel_timer(Timer::Resend(txn));
         let commit = matches!(outcome, Outcome::Committed { .. });
         out.observe(Observation::Ended { txn, commit });
-        let reply = ClientMessage::Reply { txn, outcome };
-        out.send(open.client, Message::Client(reply));
+        reply(open.client, txn, outcome, out);
     }
 
     /// Sends what the phase waits for the answers of; again after a while, if there is none.
@@ -426,52 +398,12 @@ impl Coordinator {
         out.set_timer(Timer::Resend(id), site.options.resend_ms.about());
     }
 
-    // Timestamps.
-
-    fn boot(&mut self, disk: &Disk, out: &mut Out) {
-        let Ok(records) = self.journal.open(disk.file(LOG), out) else {
-            return out.halt("a coordinator's log is damaged");
-        };
-        for Lease(leased) in records {
-            self.leased = self.leased.max(leased);
-        }
-        // Some of the last lease may have been used.
-        self.seen = self.leased;
-        if zoo::planted(Bug::TimestampsReused) {
-            self.seen = self
-                .leased
-                .saturating_sub(self.site.options.timestamp_lease.get());
-        }
-    }
-
     fn next_timestamp(&mut self) -> Option<Timestamp> {
-        let number = self.seen + 1;
         let coordinator = self.node.0;
-        (number <= self.leased).then(|| {
-            self.seen = number;
-            Timestamp {
-                number,
-                coordinator,
-            }
+        self.timestamps.next().map(|number| Timestamp {
+            number,
+            coordinator,
         })
-    }
-
-    /// Who waited for a timestamp goes on.
-    fn on_leased(&mut self, out: &mut Out) {
-        for id in std::mem::take(&mut self.waiting) {
-            self.evaluate(id, out);
-        }
-    }
-
-    /// Asks for the next lease when half of the last one is gone, so that nobody waits for the disk.
-    fn renew(&mut self) {
-        let lease = self.site.options.timestamp_lease.get();
-        let rest = self.leased.saturating_sub(self.seen);
-        if !self.is_leasing && (!self.waiting.is_empty() || rest < lease / 2) {
-            let leased = self.leased.max(self.seen) + lease;
-            self.journal.force(Lease(leased), leased);
-            self.is_leasing = true;
-        }
     }
 }
 
@@ -526,23 +458,69 @@ impl Process for Coordinator {
     type Message = Message;
     type Timer = Timer;
 
-    fn step(&mut self, _: WallTime, input: Input<Message, Timer>, out: &mut Out) {
-        match input {
-            Input::Boot(disk) => self.boot(&disk, out),
-            Input::Message { from, message } => self.receive(from, message, out),
-            Input::Timer(Timer::Resend(txn)) => self.resend(txn, out),
-            Input::Timer(_) => {}
-            Input::Flushed(flush) => {
-                let settled = self.journal.flushed(flush);
-                self.is_leasing &= settled.durable.is_empty() && settled.lost.is_empty();
-                self.leased = settled.durable.into_iter().fold(self.leased, u64::max);
-                self.on_leased(out);
-            }
-            Input::FlushFailed(flush) => self.journal.flush_failed(flush, out),
+    fn step(&mut self, now: WallTime, input: Input<Message, Timer>, out: &mut Out) {
+        durable::step(self, now, input, out);
+    }
+}
+
+impl Durable<Lease, Lease> for Coordinator {
+    const DAMAGED: &'static str = "a coordinator's log is damaged";
+
+    fn journal(&mut self) -> &mut Journal<Lease, Lease> {
+        &mut self.journal
+    }
+
+    fn checkpoint(&self) -> Lease {
+        self.timestamps.lease()
+    }
+
+    fn recover(&mut self, leases: Vec<Lease>, _: &mut Out) {
+        self.timestamps.recover(leases);
+        if zoo::planted(Bug::TimestampsReused) {
+            self.timestamps.repeat();
         }
-        self.renew();
-        let leased = self.leased;
-        self.journal.pump(|| Lease(leased), out);
+    }
+
+    fn on_message(&mut self, _: WallTime, from: Addr, message: Message, out: &mut Out) {
+        match message {
+            Message::Client(ClientMessage::Request { txn }) => self.on_request(from, txn, out),
+            Message::Rows {
+                txn,
+                question,
+                shard,
+                rows,
+            } => self.on_rows(txn, question, shard, rows, out),
+            Message::Gone { txn, question } => self.on_gone(txn, question, out),
+            Message::Prepared { txn, at, shard } => self.on_prepared(txn, at, shard, out),
+            Message::Refused { txn, at } => self.on_refused(txn, at, out),
+            Message::Committed { txn, at, shard } => self.on_committed(txn, at, shard, out),
+            Message::Ended { txn, end } => self.on_ended(txn, end, out),
+            message => unreachable!("{message:?} is not for a coordinator"),
+        }
+    }
+
+    fn on_timer(&mut self, timer: Timer, out: &mut Out) {
+        if let Timer::Resend(txn) = timer {
+            self.resend(txn, out);
+        }
+    }
+
+    /// Who waited for a timestamp goes on.
+    fn on_durable(&mut self, _: WallTime, lease: Lease, out: &mut Out) {
+        self.timestamps.granted(lease);
+        for id in std::mem::take(&mut self.waiting) {
+            self.evaluate(id, out);
+        }
+    }
+
+    fn on_lost(&mut self, _: Lease, _: &mut Out) {
+        self.timestamps.lost();
+    }
+
+    fn settle(&mut self, _: WallTime, _: &mut Out) {
+        if let Some(lease) = self.timestamps.renew(!self.waiting.is_empty()) {
+            self.journal.force(lease, lease);
+        }
     }
 }
 

@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use super::versions::{Fate, Timestamp, Version, Versions};
 use super::{End, Message, Out, PrepareRequest, Site, Timer, Wanted};
 use crate::base::observation::{Observation, Outcome};
-use crate::base::process::{Addr, Disk, FileId, Input, Process, WallTime};
+use crate::base::process::{Addr, FileId, Input, Process, WallTime};
 use crate::base::txn::{Key, ShardId, TxnId};
 use crate::base::zoo::{self, Bug};
 use crate::protocol::Autopsy;
+use crate::protocol::kit::durable;
 use crate::protocol::kit::journal::Journal;
 use crate::shard::ShardState;
 use crate::shard::recovery::Recovery;
@@ -99,44 +100,6 @@ impl Shard {
         }
     }
 
-    fn receive(&mut self, from: Addr, message: Message, out: &mut Out) {
-        match message {
-            Message::Get {
-                txn,
-                question,
-                wanted,
-            } => self.on_get(from, txn, question, &wanted, out),
-            Message::Prepare(request) => self.on_prepare(from, request, out),
-            Message::Commit { txn, at } => self.on_commit(from, txn, at, out),
-            Message::Close { txn, outcome } => self.on_close(from, txn, outcome, out),
-            Message::Ask { at } => self.on_ask(from, at, out),
-            Message::Answer { at, shard, fate } => self.on_answer(at, shard, fate, out),
-            message => unreachable!("{message:?} is not for a shard"),
-        }
-    }
-
-    // Recovery: the log is the state. What is in doubt asks again.
-
-    fn boot(&mut self, disk: &Disk, out: &mut Out) {
-        let Ok(records) = self.journal.open(disk.file(LOG), out) else {
-            return out.halt("a shard's log is damaged");
-        };
-        for record in records {
-            self.apply(record);
-        }
-        for at in self.durable.versions.in_doubt() {
-            let patience = self.site.options.termination_ms.about();
-            out.set_timer(Timer::Terminate(at), patience);
-        }
-        // A crash may have come between a record and the words, and the coordinator may be gone.
-        for (txn, at_home) in &self.durable.home_of {
-            if let AtHome::Ended(end) = at_home {
-                observe_end(*txn, end, out);
-            }
-        }
-        self.await_collection(out);
-    }
-
     /// Takes a durable record into the state.
     fn apply(&mut self, record: Record) {
         let Durable { versions, home_of } = &mut self.durable;
@@ -196,7 +159,7 @@ impl Shard {
     }
 
     /// A record is on the disk, or never will be.
-    fn settle(&mut self, record: &Record) {
+    fn arrive(&mut self, record: &Record) {
         match record {
             Record::Prepare(request) => {
                 self.under_way.remove(&About::Attempt(request.at));
@@ -214,8 +177,8 @@ impl Shard {
         }
     }
 
-    fn on_durable(&mut self, Then { record, from }: Then, out: &mut Out) {
-        self.settle(&record);
+    fn follow(&mut self, Then { record, from }: Then, out: &mut Out) {
+        self.arrive(&record);
         let prepared = match &record {
             Record::Commit(at) | Record::Bar(at) => self.durable.versions.prepared(*at).cloned(),
             _ => None,
@@ -475,35 +438,6 @@ fn observe_end(txn: TxnId, end: &End, out: &mut Out) {
     out.observe(Observation::Ended { txn, commit });
 }
 
-impl Process for Shard {
-    type Message = Message;
-    type Timer = Timer;
-
-    fn step(&mut self, _: WallTime, input: Input<Message, Timer>, out: &mut Out) {
-        match input {
-            Input::Boot(disk) => self.boot(&disk, out),
-            Input::Message { from, message } => self.receive(from, message, out),
-            Input::Timer(Timer::Terminate(at)) => self.terminate(at, out),
-            Input::Timer(Timer::Collect) => self.collect(out),
-            Input::Timer(_) => {}
-            Input::Flushed(flush) => {
-                let settled = self.journal.flushed(flush);
-                for then in settled.durable {
-                    self.on_durable(then, out);
-                }
-                // What was not written has not happened: whoever asked asks again.
-                for then in settled.lost {
-                    self.settle(&then.record);
-                }
-            }
-            Input::FlushFailed(flush) => self.journal.flush_failed(flush, out),
-        }
-        let durable = &self.durable;
-        let snapshot = || Record::Checkpoint(Box::new(durable.checkpoint()));
-        self.journal.pump(snapshot, out);
-    }
-}
-
 impl Durable {
     fn checkpoint(&self) -> Durable {
         let versions = if zoo::planted(Bug::CheckpointDropsMetadata) {
@@ -513,6 +447,78 @@ impl Durable {
         };
         let home_of = self.home_of.clone();
         Durable { versions, home_of }
+    }
+}
+
+impl Process for Shard {
+    type Message = Message;
+    type Timer = Timer;
+
+    fn step(&mut self, now: WallTime, input: Input<Message, Timer>, out: &mut Out) {
+        durable::step(self, now, input, out);
+    }
+}
+
+impl durable::Durable<Record, Then> for Shard {
+    const DAMAGED: &'static str = "a shard's log is damaged";
+
+    fn journal(&mut self) -> &mut Journal<Record, Then> {
+        &mut self.journal
+    }
+
+    fn checkpoint(&self) -> Record {
+        Record::Checkpoint(Box::new(self.durable.checkpoint()))
+    }
+
+    /// The log is the state. What is in doubt asks again.
+    fn recover(&mut self, records: Vec<Record>, out: &mut Out) {
+        for record in records {
+            self.apply(record);
+        }
+        for at in self.durable.versions.in_doubt() {
+            let patience = self.site.options.termination_ms.about();
+            out.set_timer(Timer::Terminate(at), patience);
+        }
+        // A crash may have come between a record and the words, and the coordinator may be gone.
+        for (txn, at_home) in &self.durable.home_of {
+            if let AtHome::Ended(end) = at_home {
+                observe_end(*txn, end, out);
+            }
+        }
+        self.await_collection(out);
+    }
+
+    fn on_message(&mut self, _: WallTime, from: Addr, message: Message, out: &mut Out) {
+        match message {
+            Message::Get {
+                txn,
+                question,
+                wanted,
+            } => self.on_get(from, txn, question, &wanted, out),
+            Message::Prepare(request) => self.on_prepare(from, request, out),
+            Message::Commit { txn, at } => self.on_commit(from, txn, at, out),
+            Message::Close { txn, outcome } => self.on_close(from, txn, outcome, out),
+            Message::Ask { at } => self.on_ask(from, at, out),
+            Message::Answer { at, shard, fate } => self.on_answer(at, shard, fate, out),
+            message => unreachable!("{message:?} is not for a shard"),
+        }
+    }
+
+    fn on_timer(&mut self, timer: Timer, out: &mut Out) {
+        match timer {
+            Timer::Terminate(at) => self.terminate(at, out),
+            Timer::Collect => self.collect(out),
+            _ => {}
+        }
+    }
+
+    fn on_durable(&mut self, _: WallTime, then: Then, out: &mut Out) {
+        self.follow(then, out);
+    }
+
+    /// What was not written has not happened: whoever asked asks again.
+    fn on_lost(&mut self, then: Then, _: &mut Out) {
+        self.arrive(&then.record);
     }
 }
 
