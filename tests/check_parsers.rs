@@ -3,9 +3,11 @@
 use std::io::Write;
 
 use crate::histories::{self, Random, Spec};
-use ordain::check::parse::{self, Strictness};
+use ordain::check::parse::{self, Format, Strictness};
 use ordain::check::{History, Op, Options, check};
 use proptest::prelude::*;
+
+const FORMATS: [Format; 3] = [Format::Ndjson, Format::Edn, Format::Json];
 
 fn read(text: &[u8]) -> Result<History, parse::ParseError> {
     parse::read(text, Strictness::Strict)
@@ -57,9 +59,48 @@ fn a_generated_history_reads_back_from_json_gzip_and_native_lines() {
     assert_eq!(content(&read(&gzip).unwrap()), content(&history));
     let trickled = parse::read(Trickle(&text, 7), Strictness::Strict).unwrap();
     assert_eq!(content(&trickled), content(&history));
-    let mut native = Vec::new();
-    parse::write_ndjson(&history, &mut native).unwrap();
-    assert_eq!(content(&read(&native).unwrap()), content(&history));
+    for format in FORMATS {
+        let mut written = Vec::new();
+        parse::write(&history, format, &mut written).unwrap();
+        assert_eq!(
+            content(&read(&written).unwrap()),
+            content(&history),
+            "{format:?}"
+        );
+    }
+}
+
+#[test]
+fn every_object_is_written_in_every_format_and_edn_has_its_keywords_where_elle_wants_them() {
+    let text = br#"{:type :invoke :process 0 :f :txn :value [[:append "x" "a"] [:append "x" "b"] [:append "x" "c"] [:r "x" nil]]}
+        {:type :ok :process 0 :f :txn :value [[:append "x" "a"] [:append "x" "b"] [:append "x" "c"] [:r "x" ["a" "b" "c"]]]}
+        {:type :invoke :process "late" :f :txn :value [[:w 1 5] [:r 1 nil] [:cas 2 [1 2]] [:add 3 -4] [:enqueue 4 1] [:dequeue 4 nil]]}
+        {:type :info :process "late" :f :txn :value [[:w 1 5] [:r 1 nil] [:cas 2 [1 2]] [:add 3 -4] [:enqueue 4 1] [:dequeue 4 nil]]}
+        {:type :invoke :process 1 :f :txn :value [[:r 1 nil]]}
+        {:type :versions :key "x" :value ["a" "b" "c"]}"#;
+    let history = read(text).unwrap();
+    assert_eq!(history.len(), 3);
+    for format in FORMATS {
+        let mut written = Vec::new();
+        parse::write(&history, format, &mut written).unwrap();
+        let again = read(&written).unwrap();
+        assert_eq!(content(&again), content(&history), "{format:?}");
+        assert!(again.version_order(0).is_some(), "{format:?}");
+        let text = String::from_utf8(written).unwrap();
+        if format == Format::Edn {
+            insta::assert_snapshot!("written_edn", text);
+        }
+    }
+}
+
+#[test]
+fn a_history_without_records_is_written_as_none() {
+    let history = ordain::check::history::HistoryBuilder::new().finish();
+    for (format, expected) in FORMATS.into_iter().zip(["", "", "[]\n"]) {
+        let mut written = Vec::new();
+        parse::write(&history, format, &mut written).unwrap();
+        assert_eq!(String::from_utf8(written).unwrap(), expected);
+    }
 }
 
 #[test]

@@ -435,3 +435,47 @@ fn what_a_scenario_will_not_show_is_said_before_it_runs() {
         "{alone}"
     );
 }
+
+#[test]
+fn a_run_is_exported_for_each_tool_and_its_history_converted_for_each_checker() {
+    let here = folder("export");
+    let args = [
+        &["run", "settlement", "-p", "2pc", "--out", "run"][..],
+        &QUICK,
+    ]
+    .concat();
+    assert_eq!(code(&ordain(&args, &here)), 0);
+    for to in ["shiviz", "perfetto", "transactions", "events"] {
+        let printed = ordain(&["export", "run", "--to", to], &here);
+        assert_eq!(code(&printed), 0, "{}", stderr(&printed));
+        let written = ordain(&["export", "run", "--to", to, "--out", "file"], &here);
+        assert_eq!(code(&written), 0, "{}", stderr(&written));
+        let file = fs::read(here.join("file")).expect("it was written");
+        let text = String::from_utf8(file).expect("text");
+        assert_eq!(
+            text.trim_end().as_bytes(),
+            printed.stdout.trim_ascii_end(),
+            "{to}"
+        );
+        assert!(text.lines().count() > 30 || to == "perfetto", "{to}");
+        let data = json(&ordain(&["export", "run", "--to", to, "--json"], &here));
+        assert_eq!(data["export"], text);
+    }
+    for to in ["ndjson", "edn", "json"] {
+        let file = format!("history.{to}");
+        let output = ordain(&["convert", "run", "--to", to, "--out", &file], &here);
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        let checked = json(&ordain(&["check", &file, "--json"], &here));
+        let direct = json(&ordain(&["check", "run", "--json"], &here));
+        assert_eq!(checked["exercised"], direct["exercised"], "{to}");
+        assert!(checked["exercised"]["transactions"].as_u64() > Some(20));
+    }
+    let nowhere = ordain(&["export", "nowhere", "--to", "shiviz"], &here);
+    assert_eq!(code(&nowhere), 65);
+    let unwritable = ordain(
+        &["convert", "run", "--to", "edn", "--out", "no/such/folder"],
+        &here,
+    );
+    assert_eq!(code(&unwritable), 65);
+    assert!(stderr(&unwritable).contains("no/such/folder"));
+}

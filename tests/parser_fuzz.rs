@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::histories::{self, Random, Spec};
-use ordain::check::parse::{self, Blocks, ParseError, Strictness};
+use ordain::check::parse::{self, Blocks, Format, ParseError, Strictness};
 use ordain::check::{History, Model, Options, check, explain, linearizability};
 
 /// Histories to start from: every format and every sort of operation.
@@ -202,13 +202,16 @@ fn exercise(text: &[u8], random: &mut Random) -> bool {
                     assert_eq!(drawn.is_some(), !anomaly.cycle.is_empty());
                 }
                 linearizability::check(&history, &options);
-                let mut native = Vec::new();
-                parse::write_ndjson(&history, &mut native).expect("memory takes all");
-                let again = parse::read(native.as_slice(), Strictness::Lenient);
-                assert_eq!(
-                    again.map_err(|e| e.to_string()).map(|h| h.len()),
-                    Ok(history.len())
-                );
+                for format in [Format::Ndjson, Format::Edn, Format::Json] {
+                    let mut written = Vec::new();
+                    parse::write(&history, format, &mut written).expect("memory takes all");
+                    let again = parse::read(written.as_slice(), Strictness::Lenient);
+                    assert_eq!(
+                        again.map_err(|e| e.to_string()).map(|h| h.len()),
+                        Ok(history.len()),
+                        "{format:?}"
+                    );
+                }
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! [`swarm`] draws the plans, [`fuzz`] runs them on all cores, [`report`] is what comes out, which parts of a CI
 //! matrix can [`merge`](report::merge), [`regress`] reads committed plans that are run first, and [`junit`] writes
-//! what CI servers read.
+//! what CI servers read. [`sweep`] compares at each of several points.
 
 pub mod artifact;
 pub mod compare;
@@ -17,3 +17,4 @@ pub mod regress;
 pub mod report;
 pub mod shrink;
 pub mod swarm;
+pub mod sweep;

@@ -28,15 +28,8 @@ pub(super) struct CheckArgs {
     /// What every register holds before it is written. Default: nothing, which is read as nil.
     #[arg(long, value_name = "VALUE", allow_hyphen_values = true)]
     initial: Option<String>,
-    /// What a read of nil means: that nothing was there, or that the client does not know.
-    #[arg(long, value_enum, value_name = "MEANING", default_value = "nothing")]
-    nil_reads: NilReads,
-    /// What came before what: by the order of the lines, or by the time stamps.
-    #[arg(long, value_enum, default_value = "lines")]
-    order: Order,
-    /// Accept completions without invocations and records without processes, as hand-written fragments have them.
-    #[arg(long)]
-    lenient: bool,
+    #[command(flatten)]
+    reading: Reading,
     /// What all accounts of a bank hold together (operations `transfer`, and reads of maps from accounts to balances).
     #[arg(long, value_name = "TOTAL", allow_hyphen_values = true)]
     bank_total: Option<i64>,
@@ -53,6 +46,46 @@ pub(super) struct CheckArgs {
     /// Draw the first cycle that violates the model as SVG into this file.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+}
+
+/// How to read a history.
+#[derive(Args, Debug)]
+struct Reading {
+    /// What a read of nil means: that nothing was there, or that the client does not know.
+    #[arg(long, value_enum, value_name = "MEANING", default_value = "nothing")]
+    nil_reads: NilReads,
+    /// What came before what: by the order of the lines, or by the time stamps.
+    #[arg(long, value_enum, default_value = "lines")]
+    order: Order,
+    /// Accept completions without invocations and records without processes, as hand-written fragments have them.
+    #[arg(long)]
+    lenient: bool,
+}
+
+/// What to convert, and into what.
+#[derive(Args, Debug)]
+pub(super) struct ConvertArgs {
+    /// The history: a file, or a folder of a Jepsen store or of a run.
+    history: PathBuf,
+    /// The format to write.
+    #[arg(long, value_enum)]
+    to: Format,
+    /// Write here. Default: standard output.
+    #[arg(long, short, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    reading: Reading,
+}
+
+/// Formats that `convert` writes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Format {
+    /// One JSON record a line.
+    Ndjson,
+    /// Jepsen's EDN, one map a line, as Elle reads it.
+    Edn,
+    /// One JSON array.
+    Json,
 }
 
 /// What the keys of a history hold.
@@ -103,8 +136,8 @@ enum Order {
     Time,
 }
 
-impl CheckArgs {
-    fn reading(&self) -> parse::Reading {
+impl Reading {
+    fn meaning(&self) -> parse::Reading {
         parse::Reading {
             strictness: match self.lenient {
                 true => parse::Strictness::Lenient,
@@ -117,7 +150,22 @@ impl CheckArgs {
             nil_is_unknown: self.nil_reads == NilReads::Unknown,
         }
     }
+}
 
+/// Writes a history in another format. Every operation becomes a transaction of its own.
+pub(super) fn convert(args: &ConvertArgs, json: bool) -> Result<u8, Failure> {
+    let history = read(&args.history, args.reading.meaning())?;
+    let format = match args.to {
+        Format::Ndjson => parse::Format::Ndjson,
+        Format::Edn => parse::Format::Edn,
+        Format::Json => parse::Format::Json,
+    };
+    let mut text = Vec::new();
+    parse::write(&history, format, &mut text)?;
+    super::hand_over("history", text, args.out.as_deref(), json)
+}
+
+impl CheckArgs {
     fn options(&self) -> check::Options {
         let (total, overdraft) = (self.bank_total, self.overdraft);
         check::Options {
@@ -205,7 +253,7 @@ fn code(verdict: Verdict) -> u8 {
 
 fn judge(path: &Path, args: &CheckArgs) -> Result<(History, Report), Failure> {
     let wrong = |why: String| Failure::Input(format!("{}: {why}", path.display()));
-    let mut history = read(path, args.reading())?;
+    let mut history = read(path, args.reading.meaning())?;
     if let Some(workload) = args.workload {
         let taken = history.take_for(workload.object());
         taken.map_err(|(key, object)| {

@@ -16,6 +16,7 @@ use crate::campaign::compare;
 #[cfg(feature = "zoo")]
 use crate::campaign::hunt;
 use crate::campaign::shrink::{self, Shrunk};
+use crate::campaign::sweep::Axis;
 use crate::plan::Plan;
 use crate::registry::{Listed, Registry};
 use crate::report::text;
@@ -27,10 +28,12 @@ use crate::verdict::Conclusion;
 
 mod check;
 mod explain;
+mod export;
 mod fuzz;
 mod new;
 mod report;
 mod show;
+mod sweep;
 
 /// Exit codes.
 pub mod exit {
@@ -230,7 +233,14 @@ enum Command {
         /// Draw swarm plans, as `fuzz` does, instead of the scenario's own.
         #[arg(long)]
         swarm: bool,
-        /// Write the folders of failing runs below this one.
+        /// Compare at each of several values of a key, as in `workload.rate=50,100,200`. With several of these, at each choice
+        /// of values.
+        #[arg(long, value_name = "KEY=VALUE,VALUE", value_parser = sweep::axis)]
+        vary: Vec<Axis>,
+        /// Keep the results of `--vary` in this file, point by point, and go on with it if it is there.
+        #[arg(long, value_name = "FILE", requires = "vary")]
+        results: Option<PathBuf>,
+        /// Write the folders of failing runs below this one. With `--vary`, none is written.
         #[arg(long, short, default_value = "store")]
         out: PathBuf,
         /// Also write a page about the comparison: one HTML file that needs nothing else.
@@ -280,6 +290,12 @@ enum Command {
     /// Reads native NDJSON and Jepsen's JSON and EDN, plain or gzipped: lists, registers, sets, counters, queues, mutexes, banks. A
     /// folder is one of a Jepsen store or of a run. `-` is standard input.
     Check(check::CheckArgs),
+    /// Write a history in another format: for Elle, for other checkers, or for `check`.
+    ///
+    /// Reads what `check` reads. Each operation is written as a transaction, though it be the only one in it.
+    Convert(check::ConvertArgs),
+    /// Write a recorded run for other tools: ShiViz, Perfetto, a spreadsheet or a notebook.
+    Export(export::ExportArgs),
     /// Check the models of the specs, and the protocol code in small worlds: safety, leads-to under fairness, sizes.
     Model {
         /// A spec's folder, a model's name, or FOLDER/NAME; all of them if absent.
@@ -368,6 +384,8 @@ pub fn main(registry: Registry) -> ExitCode {
         seeds: 1,
         first_seed: 1,
         swarm: false,
+        vary: Vec::new(),
+        results: None,
         out: PathBuf::from("store"),
         html: None,
         overrides: Vec::new(),
@@ -436,11 +454,24 @@ fn execute(registry: &Registry, command: Command, json: bool) -> Result<u8, Fail
             seeds,
             first_seed,
             swarm,
+            vary,
+            results,
             out,
             html,
             overrides,
         } => {
             let seeds: Vec<u64> = (0..seeds).map(|n| first_seed.wrapping_add(n)).collect();
+            if !vary.is_empty() {
+                let asked = sweep::Asked {
+                    scenario: &scenario,
+                    protocols: &protocols,
+                    seeds: &seeds,
+                    swarm,
+                    axes: vary,
+                    overrides: &overrides,
+                };
+                return sweep::sweep(registry, &asked, results.as_deref(), html.as_deref(), json);
+            }
             compare_protocols(
                 registry,
                 &scenario,
@@ -473,6 +504,8 @@ fn execute(registry: &Registry, command: Command, json: bool) -> Result<u8, Fail
         Command::Fuzz(args) => fuzz::fuzz(registry, &args, json),
         Command::Merge(args) => fuzz::merge(registry, &args, json),
         Command::Check(args) => check::check(&args, json),
+        Command::Convert(args) => check::convert(&args, json),
+        Command::Export(args) => export::export(registry, &args, json),
         Command::Model { name, explore } => models(registry, name.as_deref(), explore, json),
         Command::Zoo {
             name,
@@ -504,9 +537,23 @@ fn execute(registry: &Registry, command: Command, json: bool) -> Result<u8, Fail
     }
 }
 
+/// Writes a text that another program reads into a file, or prints it.
+fn hand_over(name: &str, text: Vec<u8>, to: Option<&Path>, json: bool) -> Result<u8, Failure> {
+    let Some(to) = to else {
+        return say_document(name, text, json);
+    };
+    let text = String::from_utf8(text).expect("renderers write UTF-8");
+    report::write_whole(to, &text)?;
+    match json {
+        true => say_json(&BTreeMap::from([("file", to)]))?,
+        false => say(format!("{name}: {}", to.display()))?,
+    }
+    Ok(exit::OK)
+}
+
 /// Prints a text that another program reads, or a JSON document that holds it.
 fn say_document(name: &str, text: Vec<u8>, json: bool) -> Result<u8, Failure> {
-    let text = String::from_utf8(text).expect("clap writes UTF-8");
+    let text = String::from_utf8(text).expect("renderers write UTF-8");
     match json {
         true => say_json(&BTreeMap::from([(name, text)]))?,
         false => say(text.trim_end())?,
@@ -551,6 +598,18 @@ fn load(
     })?;
     let shown = shown_name(name, overrides);
     Ok(registry.read_scenario(&shown, &text, overrides)?)
+}
+
+/// The protocols that were named, or those of the scenario.
+fn chosen_protocols(
+    registry: &Registry,
+    scenario: &Scenario,
+    named: &[String],
+) -> Result<Vec<String>, Failure> {
+    match named.is_empty() {
+        true => Ok(scenario.protocols.clone()),
+        false => named.iter().map(|p| known_protocol(registry, p)).collect(),
+    }
 }
 
 /// Says what runs of the scenario are unlikely to show.
@@ -900,13 +959,7 @@ fn compare_protocols(
 ) -> Result<u8, Failure> {
     let mut scenario = load(registry, name, overrides)?;
     let draw = drawer(&mut scenario, swarm);
-    let protocols = match protocols.is_empty() {
-        true => scenario.protocols.clone(),
-        false => protocols
-            .iter()
-            .map(|p| known_protocol(registry, p))
-            .collect::<Result<_, _>>()?,
-    };
+    let protocols = chosen_protocols(registry, &scenario, &protocols)?;
     fuzz::check_writable_below(out)?;
     warn(registry, &scenario, &protocols);
     let bar = progress(protocols.len() as u64 * seeds.len() as u64);

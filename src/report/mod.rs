@@ -1,5 +1,6 @@
 //! Renders records for people: never runs anything.
 
+pub mod export;
 pub mod fuzz;
 pub mod history;
 pub mod page;

@@ -7,6 +7,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use crate::base::options::Chosen;
 use crate::campaign::compare::paired::{Difference, PAIRS_MIN, Paired};
 use crate::campaign::compare::{Comparison, Line, PropertyLine};
+use crate::campaign::sweep::{MEASURES, Sweep};
 use crate::model::report::ModelReport;
 use crate::registry::Listed;
 use crate::run::Run;
@@ -295,6 +296,61 @@ pub fn comparison(comparison: &Comparison) -> String {
         out.push_str(&differences(paired));
     }
     out
+}
+
+/// How to read a sweep.
+pub const SWEEP_READING: &str = "Each value is a mean over the seeds. A band is the interval that covers the mean, where there are at least ten \
+     seeds. A cross, or a red point, marks a protocol that broke a promise in a run there; a circle, one of which nothing was put to the test \
+     in some run.";
+
+/// A sweep: a table for each measurement, a row for each point.
+pub fn sweep(sweep: &Sweep) -> String {
+    let mut out = String::new();
+    let _ = writeln!(
+        out,
+        "{} ({} seeds from {}): {}",
+        sweep.scenario,
+        sweep.seeds.len(),
+        sweep.seeds.first().copied().unwrap_or(0),
+        sweep.summary
+    );
+    let axes = sweep.axes.iter().map(|axis| axis.key.as_str());
+    let protocols = sweep.protocols.iter().map(String::as_str);
+    let header: Vec<&str> = axes.chain(protocols).collect();
+    for (measure, _) in MEASURES {
+        let mut numbers = table(&header);
+        for point in &sweep.points {
+            let cells = point.protocols.iter().map(|of| {
+                let mark = match of {
+                    of if of.violations > 0 => " x",
+                    of if of.vacuous > 0 => " o",
+                    _ => "",
+                };
+                let mean = of.measured.get(measure).map(|measured| measured.mean);
+                mean.map_or("-".to_owned(), |mean| format!("{}{mark}", digits(mean)))
+            });
+            numbers.add_row(point.at.iter().cloned().chain(cells));
+        }
+        numbers_to_the_right(&mut numbers);
+        let _ = writeln!(out, "\n{measure}\n{numbers}");
+    }
+    let all = sweep.points.iter().flat_map(|point| &point.protocols);
+    if all.clone().any(|of| of.violations > 0) {
+        out.push_str("\nx: a promise was broken in a run there\n");
+    }
+    if all.clone().any(|of| of.violations == 0 && of.vacuous > 0) {
+        out.push_str("\no: nothing was put to the test in a run there\n");
+    }
+    out
+}
+
+/// A number with three digits that say something.
+fn digits(value: f64) -> String {
+    match value.abs() {
+        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
 }
 
 /// Right-aligns every column but the first.

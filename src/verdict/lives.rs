@@ -79,6 +79,8 @@ pub struct Metrics {
     /// Longest outage that clients saw, seconds: from an answer to the next one, or from the first request after it if
     /// nobody waited for longer.
     pub outage_max_s: f64,
+    /// From the first request to the last answer, seconds.
+    pub busy_s: f64,
     /// Largest number of transactions taken charge of and not ended at one moment.
     pub open_max: u64,
     /// Time-average, over the span in which clients invoked, of effects that stood and were compensated
@@ -320,6 +322,19 @@ impl Lives {
         }
     }
 
+    /// From the first request to the last answer.
+    fn busy_ns(&self) -> u64 {
+        let answered = |life: &Life| {
+            let (at_ns, outcome) = life.returned.as_ref()?;
+            (*outcome != Outcome::Unknown).then_some(*at_ns)
+        };
+        let last_ns = self.by_txn.values().filter_map(answered).max();
+        let first_ns = self.invoked_ns.map(|(first_ns, _)| first_ns);
+        last_ns
+            .zip(first_ns)
+            .map_or(0, |(last, first)| last - first)
+    }
+
     /// The measurements of a verdict.
     pub fn metrics(&self, evidence: &Evidence<'_>) -> Metrics {
         let mut latencies: Vec<u64> = self.by_txn.values().filter_map(latency_ns).collect();
@@ -344,6 +359,7 @@ impl Lives {
             unanswered_txn_s: beyond(unanswered_ns),
             in_doubt_txn_s: self.doubt_ns as f64 / 1e9,
             outage_max_s: self.outage_max_ns as f64 / 1e9,
+            busy_s: self.busy_ns() as f64 / 1e9,
             open_max: self.open_max,
             held_in_vain_mean: match self.invoked_ns {
                 Some((first, last)) if last > first => {

@@ -239,6 +239,28 @@ async function comparison() {
 /** Names that a page must show and not run, wherever the data has a text. */
 const HOSTILE = ['<script>alert(1)</script>', '</script><img src=x onerror=alert(2)>', '"\'><svg onload=alert(3)>', '\u202Etxet thgir ot tfel', 'x'.repeat(3000), '{{text}}', 'javascript:alert(4)'];
 
+async function sweep() {
+  await opened('sweep.html', {}, async (page) => {
+    await test('a sweep draws a curve with points for each protocol, in a row of pictures for each choice', async () => {
+      assert.equal(await page.locator('.multiples').count(), 2);
+      const protocols = await page.locator('#legend input').count();
+      const circles = () => page.locator('.multiples figure').first().locator('circle').count();
+      assert.equal(await circles(), 3 * protocols);
+      await page.locator('#legend input').first().click();
+      assert.equal(await circles(), 3 * (protocols - 1));
+      await page.locator('#legend input').first().click();
+      await page.click('details > summary');
+    });
+    await page.screenshot({ path: path.join(shots, 'sweep.png'), fullPage: true });
+  });
+  await opened('sweep.html', { viewport: { width: 400, height: 800 }, colorScheme: 'dark' }, async (page) => {
+    await page.screenshot({ path: path.join(shots, 'sweep-400.png'), fullPage: true });
+    await test('the sweep fits 400 pixels', async () => {
+      assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
+    });
+  });
+}
+
 async function hostile() {
   await opened('hostile.html', {}, async (page) => {
     await test('a hostile scenario is shown and not run', async () => {
@@ -283,7 +305,7 @@ async function hostile() {
 (async () => {
   browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ['--no-sandbox'] });
   try {
-    for (const part of [failing, long, comparison, hostile]) await part();
+    for (const part of [failing, long, comparison, sweep, hostile]) await part();
   } finally {
     await browser.close();
   }

@@ -103,11 +103,13 @@ const MEASUREMENTS: [Measurement; 11] = [
     }),
 ];
 
-fn latency(run: &Run, ms: f64) -> Option<f64> {
+/// A latency, where anything committed.
+pub fn latency(run: &Run, ms: f64) -> Option<f64> {
     (run.verdict.counts.committed > 0).then_some(ms)
 }
 
-fn per_txn(run: &Run, count: u64) -> Option<f64> {
+/// A count for each transaction that was taken charge of.
+pub fn per_txn(run: &Run, count: u64) -> Option<f64> {
     let initiated = run.verdict.counts.initiated;
     (initiated > 0).then(|| count as f64 / initiated as f64)
 }

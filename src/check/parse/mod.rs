@@ -27,17 +27,19 @@ mod batch;
 mod blocks;
 mod cursor;
 mod record;
+mod write;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use super::history::{History, HistoryBuilder, NEVER, Op, Status};
+use super::history::{History, HistoryBuilder, Status};
 use batch::{Batch, Wrong};
 use blocks::Block;
 pub use blocks::Blocks;
 use record::{Arg, Event, EventKind, Line, Names, RawOp, Verb, Versions};
+pub use write::{Format, write, write_ndjson};
 
 /// A file or stream that is no history.
 #[derive(Debug, thiserror::Error)]
@@ -616,73 +618,4 @@ fn mismatch(invoked: &[RawOp], completed: &[RawOp]) -> Option<String> {
     Some(format!(
         "operation {at} completed as another than was invoked"
     ))
-}
-
-/// Writes a history as native NDJSON, which [`read`] reads back.
-///
-/// # Errors
-/// Those of the sink.
-pub fn write_ndjson(history: &History, mut sink: impl Write) -> io::Result<()> {
-    // Completions before invocations at the same instant would turn concurrency into precedence.
-    let mut events: Vec<(u64, bool, u32)> = Vec::with_capacity(2 * history.len());
-    for txn in history.txns() {
-        events.push((txn.header.invoke, false, txn.id));
-        if txn.header.complete != NEVER {
-            events.push((txn.header.complete, true, txn.id));
-        }
-    }
-    events.sort_unstable();
-    for (time, completes, id) in events {
-        let txn = history.txn(id);
-        let kind = match (completes, txn.header.status) {
-            (false, _) => "invoke",
-            (_, Status::Ok) => "ok",
-            (_, Status::Fail) => "fail",
-            (_, Status::Info) => "info",
-        };
-        let shows_reads = completes && txn.header.status == Status::Ok;
-        let ops: Vec<serde_json::Value> = txn
-            .ops()
-            .map(|op| micro_op(history, &op, shows_reads))
-            .collect();
-        let process = txn.header.process;
-        let record = serde_json::json!({
-            "type": kind, "process": history.json_value(process), "time": time, "f": "txn", "value": ops,
-        });
-        writeln!(sink, "{record}")?;
-    }
-    for key in 0..history.key_count() as u32 {
-        let Some(order) = history.version_order(key) else {
-            continue;
-        };
-        let order: Vec<serde_json::Value> = order.iter().map(|&v| history.json_value(v)).collect();
-        let key = history.json_value(history.key_value(key));
-        let record = serde_json::json!({"type": "versions", "key": key, "value": order});
-        writeln!(sink, "{record}")?;
-    }
-    Ok(())
-}
-
-fn micro_op(history: &History, op: &Op, shows_reads: bool) -> serde_json::Value {
-    use serde_json::{Value, json};
-    let value = |value: u64| history.json_value(value);
-    let key = value(history.key_value(op.key()));
-    match *op {
-        Op::Append { value: v, .. } => json!(["append", key, value(v)]),
-        Op::Write { value: v, .. } => json!(["w", key, value(v)]),
-        Op::Cas { expected, new, .. } => json!(["cas", key, [value(expected), value(new)]]),
-        Op::Add { delta, .. } => json!(["add", key, delta]),
-        Op::Insert { value: v, .. } => json!(["add", key, value(v)]),
-        Op::Enqueue { value: v, .. } => json!(["enqueue", key, value(v)]),
-        Op::Dequeue { value: Some(v), .. } if shows_reads => json!(["dequeue", key, value(v)]),
-        Op::Dequeue { .. } | Op::DequeueUnknown { .. } => json!(["dequeue", key, Value::Null]),
-        Op::ReadList { list, .. } if shows_reads => {
-            let list: Vec<Value> = list.iter().map(|&v| value(v)).collect();
-            json!(["r", key, list])
-        }
-        Op::Read { value: Some(v), .. } if shows_reads => json!(["r", key, value(v)]),
-        Op::ReadList { .. } | Op::Read { .. } | Op::ReadUnknown { .. } => {
-            json!(["r", key, Value::Null])
-        }
-    }
 }

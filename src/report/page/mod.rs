@@ -12,6 +12,7 @@
 //! | `anomaly` | the cycle of what isolation broke |
 //! | `comparison` | a comparison as data |
 //! | `explain` | what made it fail |
+//! | `sweep.js` | a sweep, whose data is what its results file holds |
 //! | `page.html`, `page.css`, `*.js` | the page itself |
 
 use std::io::Write as _;
@@ -19,6 +20,9 @@ use std::io::Write as _;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::Serialize;
+
+use crate::campaign::sweep::{MEASURES, Sweep};
+use crate::report::text;
 
 pub mod anomaly;
 pub mod comparison;
@@ -32,12 +36,13 @@ const PLAIN_BYTES_MAX: usize = 300_000;
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
-const SCRIPTS: [&str; 5] = [
+const SCRIPTS: [&str; 6] = [
     include_str!("base.js"),
     include_str!("charts.js"),
     include_str!("timeline.js"),
     include_str!("run.js"),
     include_str!("compare.js"),
+    include_str!("sweep.js"),
 ];
 
 /// Text as HTML shows it.
@@ -130,4 +135,32 @@ pub fn run(data: &model::RunPage, text: &str) -> String {
 pub fn comparison(data: &comparison::ComparisonPage, text: &str) -> String {
     let title = format!("{} · comparison", data.scenario);
     page(&title, text, data)
+}
+
+/// A sweep's page as data.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct SweepPage<'a> {
+    /// `sweep`.
+    pub page: &'static str,
+    /// The command that repeats it.
+    pub command: String,
+    /// How to read the pictures.
+    pub reading: &'static str,
+    /// Names of the measurements, with their units.
+    pub measures: Vec<&'static str>,
+    /// The points.
+    pub sweep: &'a Sweep,
+}
+
+/// The page of a sweep. `command` repeats it.
+pub fn sweep(of: &Sweep, command: String) -> String {
+    let data = SweepPage {
+        page: "sweep",
+        command,
+        reading: text::SWEEP_READING,
+        measures: MEASURES.iter().map(|(name, _)| *name).collect(),
+        sweep: of,
+    };
+    let title = format!("{} · sweep", of.scenario);
+    page(&title, &text::sweep(of), &data)
 }

@@ -255,7 +255,8 @@ async function openPage() {
   try {
     const data = await readData();
     if (data.page === 'run') runPage(data, root);
-    else if (typeof comparisonPage === 'function') comparisonPage(data, root);
+    else if (data.page === 'sweep') sweepPage(data, root);
+    else comparisonPage(data, root);
   } catch (broken) {
     root.replaceChildren(el('p', { class: 'note', role: 'alert' }, 'The page cannot be shown: ' + broken.message));
     throw broken;
