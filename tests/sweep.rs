@@ -175,6 +175,28 @@ fn every_choice_of_two_axes_is_run_and_shown() {
 }
 
 #[test]
+fn a_key_that_makes_no_difference_is_named() {
+    let here = folder("sweep-idle");
+    let said = |scenario: &str, vary: &str| {
+        let args = [
+            "compare", scenario, "-p", "2pc", "--set", FEW, "--vary", vary,
+        ];
+        let output = ordain(&args, &here);
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    // Each pair of its regions has a link of its own.
+    let idle = said("settlement", "network.between-regions=5ms,50ms");
+    assert!(
+        idle.contains("`network.between-regions` changes nothing"),
+        "{idle}"
+    );
+    let busy = said("settlement", "workload.rate=20,60");
+    assert!(!busy.contains("changes nothing"), "{busy}");
+    let one = said("settlement", "network.between-regions=5ms");
+    assert!(!one.contains("changes nothing"), "{one}");
+}
+
+#[test]
 fn nonsense_is_refused_before_anything_runs() {
     let here = folder("sweep-nonsense");
     let refused = |vary: &str| {
@@ -191,7 +213,7 @@ fn nonsense_is_refused_before_anything_runs() {
     let (code, words) = refused("workload.rate=50,50");
     assert!(code == 64 && words.contains("twice"), "{words}");
     let (code, words) = refused("workload.rate=50,fast");
-    assert!(code == 65 && words.contains("workload.rate"), "{words}");
+    assert!(code == 65 && words.contains("fast"), "{words}");
     let (code, words) = refused("workload.tempo=50");
     assert!(code == 65 && words.contains("tempo"), "{words}");
 }

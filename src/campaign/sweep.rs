@@ -112,6 +112,8 @@ pub struct AtPoint {
     pub vacuous: u64,
     /// Runs that are not as the scenario expects, or, without expectations, as promised.
     pub unexpected: u64,
+    /// Digest of its runs: equal digests mean equal runs.
+    pub runs: String,
     /// The measurements, by name.
     pub measured: BTreeMap<String, Measured>,
 }
@@ -154,6 +156,23 @@ impl Sweep {
         }
     }
 
+    /// Keys whose values make no difference: every run is the same, whatever they are.
+    pub fn without_effect(&self) -> Vec<&str> {
+        let is_idle = |&at: &usize| {
+            let mut of_rest = BTreeMap::new();
+            self.points.iter().all(|point| {
+                let mut rest = point.at.clone();
+                rest.remove(at);
+                let runs = point.protocols.iter().map(|of| of.runs.as_str());
+                let runs: Vec<&str> = runs.collect();
+                *of_rest.entry(rest).or_insert_with(|| runs.clone()) == runs
+            })
+        };
+        let several = |at: &usize| self.axes[*at].values.len() > 1;
+        let axes = (0..self.axes.len()).filter(several).filter(is_idle);
+        axes.map(|at| self.axes[at].key.as_str()).collect()
+    }
+
     /// The point of an earlier sweep, if it is the same work: version, scenario, seeds and protocols.
     pub fn point_of(&self, earlier: &Sweep, digest: &str) -> Option<Point> {
         let is_same_work = earlier.schema == self.schema
@@ -167,7 +186,11 @@ impl Sweep {
 
 /// What makes a point's scenario what it is.
 pub fn digest(scenario: &Scenario) -> String {
-    blake3::hash(scenario.text.as_bytes()).to_hex()[..16].to_owned()
+    short_digest(scenario.text.as_bytes())
+}
+
+fn short_digest(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex()[..16].to_owned()
 }
 
 /// Runs one point. `done` is called after each run, from several threads.
@@ -214,6 +237,7 @@ pub fn point(
             unknown: line.unknown,
             vacuous: line.vacuous,
             unexpected: line.unexpected,
+            runs: short_digest(format!("{:?}", line.digests).as_bytes()),
             measured,
         }
     };

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Failure, at, chosen_protocols, comparison_again, drawer, exit, load, report, say};
-use super::{progress, say_json, warn};
+use super::{complain, progress, say_json, warn};
 use crate::campaign::sweep::{self, Axis, Sweep};
 use crate::registry::Registry;
 use crate::report::{page, text};
@@ -114,6 +114,11 @@ pub(super) fn sweep(
         }
     }
     bar.finish_and_clear();
+    for key in swept.without_effect() {
+        complain(format!(
+            "warning: `{key}` changes nothing here: the runs are the same at each of its values"
+        ));
+    }
     if let Some(html) = html {
         report::write_whole(html, &page::sweep(&swept, asked.command(&protocols)))?;
     }

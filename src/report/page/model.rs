@@ -570,7 +570,8 @@ fn transactions(told: &Told<'_>) -> Vec<Transaction> {
             }
             .map_or_else(String::new, |region| region.name.clone()),
             session: planned.session,
-            rows: { planned.txn.keys().into_iter() }
+            rows: { planned.txn.keys().into_iter().collect::<BTreeSet<_>>() }
+                .into_iter()
                 .map(|key| told.names.row(key))
                 .collect(),
             ..Transaction::default()
