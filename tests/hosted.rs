@@ -6,8 +6,6 @@
 
 use ordain::base::process::{Addr, Effect, Effects, Input, Process, WallTime};
 use ordain::model::checker::leads_to::Report;
-use ordain::model::refine::Tally;
-use ordain::model::report::check_all;
 use ordain::model::worlds::stack::{Seen, ask, ends, leaves_doubt, safety};
 use ordain::model::worlds::world::{Action, Budget, Host, World};
 use ordain::model::worlds::{DATA, FRONT, NONE, SINGLE_FAULTS, layout, transfer};
@@ -15,7 +13,6 @@ use ordain::protocol::kit::client::ClientTimer;
 use ordain::protocol::saga::{self, Saga};
 use ordain::protocol::two_phase::{self, TwoPhase};
 use ordain::protocol::{Autopsy, Protocol};
-use ordain::registry::Registry;
 use ordain::shard::ShardState;
 use ordain::shard::recovery::Recovery;
 
@@ -183,21 +180,6 @@ fn two_phase_commit_on_a_lying_disk_is_caught() {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     assert_eq!(text, Some("T1 commits without a vote"));
-}
-
-#[test]
-fn the_protocol_code_behaves_as_expected_in_every_small_world() {
-    for report in check_all(Registry::standard().worlds(), Some("code")).unwrap() {
-        let shown: Vec<_> = { report.properties.iter() }
-            .filter(|property| property.holds != property.expected)
-            .map(|property| (&property.name, &property.counterexample_text))
-            .collect();
-        assert!(report.as_recorded, "{}: {shown:#?}", report.name);
-        let held = |edges: &Tally| edges.moves > 0 && edges.stutters > 0;
-        assert!(report.edges.as_ref().is_none_or(held), "{}", report.name);
-        let mut properties = report.properties.iter();
-        assert!(properties.all(|property| property.exercised > 0 || !property.expected));
-    }
 }
 
 #[test]

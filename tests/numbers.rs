@@ -50,6 +50,20 @@ fn one_node_in_three_failing_2_percent_leaves_2_percent_of_transfers_half_applie
 }
 
 #[test]
+fn aborts_are_told_by_reason_and_each_is_counted_once() {
+    let line = line(&shipped("crossfire", &[]), "2pc", 10);
+    let sum: u64 = line.aborts.values().map(|aborted| aborted.count).sum();
+    assert_eq!(sum, line.counts.aborted);
+    let under = |under: &ordain::verdict::Aborted| under.under_faults <= under.count;
+    assert!(line.aborts.values().all(under));
+    assert!(line.aborts.len() > 1, "{:?}", line.aborts);
+    let struck: u64 = { line.aborts.values() }
+        .map(|aborted| aborted.under_faults)
+        .sum();
+    assert!(struck > 0, "crossfire has faults all the time");
+}
+
+#[test]
 fn failure_rates_of_1_1_and_2_percent_leave_3_95_percent_of_transfers_failing_nearly_all_half_applied()
  {
     let rates = [("fault.0.probability", "1%"), ("fault.1.probability", "1%")];

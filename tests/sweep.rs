@@ -4,22 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::scenarios::shipped;
 use ordain::campaign::compare;
 use ordain::campaign::sweep::{self, Sweep};
 use ordain::plan::Plan;
 use ordain::registry::Registry;
 use ordain::report::text;
-use ordain::scenario::Scenario;
 
-const STORM: &str = include_str!("../scenarios/storm.toml");
 const FEW: &str = "workload.transactions=30";
-
-fn storm(overrides: &[(&str, &str)]) -> Scenario {
-    let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
-    let overrides: Vec<_> = overrides.iter().map(owned).collect();
-    let read = Registry::standard().read_scenario("storm", STORM, &overrides);
-    read.unwrap_or_else(|bad| panic!("{bad}"))
-}
 
 fn folder(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -47,7 +39,10 @@ fn a_point_is_the_comparison_with_the_same_keys() {
     let protocols = ["2pc", "calvin"].map(str::to_owned);
     let seeds: Vec<u64> = (1..=10).collect();
     for rate in ["50", "400"] {
-        let scenario = storm(&[("workload.transactions", "30"), ("workload.rate", rate)]);
+        let scenario = shipped(
+            "storm",
+            &[("workload.transactions", "30"), ("workload.rate", rate)],
+        );
         let at = vec![rate.to_owned()];
         let whose = (&protocols[..], &seeds[..]);
         let point = sweep::point(&registry, &scenario, whose, Plan::draw, at, || {});
@@ -74,7 +69,7 @@ fn a_point_is_the_comparison_with_the_same_keys() {
 #[test]
 fn committed_a_second_is_counted_from_the_first_request_to_the_last_answer() {
     let registry = Registry::standard();
-    let scenario = storm(&[("workload.transactions", "30")]);
+    let scenario = shipped("storm", &[("workload.transactions", "30")]);
     let run = registry.run(&scenario, "2pc", &Plan::draw(&scenario, 1), true);
     let run = run.expect("it runs");
     // What clients saw, read from the history and not from the verdict's own reading.

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::base::zoo::{self, Planted};
@@ -1147,11 +1148,16 @@ fn models(
     }
     let selected = report::select(registry.worlds(), name).map_err(failure)?;
     let bar = progress(selected.len() as u64);
-    let mut reports = Vec::new();
-    for listed in &selected {
-        reports.push(listed.check().map_err(failure)?);
+    let check = |listed: &report::Listed| {
+        let report = listed.check();
         bar.inc(1);
-    }
+        report
+    };
+    let reports = selected
+        .par_iter()
+        .map(check)
+        .collect::<Result<Vec<_>, _>>();
+    let reports = reports.map_err(failure)?;
     bar.finish_and_clear();
     if json {
         say_json(&reports)?;

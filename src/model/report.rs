@@ -207,8 +207,8 @@ impl Listed {
                 let agree = sizes == (recorded.distinct, recorded.generated, recorded.depth);
                 (recorded.broken, agree)
             }
-            // Nobody else has counted these.
-            Listed::Code(_) => (false, true),
+            // Nobody else has counted these. A world in which nothing happened shows nothing.
+            Listed::Code(_) => (false, is_put_to_the_test(edges.as_ref(), &properties)),
         };
         ModelReport {
             name: self.name(),
@@ -238,6 +238,13 @@ impl Listed {
             .unwrap_or_else(|| panic!("{}: the manifest lacks {property}", self.name()))
             .holds
     }
+}
+
+/// Whether every property that is to hold had a chance to fail, and the spec, if there is one, was held against steps of the code.
+fn is_put_to_the_test(edges: Option<&Tally>, properties: &[PropertyReport]) -> bool {
+    let compared = |edges: &Tally| edges.moves > 0 && edges.stutters > 0;
+    let had_a_chance = |property: &PropertyReport| property.exercised > 0 || !property.expected;
+    edges.is_none_or(compared) && properties.iter().all(had_a_chance)
 }
 
 /// Every model, in the order of the manifests, then the worlds of the protocols' code and those of the replicated log.
@@ -371,6 +378,33 @@ mod tests {
             matches!(several, ReportError::Ambiguous { .. }),
             "{several}"
         );
+    }
+
+    #[test]
+    fn a_world_in_which_nothing_was_put_to_the_test_is_not_as_recorded() {
+        let property = |exercised, expected| PropertyReport {
+            name: "ends".to_owned(),
+            kind: Kind::LeadsTo,
+            fairness: Vec::new(),
+            holds: expected,
+            expected,
+            exercised,
+            counterexample: Vec::new(),
+            counterexample_text: String::new(),
+        };
+        let tally = |moves, stutters| Tally {
+            moves,
+            stutters,
+            ..Tally::default()
+        };
+        assert!(is_put_to_the_test(None, &[property(1, true)]));
+        assert!(is_put_to_the_test(
+            Some(&tally(1, 1)),
+            &[property(0, false)]
+        ));
+        assert!(!is_put_to_the_test(None, &[property(0, true)]));
+        assert!(!is_put_to_the_test(Some(&tally(0, 5)), &[]));
+        assert!(!is_put_to_the_test(Some(&tally(5, 0)), &[]));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::registry::Listed;
 use crate::run::Run;
 use crate::scenario::units::human_ns;
 use crate::verdict::time_to_recover::Recovery;
-use crate::verdict::{Conclusion, Status};
+use crate::verdict::{Aborted, Aborts, Conclusion, Status};
 
 /// Width of the tables, in characters.
 const WIDTH: u16 = 118;
@@ -140,7 +140,20 @@ fn costs(run: &Run) -> String {
         run.events,
         human_ns((run.simulated_ms * 1e6) as u64),
         metrics.recovery.map_or(String::new(), recovery),
-    )
+    ) + &aborts("aborted by the system", &run.verdict.aborts)
+}
+
+/// What the system aborted, as a line; nothing if it aborted nothing.
+fn aborts(who: &str, aborts: &Aborts) -> String {
+    let reason = |(reason, aborted): (&&str, &Aborted)| match aborted.under_faults {
+        0 => format!("{} {reason}", aborted.count),
+        under => format!("{} {reason} ({under} under a fault)", aborted.count),
+    };
+    let reasons: Vec<String> = aborts.iter().map(reason).collect();
+    match reasons.is_empty() {
+        true => String::new(),
+        false => format!("{who}: {}\n", reasons.join(", ")),
+    }
 }
 
 /// How clients were served after the last fault, as a line.
@@ -282,6 +295,10 @@ pub fn comparison(comparison: &Comparison) -> String {
         }
     }
     let _ = writeln!(out, "{promises}");
+    for line in &comparison.protocols {
+        let who = format!("{}, aborted by the system", line.protocol);
+        out.push_str(&aborts(&who, &line.aborts));
+    }
     for line in &comparison.protocols {
         for (idle, runs) in &line.never_struck {
             let (fault, why) = (idle.fault, &idle.why);

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::obligations::Obligations;
-use super::time_to_recover::{self, Recovery};
+use super::time_to_recover::{self, Recovery, Struck};
 use super::{Counts, Evidence};
 use crate::base::observation::{AbortReason, Observation, Outcome};
 use crate::base::txn::{ShardId, TxnId};
@@ -90,6 +90,18 @@ pub struct Metrics {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recovery: Option<Recovery>,
 }
+
+/// Transactions that the system aborted for one reason.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Aborted {
+    /// How many.
+    pub count: u64,
+    /// How many of these while a fault was in force.
+    pub under_faults: u64,
+}
+
+/// What the system aborted, by the name of the reason.
+pub type Aborts = BTreeMap<&'static str, Aborted>;
 
 /// Follows how long clients went without any answer. Giving up is no answer.
 #[derive(Clone, Debug, Default)]
@@ -320,6 +332,26 @@ impl Lives {
             indeterminate: self.count(|life| life.invoked.is_some() && life.known().is_none()),
             blocked: self.count(|life| in_charge_ns(life, evidence.end_ns) > patience_ns),
         }
+    }
+
+    /// What the system aborted, by reason.
+    pub fn aborts(&self, evidence: &Evidence<'_>) -> Aborts {
+        let in_force = |at_ns: u64| {
+            let strikes = |fault: &Struck| {
+                let until_ns = fault.ended_ns.unwrap_or(u64::MAX);
+                (fault.began_ns..=until_ns).contains(&at_ns)
+            };
+            evidence.struck.iter().any(strikes)
+        };
+        let mut aborts = Aborts::new();
+        for life in self.by_txn.values() {
+            if let Some((at_ns, Outcome::Aborted { why })) = &life.returned {
+                let aborted = aborts.entry(why.name()).or_default();
+                aborted.count += 1;
+                aborted.under_faults += u64::from(in_force(*at_ns));
+            }
+        }
+        aborts
     }
 
     /// From the first request to the last answer.

@@ -41,6 +41,7 @@ pub mod time_to_recover;
 pub use conclusion::{Conclusion, Vacuity, VacuityKind};
 use ledger::Ledger;
 use lives::Lives;
+pub use lives::{Aborted, Aborts};
 use recovery::Unrecovered;
 use time_to_recover::Struck;
 
@@ -219,6 +220,9 @@ pub struct Verdict {
     pub properties: Vec<Property>,
     /// Transactions by how they ended.
     pub counts: Counts,
+    /// What the system aborted, by reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub aborts: Aborts,
     /// Measurements.
     pub metrics: lives::Metrics,
 }
@@ -248,6 +252,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
         vacuity,
         properties,
         counts: lives.counts(evidence),
+        aborts: lives.aborts(evidence),
         metrics: lives.metrics(evidence),
     }
 }

@@ -12,7 +12,7 @@ use crate::plan::Plan;
 use crate::registry::Registry;
 use crate::run::{self, NeverStruck, Run};
 use crate::scenario::Scenario;
-use crate::verdict::{Conclusion, Counts, Finding};
+use crate::verdict::{Aborts, Conclusion, Counts, Finding};
 
 /// One protocol's line: sums over its runs, medians of their medians.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -37,6 +37,9 @@ pub struct Line {
     pub properties: Vec<PropertyLine>,
     /// Sums.
     pub counts: Counts,
+    /// What the system aborted, by reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub aborts: Aborts,
     /// Latency of committed transactions, milliseconds: median over the runs of each run's percentile.
     pub latency_p50_ms: f64,
     /// 99th percentile, likewise.
@@ -169,6 +172,16 @@ pub fn compare_plans(
     })
 }
 
+fn aborts(runs: &[&Run]) -> Aborts {
+    let mut sums = Aborts::new();
+    for (reason, aborted) in runs.iter().flat_map(|run| &run.verdict.aborts) {
+        let sum = sums.entry(*reason).or_default();
+        sum.count += aborted.count;
+        sum.under_faults += aborted.under_faults;
+    }
+    sums
+}
+
 fn never_struck(runs: &[&Run]) -> Vec<(NeverStruck, u64)> {
     let mut counts: BTreeMap<NeverStruck, u64> = BTreeMap::new();
     for idle in runs.iter().flat_map(|run| &run.never_struck) {
@@ -200,6 +213,7 @@ fn sum(protocol: &str, runs: &[&Run]) -> Line {
         unexpected: runs.iter().filter(|run| !run.unexpected.is_empty()).count() as u64,
         properties: properties(runs),
         counts,
+        aborts: aborts(runs),
         latency_p50_ms: median(runs.iter().map(|run| run.latency_ms.p50)),
         latency_p99_ms: median(runs.iter().map(|run| run.latency_ms.p99)),
         blocked_txn_s: total(|run| run.verdict.metrics.blocked_txn_s),
