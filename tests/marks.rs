@@ -146,6 +146,25 @@ fn every_mark_of_percolator_is_reached() {
 }
 
 #[test]
+fn every_mark_of_xa_is_reached() {
+    let alone = |way| {
+        [
+            ("protocol.xa.heuristic-ms", "300"),
+            ("protocol.xa.heuristic", way),
+            ("protocol.xa.purge-ms", "1000"),
+        ]
+    };
+    let hasty = [("protocol.xa.transaction-timeout-ms", "500")];
+    let variants = [
+        scenario("storm", &alone("\"commit\"")),
+        scenario("storm", &alone("\"rollback\"")),
+        scenario("storm", &hasty),
+        scenario("crossfire", &[]),
+    ];
+    assert_all_reached("xa", &variants);
+}
+
+#[test]
 fn every_mark_of_ramp_is_reached() {
     let hasty = [
         ("protocol.ramp.termination-ms", "500"),

@@ -211,7 +211,8 @@ fn a_protocol_that_the_machines_do_not_carry_runs_only_where_it_is_named() {
             "percolator",
             "monolith",
             "spanner",
-            "ramp"
+            "ramp",
+            "xa"
         ]
     );
     for named in [

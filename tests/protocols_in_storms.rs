@@ -179,6 +179,33 @@ fn spanner_is_atomic_and_strictly_serializable_while_clocks_keep_their_bound() {
 }
 
 #[test]
+fn xa_is_atomic_and_strict_without_heuristic_decisions_and_with_them_for_all_others() {
+    let short = [
+        ("protocol.xa.recovery-ms", "300"),
+        ("protocol.xa.transaction-timeout-ms", "1000"),
+        ("protocol.xa.commit-return", "\"decision-logged\""),
+        ("protocol.xa.checkpoint-kib", "1"),
+    ];
+    let two_phases = [
+        ("protocol.xa.one-phase", "false"),
+        ("protocol.xa.read-only", "false"),
+    ];
+    for options in [&[][..], &short, &two_phases] {
+        let line = line(&shipped("storm", options), "xa");
+        assert_as_promised(&line);
+        let broken = |property| broken(&line, property);
+        assert_eq!((broken("atomicity"), broken("isolation")), (0, 0));
+    }
+    for way in ["\"commit\"", "\"rollback\""] {
+        let alone = [
+            ("protocol.xa.heuristic-ms", "300"),
+            ("protocol.xa.heuristic", way),
+        ];
+        assert_as_promised(&line(&shipped("storm", &alone), "xa"));
+    }
+}
+
+#[test]
 fn commit_everywhere_leaves_transactions_half_done() {
     let line = line(&shipped("storm", &[]), "naive");
     assert_work_was_done(&line);
@@ -202,6 +229,7 @@ fn a_run_after_others_is_judged_like_the_first() {
         "percolator",
         "monolith",
         "ramp",
+        "xa",
     ] {
         let judged = |seed| {
             let plan = Plan::draw(&scenario, seed);

@@ -309,6 +309,7 @@ verdict = "kept"
 [protocol.spanner]
 [protocol.spanner.log]
 [protocol.ramp]
+[protocol.xa]
 "#;
 
 /// The keys that the reader itself names when it meets an unknown one in this section.

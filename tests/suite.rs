@@ -70,6 +70,7 @@ mod world_determinism;
 mod world_faults;
 mod world_guest;
 mod world_reports;
+mod xa;
 
 // What they share.
 

@@ -57,7 +57,7 @@ pub mod exit {
 }
 
 /// The scenarios that come with the program, by name.
-pub const SHIPPED: [(&str, &str); 28] = [
+pub const SHIPPED: [(&str, &str); 29] = [
     (
         "settlement",
         include_str!("../../scenarios/settlement.toml"),
@@ -112,6 +112,10 @@ pub const SHIPPED: [(&str, &str); 28] = [
     (
         "bounded-clocks",
         include_str!("../../scenarios/bounded-clocks.toml"),
+    ),
+    (
+        "heuristic-mix",
+        include_str!("../../scenarios/heuristic-mix.toml"),
     ),
     (
         "fractured-reads",

@@ -20,7 +20,7 @@ use std::fmt::Write as _;
 use super::testing::*;
 use super::{
     Protocol, monolith::Monolith, naive::Naive, paxos_commit::PaxosCommit, percolator::Percolator,
-    ramp::Ramp, saga::Saga, three_phase::ThreePhase, two_phase::TwoPhase,
+    ramp::Ramp, saga::Saga, three_phase::ThreePhase, two_phase::TwoPhase, xa::Xa,
 };
 use crate::base::process::{Addr, NodeId, Wire};
 use crate::base::txn::{Guard, Key, Op, Target, Txn, Value};
@@ -313,4 +313,29 @@ fn ramp_step_by_step() {
 #[test]
 fn ramp_with_a_crashed_coordinator_step_by_step() {
     check("ramp_termination", transcript::<Ramp>);
+}
+
+#[test]
+fn xa_step_by_step() {
+    check("xa", transcript::<Xa>);
+}
+
+#[test]
+fn xa_in_one_phase_step_by_step() {
+    check("xa_one_phase", transcript::<Xa>);
+}
+
+#[test]
+fn xa_recovery_scan_step_by_step() {
+    check("xa_recovery", transcript::<Xa>);
+}
+
+#[test]
+fn xa_heuristic_mix_step_by_step() {
+    check("xa_heuristic_mix", transcript::<Xa>);
+}
+
+#[test]
+fn xa_heuristic_hazard_step_by_step() {
+    check("xa_heuristic_hazard", transcript::<Xa>);
 }

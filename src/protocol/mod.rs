@@ -16,6 +16,7 @@ pub mod spanner;
 pub(crate) mod testing;
 pub mod three_phase;
 pub mod two_phase;
+pub mod xa;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

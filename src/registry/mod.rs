@@ -29,7 +29,7 @@ use crate::plan::fates::{FateSource, Fates};
 use crate::protocol::{
     Promises, Protocol, calvin::Calvin, monolith::Monolith, naive::Naive,
     paxos_commit::PaxosCommit, percolator::Percolator, ramp::Ramp, saga::Saga, spanner::Spanner,
-    three_phase::ThreePhase, two_phase::TwoPhase,
+    three_phase::ThreePhase, two_phase::TwoPhase, xa::Xa,
 };
 use crate::run::{self, Run, Watch, Watchers};
 use crate::scenario::problem::meant;
@@ -162,6 +162,7 @@ impl Registry {
             .with::<Monolith>()
             .with_worlds::<Spanner>()
             .with::<Ramp>()
+            .with::<Xa>()
     }
 
     /// Adds a protocol.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::horizon::Horizon;
 use super::obligations::Obligations;
 use super::time_to_recover::{self, Recovery, Struck};
 use super::{Counts, Evidence};
@@ -53,6 +54,8 @@ pub struct Lives {
     pub obligations: Obligations,
     /// When each transaction was first in doubt at a shard, and for how long in all, nanoseconds.
     doubt_ns: u128,
+    /// What prepared branches kept back.
+    horizon: Horizon,
     /// Largest number of transactions taken charge of and not ended.
     open_max: u64,
     /// Longest time without an answer to any client while one waited, nanoseconds.
@@ -76,6 +79,10 @@ pub struct Metrics {
     pub unanswered_txn_s: f64,
     /// Transaction-seconds that shards were in doubt.
     pub in_doubt_txn_s: f64,
+    /// Longest time that a branch was prepared at a shard, seconds.
+    pub prepared_age_max_s: f64,
+    /// Most versions that the oldest prepared branch of a shard kept from being cleaned up. See [`horizon`](super::horizon).
+    pub versions_kept_max: u64,
     /// Longest outage that clients saw, seconds: from an answer to the next one, or from the first request after it if
     /// nobody waited for longer.
     pub outage_max_s: f64,
@@ -168,6 +175,7 @@ impl Lives {
             }
             lives.obligations.observe(&observed.what);
             outage.observe(at_ns, &observed.what);
+            lives.horizon.observe(at_ns, &observed.what);
             match &observed.what {
                 Observation::Applied { txn, shard, .. } => {
                     applied.entry((*txn, *shard)).or_default().push(at_ns);
@@ -390,6 +398,8 @@ impl Lives {
             blocked_txn_s: beyond(in_charge_ns),
             unanswered_txn_s: beyond(unanswered_ns),
             in_doubt_txn_s: self.doubt_ns as f64 / 1e9,
+            prepared_age_max_s: self.horizon.age_max_ns(evidence.end_ns) as f64 / 1e9,
+            versions_kept_max: self.horizon.versions_max(),
             outage_max_s: self.outage_max_ns as f64 / 1e9,
             busy_s: self.busy_ns() as f64 / 1e9,
             open_max: self.open_max,

@@ -27,6 +27,7 @@ mod conclusion;
 pub mod connectivity;
 mod duplicates;
 pub mod history;
+pub mod horizon;
 mod isolation;
 pub mod ledger;
 pub mod lives;

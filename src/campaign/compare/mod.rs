@@ -50,6 +50,10 @@ pub struct Line {
     pub unanswered_txn_s: f64,
     /// Sum of transaction-seconds in doubt.
     pub in_doubt_txn_s: f64,
+    /// Longest time that a branch was prepared at a shard in any run, seconds.
+    pub prepared_age_max_s: f64,
+    /// Most versions that the oldest prepared branch of a shard kept from being cleaned up in any run.
+    pub versions_kept_max: u64,
     /// Longest outage that clients saw in any run, seconds.
     pub outage_max_s: f64,
     /// Largest time to recover after the last fault, seconds, of the runs that did. See [`time_to_recover`].
@@ -219,6 +223,15 @@ fn sum(protocol: &str, runs: &[&Run]) -> Line {
         blocked_txn_s: total(|run| run.verdict.metrics.blocked_txn_s),
         unanswered_txn_s: total(|run| run.verdict.metrics.unanswered_txn_s),
         in_doubt_txn_s: total(|run| run.verdict.metrics.in_doubt_txn_s),
+        prepared_age_max_s: runs
+            .iter()
+            .map(|run| run.verdict.metrics.prepared_age_max_s)
+            .fold(0.0, f64::max),
+        versions_kept_max: runs
+            .iter()
+            .map(|run| run.verdict.metrics.versions_kept_max)
+            .max()
+            .unwrap_or(0),
         outage_max_s: runs
             .iter()
             .map(|run| run.verdict.metrics.outage_max_s)

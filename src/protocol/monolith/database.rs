@@ -125,12 +125,10 @@ impl Database {
         out: &mut Out,
         step: impl FnOnce(&mut Execution, &Around<'_>, &mut execution::Out) -> R,
     ) -> R {
-        let around = Around {
-            layout: &self.site.whole,
-            options: &self.site.execution,
-            shard: ShardId(0),
-            store: &self.store,
-        };
+        let Site {
+            whole, execution, ..
+        } = &*self.site;
+        let around = Around::participant(whole, execution, ShardId(0), &self.store);
         let mut effects = execution::Out::default();
         let result = step(&mut self.execution, &around, &mut effects);
         out.absorb(&mut effects, Message::Execution, Timer::Execution);
@@ -156,6 +154,7 @@ impl Database {
             client,
             parts,
             reads,
+            ..
         } = executed;
         self.execution.keep(txn);
         let writes: Vec<Write> = parts.into_iter().flat_map(|part| part.writes).collect();

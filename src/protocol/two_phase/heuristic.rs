@@ -153,11 +153,7 @@ impl Participant {
     pub(super) fn decided_alone(&mut self, txn: TxnId, out: &mut Out) {
         let deciding = self.own.deciding.remove(&txn);
         let Deciding { commit, told } = deciding.expect("it was being decided");
-        let vote = { self.in_doubt(txn) }.expect("nothing else ends the doubt");
-        let shard = self.shard();
-        out.observe(Observation::DecidedAlone { txn, shard, commit });
-        self.finish(&vote, commit, out);
-        self.forget(txn, out);
+        let vote = self.finish_alone(txn, commit, out);
         self.own.keep_decided_alone(vote, commit);
         match told {
             Some(decision) => self.learn(txn, decision, out),

@@ -181,7 +181,7 @@ impl Execution {
             stamp: running.stamp,
             wanted: running.wanted[&shard].clone(),
         };
-        let to = around.participant(shard);
+        let to = around.home(shard);
         self.send(to, Message::Lock(Arc::new(request)), around, out);
     }
 
@@ -276,16 +276,29 @@ impl Execution {
             let part = parts.get_mut(&shard).expect("written rows are locked");
             part.writes.push(write);
         }
+        let holds_own = |(shard, _)| self.holds_under(txn, parts[&shard].grant);
         assert!(
-            self.holds_under(txn, parts[&around.shard].grant),
+            around.here.is_none_or(holds_own),
             "{txn}: only the initiator itself takes its own locks away"
         );
         Executed {
             txn,
             client: running.client,
+            attempt: running.attempt,
             parts: parts.into_values().collect(),
             reads,
         }
+    }
+
+    /// Gives up a transaction that is running, and releases all its locks. Returns whom to answer.
+    pub fn withdraw(&mut self, txn: TxnId, around: &Around<'_>, out: &mut Out) -> Option<Addr> {
+        let running = self.running.remove(&txn)?;
+        out.cancel_timer(Timer::Relock(txn));
+        out.cancel_timer(Timer::Restart(txn));
+        let shards = running.wanted.keys().copied();
+        self.release_others(txn, running.attempt, shards, around, out);
+        self.forget(txn, around, out);
+        Some(running.client)
     }
 
     /// Releases all locks and says why.
@@ -311,8 +324,8 @@ impl Execution {
         around: &Around<'_>,
         out: &mut Out,
     ) {
-        for shard in { shards.into_iter() }.filter(|shard| *shard != around.shard) {
-            let to = around.participant(shard);
+        let all = { shards.into_iter() }.map(|shard| around.home(shard));
+        for to in all.filter(|to| *to != around.me) {
             out.send(to, Message::Release { txn, attempt });
         }
     }

@@ -103,7 +103,7 @@ impl Execution {
         out: &mut Out,
     ) {
         out.work(wanted.len() as u32);
-        let shard = around.shard;
+        let (shard, _) = around.here();
         let mut answer = self.locks.request((stamp, txn), wanted.iter().copied());
         if zoo::planted(Bug::NoWound) {
             answer.younger_holders.clear();
@@ -135,7 +135,7 @@ impl Execution {
         if !self.locks.holds_all((held.stamp, txn)) {
             return;
         }
-        let shard = around.shard;
+        let (shard, store) = around.here();
         if is_new {
             out.observe(Observation::Locked { txn, shard });
         }
@@ -145,9 +145,7 @@ impl Execution {
             round: working.round,
             shard,
             grant: working.grant,
-            rows: around
-                .store
-                .reads(working.wanted.iter().map(|(key, _)| key)),
+            rows: store.reads(working.wanted.iter().map(|(key, _)| key)),
         };
         self.send(held.initiator, message, around, out);
     }
@@ -158,7 +156,7 @@ impl Execution {
             return;
         };
         let owner = (held.stamp, txn);
-        let shard = around.shard;
+        let (shard, _) = around.here();
         if self.locks.holds_all(owner) {
             out.observe(Observation::Unlocked { txn, shard });
         }

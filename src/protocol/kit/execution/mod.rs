@@ -38,11 +38,8 @@
 //! let layout = layout();
 //! let options = execution::Options::default();
 //! let stores = [0, 1].map(|shard| Store::new(&layout, ShardId(shard)));
-//! let around = [0, 1].map(|at| Around {
-//!     layout: &layout,
-//!     options: &options,
-//!     shard: ShardId(at),
-//!     store: &stores[usize::from(at)],
+//! let around = [0, 1].map(|at| {
+//!     Around::participant(&layout, &options, ShardId(at), &stores[usize::from(at)])
 //! });
 //! let mut machines = [0, 1].map(|at| Execution::new(around[at].me()));
 //! let mut out = execution::Out::default();
@@ -191,6 +188,8 @@ pub struct Executed {
     pub txn: TxnId,
     /// Whom to answer.
     pub client: Addr,
+    /// The attempt that got the locks.
+    pub attempt: Attempt,
     /// Every participant's part, the initiator's included, by shard.
     pub parts: Vec<Part>,
     /// Every row of the footprint, as it was.
@@ -316,22 +315,53 @@ pub type Out = Effects<Message, Timer>;
 #[derive(Clone, Copy)]
 pub struct Around<'a> {
     /// Where rows live.
-    pub layout: &'a Layout,
+    layout: &'a Layout,
     /// Pauses and limits.
-    pub options: &'a Options,
-    /// This participant.
-    pub shard: ShardId,
-    /// Its rows.
-    pub store: &'a Store,
+    options: &'a Options,
+    /// This process.
+    me: Addr,
+    /// The shard that it keeps, and its rows.
+    here: Option<(ShardId, &'a Store)>,
 }
 
-impl Around<'_> {
-    /// This participant's process.
-    pub fn me(&self) -> Addr {
-        self.participant(self.shard)
+impl<'a> Around<'a> {
+    /// What the process of a shard looks at.
+    pub fn participant(
+        layout: &'a Layout,
+        options: &'a Options,
+        shard: ShardId,
+        store: &'a Store,
+    ) -> Self {
+        Self {
+            layout,
+            options,
+            me: participant(layout, shard),
+            here: Some((shard, store)),
+        }
     }
 
-    fn participant(&self, shard: ShardId) -> Addr {
+    /// What a process looks at that initiates transactions, and keeps no shard itself.
+    pub fn initiator(layout: &'a Layout, options: &'a Options, me: Addr) -> Self {
+        let here = None;
+        Self {
+            layout,
+            options,
+            me,
+            here,
+        }
+    }
+
+    /// This process.
+    pub fn me(&self) -> Addr {
+        self.me
+    }
+
+    /// Whoever is asked for locks keeps a shard.
+    fn here(&self) -> (ShardId, &'a Store) {
+        self.here.expect("only a participant has a lock table")
+    }
+
+    fn home(&self, shard: ShardId) -> Addr {
         participant(self.layout, shard)
     }
 }

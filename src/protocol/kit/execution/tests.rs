@@ -54,12 +54,7 @@ impl Table {
         first: impl FnOnce(&mut Execution, &Around<'_>, &mut Out) -> Option<End>,
     ) {
         let (execution, store) = &mut self.machines[usize::from(shard)];
-        let around = Around {
-            layout: &self.layout,
-            options: &self.options,
-            shard: ShardId(shard),
-            store,
-        };
+        let around = Around::participant(&self.layout, &self.options, ShardId(shard), store);
         let mut out = Out::default();
         let mut end = first(execution, &around, &mut out);
         let mut ends = Vec::new();

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Commitment, Continuation, GRANT_LOST, Origin, Out, Participant, Phase, REPLY_REPEATED, Record,
-    Repeated, VOTE_NOT_DURABLE, Vote,
+    Alone, Commitment, Continuation, GRANT_LOST, Origin, Out, Participant, Phase, REPLY_REPEATED,
+    Record, Repeated, VOTE_NOT_DURABLE, Vote,
 };
 use crate::base::observation::{AbortReason, Observation, Outcome};
 use crate::base::process::{Addr, WallTime};
@@ -107,20 +107,29 @@ impl<P: Commitment> Participant<P> {
 
     // A transaction with one participant.
 
-    fn commit_alone(&mut self, txn: TxnId, client: Addr, writes: Vec<Write>, reads: Vec<Read>) {
-        self.execution.keep(txn);
-        self.replies.ending(txn);
+    /// Commits a transaction that nobody else takes part in: one forced record, and then [`Commitment::on_alone`]. Its locks
+    /// must be held.
+    pub fn commit_alone(&mut self, alone: Alone) {
+        self.execution.keep(alone.txn);
         let record = Record::CommittedAlone {
-            txn,
-            writes: writes.clone(),
+            txn: alone.txn,
+            writes: alone.writes.clone(),
         };
-        let next = Continuation::CommittedAlone {
-            txn,
-            writes,
-            client,
-            reads,
-        };
-        self.journal.force(record, next);
+        self.journal
+            .force(record, Continuation::CommittedAlone(alone));
+    }
+
+    /// Tells the client of this initiator how its transaction with one participant has ended.
+    pub fn answer_alone(&mut self, alone: Alone, has_committed: bool, out: &mut Out<P>) {
+        let Alone {
+            txn, asker, reads, ..
+        } = alone;
+        if has_committed {
+            self.replies.ended(txn);
+            return self.reply_committed(txn, asker, reads, out);
+        }
+        let why = AbortReason::ApplyFailed;
+        self.refuse(txn, Outcome::Aborted { why }, asker);
     }
 
     pub(super) fn alone_durable(&mut self, txn: TxnId, writes: &[Write], out: &mut Out<P>) {
@@ -128,7 +137,6 @@ impl<P: Commitment> Participant<P> {
         let writer = WriteId { txn, undo: false };
         let keys = self.store.apply(position, writer, writes);
         self.committed.insert(txn);
-        self.replies.ended(txn);
         out.observe(Observation::Decided { txn, commit });
         out.observe(Observation::Resolved { txn, shard, commit });
         out.observe(Observation::Applied {
@@ -150,11 +158,19 @@ impl<P: Commitment> Participant<P> {
             client,
             parts,
             reads,
+            ..
         } = executed;
         let mine = { parts.iter() }.find(|part| part.shard == self.shard);
         let writes = mine.expect("the initiator takes part").writes.clone();
         if self.own.setting().one_participant && parts.len() == 1 {
-            return self.commit_alone(txn, client, writes, reads);
+            self.replies.ending(txn);
+            let asker = client;
+            return self.commit_alone(Alone {
+                txn,
+                writes,
+                asker,
+                reads,
+            });
         }
         let (own, start) = P::begin(self, txn, parts);
         let origin = Origin {
@@ -367,6 +383,20 @@ impl<P: Commitment> Participant<P> {
                 keys,
             });
         }
+    }
+
+    /// Ends a transaction that this participant was in doubt about, by its own decision, which is durable. Returns the vote.
+    ///
+    /// # Panics
+    ///
+    /// When it is not in doubt.
+    pub fn finish_alone(&mut self, txn: TxnId, commit: bool, out: &mut Out<P>) -> Arc<Vote<P>> {
+        let vote = { self.in_doubt(txn) }.expect("nothing else ends the doubt");
+        let shard = self.shard;
+        out.observe(Observation::DecidedAlone { txn, shard, commit });
+        self.finish(&vote, commit, out);
+        self.forget(txn, out);
+        vote
     }
 
     /// The first acknowledgement was lost, or a crash came between the record and the words.

@@ -255,6 +255,17 @@ pub trait Commitment: Clone + Eq + Hash + Debug + Send + Sync + Sized + 'static 
         Repeated::NotMine
     }
 
+    /// A transaction with this participant alone is over: it has committed, durably, or its record is lost for good. By default
+    /// `asker` is the client of this initiator.
+    fn on_alone(
+        participant: &mut Participant<Self>,
+        alone: Alone,
+        has_committed: bool,
+        out: &mut Out<Self>,
+    ) {
+        participant.answer_alone(alone, has_committed, out);
+    }
+
     /// After a restart: everything else is recovered.
     fn on_recovered(_: &mut Participant<Self>, _: &mut Out<Self>) {}
 
@@ -280,6 +291,19 @@ pub trait Commitment: Clone + Eq + Hash + Debug + Send + Sync + Sized + 'static 
     fn on_lost(_: &mut Participant<Self>, next: Self::Continuation, _: &mut Out<Self>) {
         unreachable!("{next:?} follows nothing");
     }
+}
+
+/// A transaction with one participant, in the hands of that one.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Alone {
+    /// The transaction.
+    pub txn: TxnId,
+    /// What it writes.
+    pub writes: Vec<Write>,
+    /// Whom to answer.
+    pub asker: Addr,
+    /// What it has read.
+    pub reads: Vec<Read>,
 }
 
 /// What a protocol says to a request that comes again.
@@ -383,16 +407,7 @@ pub enum Continuation<P: Commitment> {
     /// Effects, locks, acknowledgement.
     Committed(TxnId),
     /// Effects, locks, reply.
-    CommittedAlone {
-        /// The transaction.
-        txn: TxnId,
-        /// What it writes.
-        writes: Vec<Write>,
-        /// Whom to answer.
-        client: Addr,
-        /// What it has read.
-        reads: Vec<Read>,
-    },
+    CommittedAlone(Alone),
     /// The client is told.
     Refused {
         /// The transaction.
@@ -546,12 +561,8 @@ impl<P: Commitment> Participant<P> {
         step: impl FnOnce(&mut Execution, &Around<'_>, &mut execution::Out) -> R,
     ) -> R {
         let setting = self.own.setting();
-        let around = Around {
-            layout: setting.layout,
-            options: setting.execution,
-            shard: self.shard,
-            store: &self.store,
-        };
+        let around =
+            Around::participant(setting.layout, setting.execution, self.shard, &self.store);
         let mut effects = execution::Out::default();
         let result = step(&mut self.execution, &around, &mut effects);
         out.absorb(&mut effects, Carries::wrap, Carries::wrap);
@@ -599,6 +610,13 @@ impl<P: Commitment> Participant<P> {
     pub fn on_restarted(&mut self, from: Addr, shard: ShardId, boot: u64, out: &mut Out<P>) {
         self.execute(out, |execution, around, out| {
             execution.on_restarted(shard, boot, around, out);
+        });
+        self.on_initiator_restarted(from, out);
+    }
+
+    /// An initiator has restarted: asks it whether what it initiated still runs.
+    pub fn on_initiator_restarted(&mut self, from: Addr, out: &mut Out<P>) {
+        self.execute(out, |execution, around, out| {
             execution.probe_those_of(from, around, out);
         });
     }

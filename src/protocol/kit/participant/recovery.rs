@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{Commitment, Continuation, Out, Participant, Phase, RECOVERED_IN_DOUBT, Record, Vote};
-use crate::base::observation::{AbortReason, Observation, Outcome};
+use crate::base::observation::Observation;
 use crate::base::process::{Addr, Delay, WallTime};
 use crate::base::txn::{TxnId, WriteId};
 use crate::base::zoo::{self, Bug};
@@ -48,14 +48,9 @@ impl<P: Commitment> Durable<Record<P>, Continuation<P>> for Participant<P> {
             Continuation::Boot => self.serve(now, out),
             Continuation::Voted(txn) => self.vote_durable(txn, out),
             Continuation::Committed(txn) => self.commit_durable(txn, out),
-            Continuation::CommittedAlone {
-                txn,
-                writes,
-                client,
-                reads,
-            } => {
-                self.alone_durable(txn, &writes, out);
-                self.reply_committed(txn, client, reads, out);
+            Continuation::CommittedAlone(alone) => {
+                self.alone_durable(alone.txn, &alone.writes, out);
+                P::on_alone(self, alone, true, out);
             }
             Continuation::Refused {
                 txn,
@@ -72,10 +67,9 @@ impl<P: Commitment> Durable<Record<P>, Continuation<P>> for Participant<P> {
             Continuation::Boot => self.journal.force(Record::Boot, next),
             Continuation::Voted(txn) => self.vote_lost(txn, out),
             Continuation::Committed(txn) => self.force_commit(txn),
-            Continuation::CommittedAlone { txn, client, .. } => {
-                let why = AbortReason::ApplyFailed;
-                self.forget(txn, out);
-                self.refuse(txn, Outcome::Aborted { why }, client);
+            Continuation::CommittedAlone(alone) => {
+                self.forget(alone.txn, out);
+                P::on_alone(self, alone, false, out);
             }
             Continuation::Refused {
                 txn,
