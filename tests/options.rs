@@ -226,7 +226,7 @@ fn a_protocol_that_the_machines_do_not_carry_runs_only_where_it_is_named() {
         );
     }
     let fewer = format!("{small}[protocol.paxos-commit]\ntolerated = 0\n");
-    assert_eq!(read(&fewer).expect("one acceptor").protocols.len(), 10);
+    assert_eq!(read(&fewer).expect("one acceptor").protocols.len(), 11);
 }
 
 #[test]

@@ -162,7 +162,7 @@ impl Registry {
             .with::<Monolith>()
             .with_worlds::<Spanner>()
             .with::<Ramp>()
-            .with::<Xa>()
+            .with_worlds::<Xa>()
     }
 
     /// Adds a protocol.

@@ -18,6 +18,7 @@ pub mod stack;
 pub mod three_phase;
 pub mod two_phase;
 pub mod world;
+mod xa;
 
 use std::net::SocketAddr;
 use std::time::Instant;
