@@ -37,7 +37,7 @@ struct Event<'a> {
 
 impl RunPage {
     /// Since the start of the run, in milliseconds.
-    fn from_start(&self, ms: f64) -> f64 {
+    fn since_start(&self, ms: f64) -> f64 {
         // To the microsecond, as both are: a sum has more digits than that.
         ((ms + self.origin_ms) * 1e3).round() / 1e3
     }
@@ -64,7 +64,7 @@ impl RunPage {
             let mut event = |kind, line, ms, here: (usize, u8), there: (usize, u8), detail| {
                 events.push(Event {
                     line,
-                    ms: self.from_start(ms),
+                    ms: self.since_start(ms),
                     kind,
                     machine: Some(here.0),
                     port: here.1,
@@ -89,7 +89,7 @@ impl RunPage {
             };
             events.push(Event {
                 line: *line,
-                ms: self.from_start(*ms),
+                ms: self.since_start(*ms),
                 kind,
                 machine: place,
                 port,
@@ -166,7 +166,7 @@ pub fn perfetto(page: &RunPage) -> String {
     const WORLD: usize = 0;
     const CLIENTS: usize = 1;
     const FIRST_MACHINE: usize = 2;
-    let us = |ms: f64| (page.from_start(ms) * 1e3).round();
+    let us = |ms: f64| (page.since_start(ms) * 1e3).round();
     let mut events: Vec<Value> = Vec::new();
     let mut name = |pid: usize, name: &str| {
         let args = json!({ "name": name });
@@ -283,7 +283,7 @@ pub fn transactions(page: &RunPage) -> String {
         "why",
         "reads",
     ];
-    let time = |ms: Option<f64>| ms.map_or(String::new(), |ms| page.from_start(ms).to_string());
+    let time = |ms: Option<f64>| ms.map_or(String::new(), |ms| page.since_start(ms).to_string());
     let row = |txn: &Transaction| {
         vec![
             txn.name.clone(),

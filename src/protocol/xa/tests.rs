@@ -300,7 +300,7 @@ fn a_branch_whose_memory_an_operator_removed_makes_it_heurhaz() {
     };
     let mut table = decide_alone_after_the_decision(&options, &[2]);
     let to_silent = |flight: &Flight<Message>| flight.to == home(2);
-    while !(marked(&table, "xa.purged") && !table.flushing().contains(&home(2))) {
+    while !marked(&table, "xa.purged") || table.flushing().contains(&home(2)) {
         table.flights.retain(|flight| !to_silent(flight));
         match table.flushing().first() {
             Some(addr) => table.flush(*addr),

@@ -109,7 +109,7 @@ enum Phase {
         readers: BTreeSet<ShardId>,
     },
     /// `xa_commit(TMONEPHASE)` is called: the resource manager decides.
-    OnePhase { work: Work },
+    Alone { work: Work },
     /// The decision is on its way to the disk.
     Deciding { work: Work, decision: Decision },
     /// `xa_commit` is called. After a restart nobody knows the client before it asks again, nor what was read.
@@ -126,7 +126,7 @@ impl Phase {
         match self {
             Phase::Ending { work, .. }
             | Phase::Preparing { work, .. }
-            | Phase::OnePhase { work }
+            | Phase::Alone { work }
             | Phase::Deciding { work, .. } => Some(work),
             Phase::Committed { .. } => None,
         }
@@ -555,7 +555,7 @@ impl TransactionManager {
                     send(shard, Message::Prepare { xid, grant });
                 }
             }
-            Phase::OnePhase { work } => {
+            Phase::Alone { work } => {
                 let part = &work.parts[0];
                 let (xid, one_phase) = (xid(txn, work), Some(part.grant));
                 send(part.shard, Message::Commit { xid, one_phase });
@@ -633,7 +633,7 @@ impl TransactionManager {
                 let one_phase = self.site.options.one_phase && work.parts.len() == 1;
                 let phase = if one_phase {
                     out.cancel_timer(Timer::Timeout(txn)); // Whether it commits is not ours to say any more.
-                    Phase::OnePhase { work }
+                    Phase::Alone { work }
                 } else {
                     Phase::Preparing {
                         votes: Votes::of_all(work.shards()),
@@ -695,7 +695,7 @@ impl TransactionManager {
     /// the scan. Who refused has rolled back already.
     fn roll_back(&mut self, txn: TxnId, why: AbortReason, refused: Option<ShardId>, out: &mut Out) {
         let (work, readers) = match self.open.remove(&txn) {
-            Some(Phase::Ending { work, .. } | Phase::OnePhase { work }) => (work, BTreeSet::new()),
+            Some(Phase::Ending { work, .. } | Phase::Alone { work }) => (work, BTreeSet::new()),
             Some(Phase::Preparing { work, readers, .. }) => (work, readers),
             phase => unreachable!("{txn} is rolled back in {phase:?}"),
         };
@@ -761,7 +761,7 @@ impl TransactionManager {
     fn on_committed(&mut self, txn: TxnId, shard: ShardId, out: &mut Out) {
         match self.open.get_mut(&txn) {
             Some(Phase::Committed { .. }) => self.returned(txn, shard, out),
-            Some(Phase::OnePhase { work }) => {
+            Some(Phase::Alone { work }) => {
                 let work = work.clone();
                 self.open.remove(&txn);
                 out.cancel_timer(Timer::Resend(txn));
@@ -816,7 +816,7 @@ impl TransactionManager {
     fn on_unknown(&mut self, xid: Xid, shard: ShardId, out: &mut Out) {
         let txn = xid.txn;
         match self.open.get(&txn) {
-            Some(Phase::OnePhase { work }) if work.attempt == xid.attempt => {
+            Some(Phase::Alone { work }) if work.attempt == xid.attempt => {
                 self.roll_back(txn, AbortReason::VotedNo, Some(shard), out);
             }
             Some(Phase::Committed { returned, .. })
